@@ -1,0 +1,30 @@
+.PHONY: install quickstart test test-slow lint schemas
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+quickstart: install
+	$(BIN)/unlearnkit run recipes/quickstart.yaml
+
+test: install
+	$(BIN)/pytest
+
+test-slow: install
+	$(BIN)/pytest -m slow
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+schemas: install
+	UNLEARNKIT_LOAD_PLUGINS= $(BIN)/unlearnkit schema > schemas/recipe.schema.json
+	UNLEARNKIT_LOAD_PLUGINS= $(BIN)/unlearnkit schema --pretrain > schemas/pretrain.schema.json

@@ -1,0 +1,73 @@
+"""Small problems with known answers, in the shape that `Descent` takes."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from unlearnkit.contracts import Psi
+from unlearnkit.control import Multiplier, constraint_gap, gradient_norm
+from unlearnkit.flat import Flat
+from unlearnkit.phases import Descent, Problem
+from unlearnkit.recipe.recipe import SGD, Training
+
+
+class ToySide:
+    """A loss of a parameter vector, with noise on its batches where asked."""
+
+    count, seed = 64, 0
+
+    def __init__(self, name: str, x: Tensor, loss: Callable[[Tensor], Tensor], noise: float = 0.0) -> None:
+        self.name, self.x, self.function, self.noise = name, x, loss, noise
+
+    def value(self, rows: Tensor, *purpose: object) -> Tensor:
+        from unlearnkit.data import seeded
+
+        if not self.noise:
+            return self.function(self.x)
+        shift = self.noise * torch.randn(self.x.shape, generator=seeded(self.name, *purpose))
+        return self.function(self.x + shift) - self.function(shift).detach() * 0
+
+    def terms(self) -> Iterator[Callable[[], Tensor]]:
+        yield lambda: self.function(self.x)
+
+    def exact(self) -> float:
+        return float(self.function(self.x.detach()))
+
+
+def descent(
+    f1: Callable[[Tensor], Tensor], f2: Callable[[Tensor], Tensor], start: Tensor, rule: Multiplier, psi: Psi,
+    *, epsilon: float | None = None, steps: int = 2000, lr: float = 0.05, objective: str = "retain", decay: float = 0.0,
+    noise: float = 0.0, optimizer: object = None,
+) -> Descent:
+    """Return a problem of phase 2, or of phase 1 without ε, on two toy losses."""
+    parameter = nn.Parameter(start.clone())
+    flat = Flat([parameter])
+    training = Training(
+        optimizer=optimizer or SGD(kind="sgd", lr=lr), steps=steps, batch_size=8, decay=decay, checks=20
+    )
+    problem = Problem("toy", "toy", 2 if epsilon is not None else 1, "toy", objective, psi, epsilon)
+    sides = ToySide("forget", parameter, f1, noise), ToySide("retain", parameter, f2, noise)
+    return Descent(problem, rule, flat, *sides, training, steps)
+
+
+def solved(toy: Descent) -> Tensor:
+    """Return where a toy ends after all its steps, with the last check taken."""
+    while toy.done < toy.steps:
+        toy.step()
+        if toy.due():
+            toy.check()
+    return toy.flat.theta.detach().clone()
+
+
+def phase1(alpha: float = 5.0, delta: float = 2.0) -> Psi:
+    return lambda loss, epsilon, norm: gradient_norm(norm, alpha, delta)
+
+
+def phase2(beta: float = 5.0, delta: float = 1.0) -> Psi:
+    return lambda loss, epsilon, norm: constraint_gap(loss, epsilon, beta, delta)
+
+
+def half_square(centre: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return ½‖x − centre‖²."""
+    return lambda x: 0.5 * (x - centre).square().sum()

@@ -1,0 +1,203 @@
+"""Laws of report.html and report.md."""
+
+import copy
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from unlearnkit.errors import Exit, UserError
+from unlearnkit.report import write
+
+Rewrite = Callable[[Path, dict[str, Any]], None]
+
+
+class Page(HTMLParser):
+    """What a browser would find: elements, text, and the references that could leave the page."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.text: list[str] = []
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {key: value or "" for key, value in attrs}))
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def values(self, tag: str, attribute: str) -> list[str]:
+        return [attrs[attribute] for name, attrs in self.elements if name == tag and attribute in attrs]
+
+
+def page_of(run: Path) -> str:
+    return (run / "report.html").read_text(encoding="utf-8")
+
+
+def html(run: Path) -> str:
+    write(run)
+    return page_of(run)
+
+
+def markdown_rows(text: str, heading: str) -> list[list[str]]:
+    section = text.partition(heading)[2].partition("\n#")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in [lines[0], *lines[2:]]]
+
+
+def test_every_solution_is_in_the_table_and_at_the_slider(written: Path, results: dict[str, Any]) -> None:
+    page = Page(page_of(written))
+    rows = page.values("tr", "data-row")
+    ids = {"original", *(s["id"] for s in results["solutions"])}
+    assert set(rows) == ids
+    shown = json.loads(next(t for t in page.text if t.startswith('{"beside"')))
+    assert {p["id"] for p in shown["positions"] + shown["beside"]} == ids
+    assert [p["id"] for p in shown["positions"]] == [
+        *("original", "boundary-lowest", "epsilon-4", "epsilon-3", "epsilon-2", "epsilon-1", "epsilon-0"),
+        "boundary-highest",
+    ]
+    assert page.values("input", "max") == [str(len(shown["positions"]) - 1)]
+
+
+def test_the_page_refers_to_nothing_outside_itself(written: Path) -> None:
+    source = page_of(written)
+    attributes = [value for _, attrs in Page(source).elements for key, value in attrs.items() if key in ("src", "href")]
+    assert attributes
+    assert all(value.startswith(("data:", "#")) for value in attributes)
+    assert "url(" not in source
+    assert "@import" not in source
+    assert "default-src 'none'" in source
+
+
+def test_a_name_stays_text(run: Path, results: dict[str, Any], write_results: Rewrite) -> None:
+    evil = "</script><img onerror=alert(1)>|`$x_$\n# &amp; {{ 7*7 }}"
+    results["name"] = evil
+    results["solutions"][0]["label"] = evil
+    results["warnings"] = [evil]
+    write_results(run, results)
+    page = Page(html(run))
+    assert not page.values("img", "onerror")
+    assert len([1 for tag, _ in page.elements if tag == "script"]) == 2
+    assert evil in page.text
+    text = (run / "report.md").read_text(encoding="utf-8")
+    assert "<img" not in text
+    assert {len(row) for row in markdown_rows(text, "## Solutions")} == {14}
+
+
+def test_a_failed_metric_says_why(written: Path) -> None:
+    reason = "KID: KID needs 100 images, the retain set has 50"
+    assert reason in page_of(written)
+    text = (written / "report.md").read_text(encoding="utf-8")
+    assert f"\\[1\\] {reason}" in text or f"[1] {reason}" in text
+
+
+def test_the_same_inputs_give_the_same_bytes(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "elsewhere")
+    first, second = ({f.name: f.read_bytes() for f in write(folder)} for folder in (run, tmp_path / "elsewhere"))
+    assert set(first) == {"report.html", "report.md", "front.png", "convergence.png", "montage.png"}
+    assert first == second
+
+
+def test_what_is_unknown_is_a_dash(run: Path, results: dict[str, Any], write_results: Rewrite) -> None:
+    for solution in results["solutions"][:4]:
+        solution.update(f1=math.nan, f2=None, lam=math.nan, residual=None, steps=None)
+        solution["history"]["lam"][3] = None
+        solution["metrics"]["forget"]["validation"]["truth"]["psnr"] = math.nan
+    results["original"]["f2"] = math.nan
+    write_results(run, results)
+    text = " ".join(t for t in Page(html(run)).text if not t.startswith('"use strict"'))
+    assert "—" in text
+    assert not re.search(r"\b(nan|NaN|None|null|undefined)\b", text)
+    assert "nan" not in (run / "report.md").read_text(encoding="utf-8").lower().split()
+
+
+@pytest.mark.parametrize("lack", ["solutions", "phase 2", "images", "history", "metrics", "manifest", "one image"])
+def test_what_is_lacking_does_not_stop_the_report(
+    run: Path, results: dict[str, Any], write_results: Rewrite, lack: str
+) -> None:
+    changed = copy.deepcopy(results)
+    match lack:
+        case "solutions":
+            changed |= {"solutions": [], "range": None}
+        case "phase 2":
+            changed["solutions"] = [s for s in results["solutions"] if s["phase"] == 1]
+        case "images":
+            del changed["images"]
+        case "history":
+            changed["solutions"] = [s | {"history": None} for s in results["solutions"]]
+        case "metrics":
+            changed["metrics"] = {}
+            for solution in (changed["original"], *changed["solutions"]):
+                solution["metrics"] = {}
+        case "manifest":
+            (run / "manifest.json").unlink()
+        case "one image":
+            (run / "images/forget-epsilon-2.png").unlink()
+    write_results(run, changed)
+    page = html(run)
+    assert results["name"] in page
+    assert ("not recorded" in page) == (lack == "manifest")
+    assert ("can't be shown" in page or "can&#39;t be shown" in page) == (lack == "one image")
+    linked = re.findall(r"\]\((plots/\S+)\)", (run / "report.md").read_text(encoding="utf-8"))
+    assert all((run / link).is_file() for link in linked)
+
+
+def test_markdown_shows_the_numbers_of_the_results(written: Path, results: dict[str, Any]) -> None:
+    text = (written / "report.md").read_text(encoding="utf-8")
+    heads, *rows = markdown_rows(text, "## Solutions")
+    shown = {row[heads.index("id")]: dict(zip(heads, row, strict=True)) for row in rows}
+    for solution in results["solutions"]:
+        for head, key in (("f1", "f1"), ("f2", "f2"), ("ε", "epsilon"), ("λ", "lam"), ("residual", "residual")):
+            cell, value = shown[solution["id"]][head], solution[key]
+            assert cell == "—" if value is None else math.isclose(read(cell), value, rel_tol=5e-4)
+    heads, *rows = markdown_rows(text, "### Retain set, 150 validation images")
+    for label, cell in ((row[0], row[heads.index("PSNR (dB) ↑, against the truth")]) for row in rows[1:]):
+        solution = next(s for s in results["solutions"] if s["label"] == label)
+        assert math.isclose(read(cell), solution["metrics"]["retain"]["validation"]["truth"]["psnr"], rel_tol=5e-4)
+
+
+def test_large_pictures_do_not_bloat_the_page(run: Path, results: dict[str, Any], write_results: Rewrite) -> None:
+    results["images"].update(count=2, size=160)
+    for path in (run / "images").iterdir():
+        Image.effect_noise((320, 160), 60).save(path)
+    write_results(run, results)
+    sources = [s for s in Page(html(run)).values("img", "src") if s.startswith("data:")]
+    assert len(sources) == 2 * 2 * (3 + len(results["solutions"]))
+    assert all(s.startswith("data:image/webp") for s in sources)
+
+
+def test_pictures_are_embedded_pixel_for_pixel(written: Path) -> None:
+    sources = Page(page_of(written)).values("img", "src")
+    assert sources
+    assert all(s.startswith("data:image/png") for s in sources)
+
+
+def test_a_folder_without_results_or_of_another_format_is_refused(
+    tmp_path: Path, results: dict[str, Any], write_results: Rewrite
+) -> None:
+    with pytest.raises(UserError, match="not finished") as caught:
+        write(tmp_path)
+    assert caught.value.code is Exit.FOLDER
+    write_results(tmp_path, results | {"format": 2})
+    with pytest.raises(UserError, match="format 2 is not 1"):
+        write(tmp_path)
+
+
+def test_the_verdict_needs_neither_torch_nor_matplotlib() -> None:
+    code = "import sys, unlearnkit.report as r; print({'torch', 'matplotlib', 'jinja2'} & set(sys.modules), r.verdict)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.startswith("set()")
+
+
+def read(cell: str) -> float:
+    return float(cell.replace("−", "-"))

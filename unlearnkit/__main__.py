@@ -1,0 +1,5 @@
+"""Run the command line with `python -m unlearnkit`."""
+
+from unlearnkit.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""What unlearnkit brings itself, registered through the same hooks as any plugin."""

@@ -1,0 +1,115 @@
+"""Control functions ψ(θ) and rules for the multiplier λ."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from unlearnkit import hookimpl
+from unlearnkit.recipe.sections import MultiplierSection, PsiSection
+
+if TYPE_CHECKING:
+    from unlearnkit.contracts import Psi
+    from unlearnkit.control import Multiplier
+
+
+class GradientNorm(PsiSection):
+    """ψ = α‖∇h‖^δ, the published control function of phase 1 (Feng et al. 2025)."""
+
+    kind: Literal["gradient-norm"]
+    """A power of the constraint's gradient norm."""
+    alpha: float = Field(5.0, gt=0)
+    """α."""
+    delta: float = Field(2.0, gt=0)
+    """δ; the convergence rate is best at 2."""
+
+    def build(self) -> Psi:
+        """Return ψ."""
+        from unlearnkit.control import gradient_norm
+
+        return lambda loss, epsilon, squared_norm: gradient_norm(squared_norm, self.alpha, self.delta)
+
+
+class ConstraintGap(PsiSection):
+    """ψ = β sign(h − ε)|h − ε|^δ, the published control function of phase 2 (Feng et al. 2025)."""
+
+    kind: Literal["constraint-gap"]
+    """A power of the distance to ε."""
+    beta: float = Field(5.0, gt=0)
+    """β."""
+    delta: float = Field(1.0, gt=0)
+    """δ; at 1 the violation decays exponentially."""
+
+    def build(self) -> Psi:
+        """Return ψ."""
+        from unlearnkit.control import constraint_gap
+        from unlearnkit.errors import Exit, UserError
+
+        def psi(loss, epsilon, squared_norm):  # type: ignore[no-untyped-def]
+            if epsilon is None:
+                raise UserError("control.boundary: 'constraint-gap' needs an ε, which phase 1 has not", Exit.RECIPE)
+            return constraint_gap(loss, epsilon, self.beta, self.delta)
+
+        return psi  # type: ignore[no-any-return]
+
+
+class ClosedForm(MultiplierSection):
+    """The published rule: λ = max(0, (ψ − ∇f·∇h) / ‖∇h‖²) on the batch's own values."""
+
+    kind: Literal["closed-form"]
+    """As published."""
+
+    def build(self) -> Multiplier:
+        """Return the rule."""
+        from unlearnkit.builtin.multipliers import ClosedForm as Rule
+
+        return Rule()
+
+
+class Averaged(MultiplierSection):
+    """The published rule with three corrections for mini-batch noise.
+
+    ψ is taken at an average h̄ of the loss and at a trimmed bound ε − τ, where τ ← τ + κ(h̄ − ε) integrates what is left
+    of the gap, and λ is averaged: λ̄ ← ρ λ̄ + (1 − ρ) λ.
+    """
+
+    kind: Literal["averaged"]
+    """Averages and an integral trim."""
+    loss_average: float = Field(0.9, ge=0, lt=1)
+    """Decay of the average h̄ of the constraint's loss."""
+    lam_average: float = Field(0.9, ge=0, lt=1)
+    """Decay ρ of the average of λ."""
+    trim: float = Field(0.05, ge=0, le=1)
+    """Gain κ of the integral trim of ε."""
+
+    def build(self) -> Multiplier:
+        """Return the rule."""
+        from unlearnkit.builtin.multipliers import Averaged as Rule
+
+        return Rule(self.loss_average, self.lam_average, self.trim)
+
+
+class ProportionalIntegral(MultiplierSection):
+    """λ from the loss alone: λ = max(0, p·e + ι), ι ← max(0, ι + i·e) with e = (h̄ − ε)/ε; one joint backward pass."""
+
+    kind: Literal["proportional-integral"]
+    """The cheap mode: no second gradient."""
+    proportional: float = Field(20.0, ge=0)
+    """Gain p."""
+    integral: float = Field(1.0, gt=0)
+    """Gain i."""
+    loss_average: float = Field(0.5, ge=0, lt=1)
+    """Decay of the average h̄ of the constraint's loss."""
+
+    def build(self) -> Multiplier:
+        """Return the rule."""
+        from unlearnkit.builtin.multipliers import ProportionalIntegral as Rule
+
+        return Rule(self.proportional, self.integral, self.loss_average)
+
+
+@hookimpl
+def register_controls() -> list[type[PsiSection] | type[MultiplierSection]]:
+    """Return the built-in control functions and rules."""
+    return [GradientNorm, ConstraintGap, ClosedForm, Averaged, ProportionalIntegral]

@@ -1,0 +1,107 @@
+"""The code of the built-in losses: mean squared distances to targets that the frozen reference gives.
+
+Distances are means over entries, so that ε does not grow with the model; an embedding in several parts counts the
+sum over its parts (Li et al. 2024, for all input blocks of a U-Net).
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from unlearnkit.contracts import Embedding, Loss, ModelAdapter, Statistics, Task, View
+
+Space = Literal["embedding", "output"]
+BATCH = 64
+
+
+def parts(embedding: Embedding) -> Sequence[Tensor]:
+    """Return an embedding as a sequence of tensors."""
+    return (embedding,) if isinstance(embedding, Tensor) else embedding
+
+
+def point(model: ModelAdapter, view: View, space: Space) -> Sequence[Tensor]:
+    """Return where `model` puts a view: its embedding, or its output before clamping."""
+    embedding = model.embed(view)
+    return parts(embedding) if space == "embedding" else (model.decode(embedding, view),)
+
+
+def squared_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    """Return the squared distance, a mean over images and entries in fp32, summed over parts."""
+    return torch.stack([(x.float() - y.float()).square().mean() for x, y in zip(a, b, strict=True)]).sum()
+
+
+class ToReference(Loss):
+    """Distance to the reference on the same view."""
+
+    fixed, mode = True, "reference"
+
+    def __init__(self, space: Space, reference: ModelAdapter) -> None:
+        self.space, self.reference = space, reference
+
+    def target(self, view: View, generator: torch.Generator) -> Embedding:
+        """Return the reference's embeddings or outputs of the batch."""
+        return tuple(point(self.reference, view, self.space))
+
+    def distance(self, student: ModelAdapter, view: View, target: Embedding) -> Tensor:
+        """Return E‖E_θ(T(x)) − E_θ0(T(x))‖²."""
+        return squared_distance(point(student, view, self.space), parts(target))
+
+
+class FreshNoise(Loss):
+    """Distance to the reference on fresh noise, as published."""
+
+    fixed, mode = False, "fresh"
+
+    def __init__(self, space: Space, reference: ModelAdapter, task: Task, noise: Statistics) -> None:
+        self.space, self.reference, self.task, self.noise = space, reference, task, noise
+
+    def target(self, view: View, generator: torch.Generator) -> Embedding:
+        """Return the reference's embeddings or outputs of one noise image for each image."""
+        batch, device = view.images.shape[0], view.images.device
+        noise = self.noise.sample(batch, self.reference.image_size, generator).to(device)
+        return tuple(point(self.reference, self.task.degrade(noise, generator), self.space))
+
+    def distance(self, student: ModelAdapter, view: View, target: Embedding) -> Tensor:
+        """Return E‖E_θ(T(x)) − E_θ0(T(n))‖² for the noise drawn."""
+        return squared_distance(point(student, view, self.space), parts(target))
+
+
+class MeanNoise(Loss):
+    r"""The expectation over noise, taken exactly: $\lVert E_\theta(T(x)) - \mu\rVert^2 + c$.
+
+    $\mu$ is the mean of $E_{\theta_0}(T(n))$ and $c$ the mean of $\lVert E_{\theta_0}(T(n)) - \mu\rVert^2$, so that the
+    value keeps the published meaning while its gradient loses the variance of the noise.
+    """
+
+    fixed, mode = True, "mean"
+
+    def __init__(
+        self, space: Space, reference: ModelAdapter, task: Task, noise: Statistics, samples: int,
+        generator: torch.Generator,
+    ) -> None:
+        self.space = space
+        device = next(reference.module.parameters()).device
+        total: list[Tensor] = []
+        square: list[Tensor] = []
+        with torch.no_grad():
+            for start in range(0, samples, BATCH):
+                count = min(BATCH, samples - start)
+                images = noise.sample(count, reference.image_size, generator).to(device)
+                found = [x.double() for x in point(reference, task.degrade(images, generator), space)]
+                sums, squares = [x.sum(0) for x in found], [x.square().sum(0) for x in found]
+                total = [a + b for a, b in zip(total, sums, strict=True)] if total else sums
+                square = [a + b for a, b in zip(square, squares, strict=True)] if square else squares
+        mean = [x / samples for x in total]
+        spread = [(x / samples - m.square()).mean() for x, m in zip(square, mean, strict=True)]
+        self.mean = [x[None].float() for x in mean]
+        self.constant = torch.stack(spread).sum().clamp(min=0).float()
+
+    def target(self, view: View, generator: torch.Generator) -> Embedding:
+        """Return no per-image target: all images share one."""
+        return ()
+
+    def distance(self, student: ModelAdapter, view: View, target: Embedding) -> Tensor:
+        """Return ‖E_θ(T(x)) − μ‖² + c."""
+        return squared_distance(point(student, view, self.space), self.mean) + self.constant

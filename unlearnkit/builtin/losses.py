@@ -1,0 +1,95 @@
+"""Forget and retain losses, in the embedding space and in the output space."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from unlearnkit import hookimpl
+from unlearnkit.recipe.sections import LossSection
+
+if TYPE_CHECKING:
+    import torch
+
+    from unlearnkit.contracts import Loss, ModelAdapter, Statistics, Task
+
+
+class _Noise(LossSection):
+    target: Literal["mean", "fresh"] | None = None
+    """`mean`: the mean of the noise targets plus its constant, the exact expectation over n, for fixed tasks only.
+    `fresh`: new noise each step, as published. Left out: `mean` where the task is fixed, `fresh` where it is random."""
+    noise: Literal["images", "identity"] = "images"
+    """Noise n with the colour mean and covariance of the forget images, or with mean 0 and covariance I."""
+    samples: Annotated[int, Field(ge=2)] = 256
+    """Noise images that the mean target is taken over."""
+
+    def _built(
+        self, space: Literal["embedding", "output"], reference: ModelAdapter, task: Task, noise: Statistics,
+        generator: torch.Generator,
+    ) -> Loss:
+        from unlearnkit.builtin.distances import FreshNoise, MeanNoise
+        from unlearnkit.contracts import standard_normal
+        from unlearnkit.errors import Exit, UserError
+
+        if self.target == "mean" and not task.fixed:
+            message = f"forget.target: 'mean' needs a fixed task; this task is random, so use {self.kind} with 'fresh'"
+            raise UserError(message, Exit.RECIPE)
+        statistics = noise if self.noise == "images" else standard_normal()
+        if (self.target or ("mean" if task.fixed else "fresh")) == "mean":
+            return MeanNoise(space, reference, task, statistics, self.samples, generator)
+        return FreshNoise(space, reference, task, statistics)
+
+
+class NoiseEmbedding(_Noise):
+    """Draw embeddings of degraded images to those of degraded noise: E‖E_θ(T(x)) − E_θ0(T(n))‖² (Li et al. 2024)."""
+
+    kind: Literal["noise-embedding"]
+    """Distance to noise between embeddings, mean over images and entries."""
+
+    def build(self, reference: ModelAdapter, task: Task, noise: Statistics, generator: torch.Generator) -> Loss:
+        """Return the loss."""
+        return self._built("embedding", reference, task, noise, generator)
+
+
+class NoiseOutput(_Noise):
+    """Draw outputs for degraded images to those for degraded noise: E‖I_θ(T(x)) − I_θ0(T(n))‖²."""
+
+    kind: Literal["noise-output"]
+    """Distance to noise between outputs, mean over images and entries."""
+
+    def build(self, reference: ModelAdapter, task: Task, noise: Statistics, generator: torch.Generator) -> Loss:
+        """Return the loss."""
+        return self._built("output", reference, task, noise, generator)
+
+
+class ReferenceEmbedding(LossSection):
+    """Keep embeddings at those of the reference: E‖E_θ(T(x)) − E_θ0(T(x))‖² (Li et al. 2024)."""
+
+    kind: Literal["reference-embedding"]
+    """Distance to the reference between embeddings, mean over images and entries."""
+
+    def build(self, reference: ModelAdapter, task: Task, noise: Statistics, generator: torch.Generator) -> Loss:
+        """Return the loss."""
+        from unlearnkit.builtin.distances import ToReference
+
+        return ToReference("embedding", reference)
+
+
+class ReferenceOutput(LossSection):
+    """Keep outputs at those of the reference: E‖I_θ(T(x)) − I_θ0(T(x))‖²."""
+
+    kind: Literal["reference-output"]
+    """Distance to the reference between outputs, mean over images and entries."""
+
+    def build(self, reference: ModelAdapter, task: Task, noise: Statistics, generator: torch.Generator) -> Loss:
+        """Return the loss."""
+        from unlearnkit.builtin.distances import ToReference
+
+        return ToReference("output", reference)
+
+
+@hookimpl
+def register_losses() -> list[type[LossSection]]:
+    """Return the built-in losses."""
+    return [NoiseEmbedding, ReferenceEmbedding, NoiseOutput, ReferenceOutput]

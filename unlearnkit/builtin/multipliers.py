@@ -1,0 +1,76 @@
+"""The code of the built-in rules for λ."""
+
+import torch
+from torch import Tensor
+
+from unlearnkit.control import LAM_MAX, Facts, Multiplier, multiplier
+
+TRIM_MAX = 0.2
+"""Bound on the trim as a part of ε, so that an inactive constraint does not wind it up."""
+
+
+class ClosedForm(Multiplier):
+    r"""$\lambda = \max(0, (\psi - \nabla f^\top\nabla h)/\lVert\nabla h\rVert^2)$."""
+
+    def lam(self, facts: Facts) -> Tensor:
+        """Return λ of the batch."""
+        assert facts.squared_norm is not None and facts.product is not None and facts.objective_norm is not None
+        psi = facts.psi(facts.loss, facts.epsilon, facts.squared_norm)
+        return multiplier(psi, facts.squared_norm, facts.product, facts.objective_norm)
+
+
+class Averaged(ClosedForm):
+    r"""The closed form at $\bar h$ and $\epsilon - \tau$, averaged over steps."""
+
+    def __init__(self, loss_average: float, lam_average: float, trim: float) -> None:
+        super().__init__()
+        self.loss_average, self.lam_average, self.trim = loss_average, lam_average, trim
+
+    def lam(self, facts: Facts) -> Tensor:
+        """Return the averaged λ and advance the trim τ."""
+        if facts.epsilon is None:
+            return super().lam(facts)
+        loss = self.average("loss", facts.loss, self.loss_average)
+        tau = self.state.get("trim", torch.zeros_like(loss)) + self.trim * (loss - facts.epsilon)
+        tau = self.state["trim"] = tau.clamp(-TRIM_MAX * abs(facts.epsilon), TRIM_MAX * abs(facts.epsilon))
+        # h̄ + τ against ε is h̄ against ε − τ, and leaves the bound a plain number.
+        shifted = Facts(
+            loss + tau, facts.epsilon, facts.psi, facts.squared_norm, facts.product, facts.objective_norm
+        )
+        return self.average("lam", super().lam(shifted), self.lam_average)
+
+
+class ProportionalIntegral(Multiplier):
+    r"""$\lambda = \max(0, p e + \iota)$ with $e = (\bar h - \epsilon)/\epsilon$ and its integral $\iota$."""
+
+    joint = True
+
+    def __init__(self, proportional: float, integral: float, loss_average: float) -> None:
+        super().__init__()
+        self.proportional, self.integral, self.loss_average = proportional, integral, loss_average
+
+    def lam(self, facts: Facts) -> Tensor:
+        """Return λ and advance its integral part."""
+        assert facts.epsilon is not None
+        error = (self.average("loss", facts.loss, self.loss_average) - facts.epsilon) / abs(facts.epsilon)
+        integral = self.state.get("integral", torch.zeros_like(error)) + self.integral * error
+        integral = self.state["integral"] = integral.clamp(0, LAM_MAX)
+        return (self.proportional * error + integral).clamp(0, LAM_MAX)
+
+    def warm(self, lam: Tensor) -> None:
+        """Start the integral part at an estimate of λ."""
+        self.state["integral"] = lam
+
+
+class Fixed(Multiplier):
+    """A constant λ: the composite loss f + λh."""
+
+    joint = True
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def lam(self, facts: Facts) -> Tensor:
+        """Return the constant."""
+        return torch.full_like(facts.loss, self.value)

@@ -1,0 +1,238 @@
+"""The command line: parse, call, print, exit code."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from unlearnkit import __version__
+from unlearnkit.errors import Exit, Stopped, UserError
+from unlearnkit.plugins import Plugins, discover
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="Controllable machine unlearning of image-to-image generative models.",
+)  # fmt: skip
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe, as a.b=1.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def main() -> None:
+    """Run the command line; print what a user can mend as one message and exit with its code."""
+    plugins = discover()
+    plugins.hook.register_commands(app=app)
+    app.obj = plugins
+    try:
+        app(obj=plugins)
+    except UserError as error:
+        print(f"error: {error}" if "\n" not in str(error) else error, file=sys.stderr)
+        sys.exit(error.code)
+    except Stopped as error:
+        print(error, file=sys.stderr)
+        sys.exit(128 + error.signal)
+
+
+def _plugins(context: typer.Context) -> Plugins:
+    plugins: Plugins = context.find_root().obj
+    return plugins
+
+
+def _print(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Take the options that belong to no command."""
+    if version:
+        print(f"unlearnkit {__version__}")
+        raise typer.Exit
+
+
+@app.command(epilog="Example: unlearnkit run recipes/quickstart.yaml --to runs/first")
+def run(
+    context: typer.Context,
+    recipe: RecipeFile,
+    to: Annotated[Path | None, typer.Option("--to", help="The run folder; runs/NAME when left out.")] = None,
+    set_: Overrides = None,
+) -> None:
+    """Run a recipe: both phases, evaluation, report."""
+    loaded = _load(recipe, _plugins(context), set_)
+    from unlearnkit.progress import Screen
+    from unlearnkit.runner import start
+
+    with Screen() as screen:
+        folder = to or Path("runs") / loaded.recipe.name
+        start(
+            loaded.recipe, loaded.source.text, loaded.resolved, recipe.parent, folder, _plugins(context), screen.tell
+        )  # fmt: skip
+
+
+@app.command(epilog="Example: unlearnkit resume runs/first")
+def resume(context: typer.Context, run: RunFolder, set_: Overrides = None) -> None:
+    """Continue a stopped run from its last checkpoint."""
+    loaded = _resolved(run, _plugins(context), set_)
+    from unlearnkit.progress import Screen
+    from unlearnkit.runner import resume as continue_run
+
+    with Screen() as screen:
+        continue_run(loaded.recipe, loaded.resolved, run, tuple(set_ or ()), _plugins(context), screen.tell)
+
+
+@app.command(epilog="Example: unlearnkit validate recipes/quickstart.yaml")
+def validate(context: typer.Context, recipe: RecipeFile, set_: Overrides = None, json_: Json = False) -> None:
+    """Check a recipe and print every problem with its place."""
+    from unlearnkit.recipe.validate import load
+
+    loaded = load(recipe, _plugins(context), tuple(set_ or ()))
+    _print(loaded.resolved) if json_ else print(f"{recipe}: valid")
+
+
+@app.command(epilog="Example: unlearnkit plan recipes/quickstart.yaml")
+def plan(context: typer.Context, recipe: RecipeFile, set_: Overrides = None, json_: Json = False) -> None:
+    """Show what a recipe would run, without running it."""
+    loaded = _load(recipe, _plugins(context), set_)
+    from unlearnkit.plan import describe, lines
+
+    facts = describe(loaded.recipe, recipe.parent)
+    _print(facts) if json_ else print("\n".join(lines(facts)))
+
+
+@app.command("list", epilog="Example: unlearnkit list losses")
+def list_(
+    context: typer.Context,
+    sort: Annotated[str | None, typer.Argument(metavar="[SORT]", help="Such as models, losses or metrics.")] = None,
+    json_: Json = False,
+) -> None:
+    """List the kinds that a recipe can name."""
+    from unlearnkit.catalogue import kinds
+
+    rows = kinds(_plugins(context), sort)
+    if json_:
+        _print(rows)
+        return
+    for row in rows:
+        print(f"{row['sort']:9} {row['kind']:22} {row['summary']}")
+
+
+@app.command(epilog="Example: unlearnkit show noise-embedding")
+def show(
+    context: typer.Context,
+    kind: Annotated[str, typer.Argument(help="A kind, as `unlearnkit list` prints it.")],
+    json_: Json = False,
+) -> None:
+    """Show the fields of a kind, with defaults and meaning."""
+    from unlearnkit.catalogue import describe
+
+    facts = describe(_plugins(context), kind)
+    if json_:
+        _print(facts)
+        return
+    for found in facts:
+        print(f"{found['kind']} ({found['sort']}, from {found['package']})\n  {found['summary']}")
+        for field in found["fields"]:
+            default = "required" if field["required"] else f"default {json.dumps(field['default'])}"
+            print(f"\n  {field['name']}: {field['type']} ({default})\n    {field['description']}")
+
+
+@app.command(epilog="Example: unlearnkit schema > schemas/recipe.schema.json")
+def schema(
+    context: typer.Context,
+    pretrain: Annotated[bool, typer.Option("--pretrain", help="Of pretraining recipes.")] = False,
+) -> None:
+    """Print the JSON Schema of a recipe, with the sections of the installed plugins."""
+    from unlearnkit.recipe.recipe import PretrainRecipe, Recipe, assemble
+    from unlearnkit.recipe.schema import text
+
+    classes = _plugins(context).sections
+    print(text(assemble(PretrainRecipe, classes) if pretrain else assemble(Recipe, classes)), end="")
+
+
+@app.command(epilog="Example: unlearnkit plugins --json")
+def plugins(context: typer.Context, json_: Json = False) -> None:
+    """List plugins, what each brought, and why one failed to load."""
+    from unlearnkit.catalogue import plugin_rows
+
+    rows = plugin_rows(_plugins(context))
+    if json_:
+        _print(rows)
+        return
+    for row in rows:
+        state = f"FAILED: {row['error']}" if row["error"] else ", ".join(row["kinds"]) or "no sections"
+        print(f"{row['package']} {row['version']}: {row['name']}: {state}")
+
+
+@app.command(epilog="Example: unlearnkit report runs/first")
+def report(run: RunFolder) -> None:
+    """Write the report of a finished run again."""
+    from unlearnkit.report import write
+
+    if not (run / "results.json").is_file():
+        raise UserError(f"{run}: there is no results.json; finish the run with `unlearnkit resume {run}`", Exit.FOLDER)
+    for path in write(run):
+        print(path)
+
+
+@app.command(epilog="Example: unlearnkit export runs/first --epsilon epsilon-1 --to exported")
+def export(
+    context: typer.Context,
+    run: RunFolder,
+    epsilon: Annotated[str, typer.Option("--epsilon", help="An id such as epsilon-1, highest, lowest, or a value of ε.")],
+    to: Annotated[Path, typer.Option("--to", help="The folder to write.")],
+) -> None:
+    """Write one solution as a model, with a card that states the evidence."""
+    loaded = _resolved(run, _plugins(context), None)
+    from unlearnkit.export import export as write
+
+    print(write(run, loaded.recipe, epsilon, to))
+
+
+@app.command(epilog="Example: unlearnkit pretrain recipes/pretrain/mae-64.yaml --to weights/mae-64")
+def pretrain(
+    context: typer.Context,
+    recipe: RecipeFile,
+    to: Annotated[Path, typer.Option("--to", help="The folder for weights and figures.")],
+    set_: Overrides = None,
+) -> None:
+    """Train a model with its own loss."""
+    from unlearnkit.recipe.recipe import PretrainRecipe
+    from unlearnkit.recipe.validate import load
+
+    loaded = load(recipe, _plugins(context), tuple(set_ or ()))
+    if not isinstance(loaded.recipe, PretrainRecipe):
+        raise UserError(f"{recipe}: this recipe has no `pretrain:` section; use `unlearnkit run`", Exit.USAGE)
+    from unlearnkit.pretrain import train
+
+    def tell(step: int, figures: dict[str, float]) -> None:
+        print(f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()), flush=True)
+
+    train(loaded.recipe, loaded.resolved, recipe.parent, to, tell)
+    print(to)
+
+
+def _load(recipe: Path, plugins: Plugins, overrides: list[str] | None) -> Any:
+    from unlearnkit.recipe.recipe import PretrainRecipe
+    from unlearnkit.recipe.validate import load
+
+    loaded = load(recipe, plugins, tuple(overrides or ()))
+    if isinstance(loaded.recipe, PretrainRecipe):
+        raise UserError(f"{recipe}: this is a pretraining recipe; use `unlearnkit pretrain`", Exit.USAGE)
+    return loaded
+
+
+def _resolved(run: Path, plugins: Plugins, overrides: list[str] | None) -> Any:
+    """Load the recipe that a run folder was made with."""
+    if not (run / "recipe.resolved.json").is_file():
+        raise UserError(f"{run}: this is no run folder; give one that `unlearnkit run` wrote", Exit.FOLDER)
+    return _load(run / "recipe.resolved.json", plugins, overrides)
+
+

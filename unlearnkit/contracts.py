@@ -1,0 +1,149 @@
+"""What a plugin's sections build: models, degradations, losses, image sources and metrics.
+
+Shape suffixes: B images of a batch, H and W their side. Images are float32 in [0, 1] unless a line says uint8.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+Embedding = Tensor | Sequence[Tensor]
+
+Psi = Callable[[Tensor, float | None, Tensor], Tensor]
+"""ψ(f, ε, ‖∇f‖²): the decrease rate asked of a constraint with loss f, bound ε and squared gradient norm ‖∇f‖²."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A degraded batch T(x)."""
+
+    images: Tensor
+    """[B, 3, H, W], hidden pixels replaced by a neutral value."""
+    hidden: Tensor
+    """[B, 1, H, W], true where the model must fill in; all false where the whole image is degraded."""
+
+
+class ModelAdapter(ABC):
+    """An image-to-image model I(x) = D(E(T(x))) seen through what unlearning needs of it."""
+
+    module: nn.Module
+    """All weights, the trained part and the frozen part."""
+    encoder: nn.Module
+    """The submodule E; it shares no parameter with the rest of `module`."""
+    image_size: int
+    """Side of the square images the model works on, in pixels."""
+
+    @abstractmethod
+    def embed(self, view: View) -> Embedding:
+        """Return E(T(x)): a tensor [B, ...] or a sequence of them, differentiable."""
+
+    @abstractmethod
+    def decode(self, embedding: Embedding, view: View) -> Tensor:
+        """Return D(embedding) as images [B, 3, H, W], not clamped, differentiable."""
+
+    @abstractmethod
+    def own_loss(self, images: Tensor, view: View) -> Tensor:
+        """Return the scalar loss the model was trained with on `images` [B, 3, H, W] under `view`."""
+
+    def output(self, view: View) -> Tensor:
+        """Return I(x) as a person sees it: [B, 3, H, W] in [0, 1], visible pixels kept."""
+        predicted = self.decode(self.embed(view), view).clamp(0, 1)
+        return torch.where(view.hidden, predicted, view.images) if bool(view.hidden.any()) else predicted
+
+
+class Task(ABC):
+    """A degradation T."""
+
+    fixed: bool
+    """True where T(x) depends on x alone, so that reference embeddings can be computed once."""
+
+    @abstractmethod
+    def degrade(self, images: Tensor, generator: torch.Generator) -> View:
+        """Return T(x) for images [B, 3, H, W]; all randomness comes from `generator` (a CPU generator)."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean [3] and covariance [3, 3] of a set's pixel colours: the Gaussian that noise images are drawn from."""
+
+    mean: Tensor
+    covariance: Tensor
+
+    def sample(self, count: int, size: int, generator: torch.Generator) -> Tensor:
+        """Return `count` noise images [count, 3, size, size], pixels independent, not clamped."""
+        white = torch.randn(count, size, size, 3, generator=generator)
+        factor = torch.linalg.cholesky(self.covariance + 1e-8 * torch.eye(3))
+        return (white @ factor.T + self.mean).permute(0, 3, 1, 2).contiguous()
+
+
+def standard_normal() -> Statistics:
+    """Return mean 0 and covariance I."""
+    return Statistics(torch.zeros(3), torch.eye(3))
+
+
+class Loss(ABC):
+    """A forget or a retain loss: a distance between the student and a target that θ does not change."""
+
+    fixed: bool
+    """True where `target` is the same at every call for the same view, so that it may be computed once."""
+    mode: str = "fixed"
+    """One word for the report on how the target is taken."""
+
+    @abstractmethod
+    def target(self, view: View, generator: torch.Generator) -> Embedding:
+        """Return the targets of a batch, one row an image; an empty tuple where all images share one target."""
+
+    @abstractmethod
+    def distance(self, student: ModelAdapter, view: View, target: Embedding) -> Tensor:
+        """Return the loss as a scalar: the mean over the batch."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of a source."""
+
+    key: str
+    """Unique in its source and stable between runs: what the split is drawn by."""
+    label: str
+    """Its class."""
+    split: str | None = None
+    """`train` or `validation` where the source fixes it."""
+
+
+class Images(ABC):
+    """The images of a source."""
+
+    items: Sequence[Item]
+    labels: frozenset[str]
+    """All classes, those without images too."""
+
+    @abstractmethod
+    def read(self, item: Item, size: int) -> Tensor:
+        """Return the image as uint8 [3, size, size]; raise `UserError` naming an image that cannot be read."""
+
+    @abstractmethod
+    def describe(self) -> Mapping[str, object]:
+        """Return facts for the report: name, licence, attribution where there is one."""
+
+
+class Metric(ABC):
+    """A measure that is fed batches and then computed."""
+
+    @abstractmethod
+    def update(self, outputs: Tensor, targets: Tensor, view: View) -> None:
+        """Take a batch of outputs and of what they are compared with, both [B, 3, H, W] in [0, 1]."""
+
+    @abstractmethod
+    def compute(self) -> Mapping[str, float]:
+        """Return the values by name, `value` for the metric's own; raise `ValueError` with the reason where it has none."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget all batches."""
+
+    def describe(self) -> Mapping[str, object]:
+        """Return facts for the report: `name`, `unit`, `better` (higher or lower), extractor, weights hash, resizing."""
+        return {}

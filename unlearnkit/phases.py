@@ -1,0 +1,333 @@
+"""Boundary and ε solutions: one loop over `Descent.step`.
+
+Phase 1, highest completeness: min f2 s.t. f1 ≤ inf f1; lowest completeness: the same with the roles of f1 and f2
+exchanged. Phase 2, for each ε: min f2 s.t. f1 ≤ ε (Feng et al., ICLR 2025).
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from unlearnkit.builtin.distances import parts
+from unlearnkit.contracts import Embedding, Loss, ModelAdapter, Psi, Task, View
+from unlearnkit.control import LAM_MAX, Facts, Multiplier, direction, dot, residual
+from unlearnkit.errors import Exit, UserError
+from unlearnkit.data import batch_index, seeded, to_float
+from unlearnkit.flat import Flat
+from unlearnkit.recipe.recipe import AdamW, Training
+
+TOLERANCE = 0.02
+"""Largest relative gap (f1 − ε)/ε of a solution that satisfies its ε."""
+
+FALLING = 0.95
+"""A stationarity residual has stopped falling when a check finds more than this part of the one before."""
+
+LINE_HALVINGS = 10
+"""Halvings of the line between two solutions: f1 at the start is then within a thousandth of its range."""
+
+CHUNK = 128
+"""Images of one pass where a whole set is looked at."""
+
+
+class Side:
+    """One of the two losses on its training set: f1 on the forget set or f2 on the retain set."""
+
+    def __init__(
+        self, name: str, loss: Loss, images: Tensor, task: Task, student: ModelAdapter, seed: int, precision: str
+    ) -> None:
+        self.name, self.loss, self.images, self.task, self.student = name, loss, images, task, student
+        self.seed, self.precision = seed, precision
+        self.count = len(images)
+        self.targets: list[Tensor] | None = None
+        if loss.fixed and task.fixed:
+            with torch.no_grad():
+                chunks = [parts(self._target(*self._view(rows, "cache"))) for rows in self.chunks()]
+            self.targets = [torch.cat(part) for part in zip(*chunks, strict=True)]
+
+    def chunks(self) -> list[Tensor]:
+        """Return the rows of the whole set in pieces."""
+        return list(torch.arange(self.count).split(CHUNK))
+
+    def _view(self, rows: Tensor, *purpose: object) -> tuple[View, torch.Generator]:
+        generator = seeded(self.seed, self.name, *purpose)
+        return self.task.degrade(to_float(self.images[rows.to(self.images.device)]), generator), generator
+
+    def _target(self, view: View, generator: torch.Generator) -> Embedding:
+        with torch.no_grad():
+            return self.loss.target(view, generator)
+
+    def value(self, rows: Tensor, *purpose: object) -> Tensor:
+        """Return the mean loss over `rows`, differentiable; `purpose` seeds what is random in it."""
+        view, generator = self._view(rows, *purpose)
+        if self.targets is None:
+            target = self._target(view, generator)
+        else:
+            target = tuple(part[rows.to(part.device)] for part in self.targets)
+        with self._autocast():
+            return self.loss.distance(self.student, view, target)
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.images.device.type, torch.bfloat16)
+
+    def terms(self) -> Iterator[Callable[[], Tensor]]:
+        """Yield the loss on the whole set as a sum of terms, one a chunk."""
+        for number, rows in enumerate(self.chunks()):
+            yield lambda rows=rows, number=number: self.value(rows, "check", number) * (len(rows) / self.count)
+
+    def exact(self) -> float:
+        """Return the loss on the whole set."""
+        with torch.no_grad():
+            return float(torch.stack([term().double() for term in self.terms()]).sum())
+
+
+@dataclass(frozen=True)
+class Check:
+    """What holds on the whole training sets after so many steps."""
+
+    step: int
+    f1: float
+    f2: float
+    gap: float | None
+    """(f1 − ε)/ε, absent without ε."""
+    residual: float
+    """min over λ ≥ 0 of ‖∇f + λ∇h‖."""
+    lam: float
+    """The λ that attains it."""
+
+    @property
+    def satisfied(self) -> bool | None:
+        """Whether f1 is within `TOLERANCE` of ε or below it; None without ε."""
+        return None if self.gap is None else self.gap <= TOLERANCE
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One constrained problem: min of `objective` s.t. the other loss is at most ε (its infimum without one)."""
+
+    id: str
+    method: str
+    phase: Literal[1, 2] | None
+    label: str
+    objective: Literal["retain", "forget"]
+    psi: Psi
+    epsilon: float | None = None
+    fraction: float | None = None
+
+
+@dataclass
+class History:
+    """Losses on the batches and λ, every so many steps."""
+
+    step: list[int] = field(default_factory=list)
+    f1: list[float] = field(default_factory=list)
+    f2: list[float] = field(default_factory=list)
+    lam: list[float] = field(default_factory=list)
+
+
+class Descent:
+    """The state of one problem on its way down; `step` is the update rule."""
+
+    def __init__(
+        self, problem: Problem, rule: Multiplier, flat: Flat, forget: Side, retain: Side, training: Training, steps: int
+    ) -> None:
+        self.problem, self.rule, self.flat, self.training, self.steps = problem, rule, flat, training, steps
+        self.sides = {"forget": forget, "retain": retain}
+        self.objective = self.sides[problem.objective]
+        self.constraint = retain if problem.objective == "forget" else forget
+        self.optimizer = optimizer(training, flat)
+        self.done = 0
+        self.checks: list[Check] = []
+        self.history = History()
+        self._recent: list[Tensor] = []
+
+    def step(self) -> None:
+        r"""Take one step: $g = \nabla f + \lambda\nabla h$ is handed to the optimiser as its gradient."""
+        rows = {
+            name: batch_index(self.done, side.count, self.training.batch_size, side.seed, self.problem.phase, name)
+            for name, side in self.sides.items()
+        }
+        purpose = self.problem.phase, self.done
+
+        def value(side: Side) -> Callable[[], Tensor]:
+            return lambda: side.value(rows[side.name], *purpose)
+
+        if self.rule.joint:
+            found: dict[str, Tensor] = {}
+
+            def joint() -> Tensor:
+                found["h"], found["f"] = value(self.constraint)(), value(self.objective)()
+                found["lam"] = self.rule.lam(Facts(found["h"].detach(), self.problem.epsilon, self.problem.psi))
+                return found["f"] + found["lam"] * found["h"]
+
+            _, gradient = self.flat.backward(0, [joint])
+            constraint, objective, lam = found["h"].detach(), found["f"].detach(), found["lam"]
+        else:
+            constraint, constraint_gradient = self.flat.backward(1, [value(self.constraint)])
+            objective, gradient = self.flat.backward(0, [value(self.objective)])
+            facts = Facts(
+                constraint.double(), self.problem.epsilon, self.problem.psi,
+                squared_norm=dot(constraint_gradient, constraint_gradient),
+                product=dot(gradient, constraint_gradient),
+                objective_norm=dot(gradient, gradient),
+            )  # fmt: skip
+            lam = self.rule.lam(facts)
+            direction(gradient, constraint_gradient, lam)
+        facts_of_step = torch.stack([constraint.double(), objective.double(), lam.double(), dot(gradient, gradient)])
+        # The fused optimisers skip an update on the device where found_inf is set, so no host synchronisation is due.
+        self.optimizer.found_inf = (~facts_of_step.isfinite().all()).float()  # type: ignore[attr-defined]
+        self.optimizer.grad_scale = None  # type: ignore[attr-defined]
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.training.optimizer.lr * decayed(self.done, self.steps, self.training.decay)
+        self.flat.theta.grad = gradient
+        self.optimizer.step()
+        self.done += 1
+        self._recent.append(facts_of_step)
+        if self.done % self.every == 0 or self.done == self.steps:
+            self._record()
+
+    def _record(self) -> None:
+        """Move the window's mean to the host; raise `UserError` naming the first step that was not finite."""
+        window = torch.stack(self._recent).cpu()
+        self._recent.clear()
+        bad = (~window.isfinite().all(1)).nonzero()
+        if len(bad):
+            step = self.done - len(window) + int(bad[0])
+            raise UserError(
+                f"{self.problem.id}: loss or gradient became non-finite at step {step}; the update was not applied. "
+                f"Lower training.optimizer.lr and resume: the run continues from the last checkpoint",
+                Exit.DIVERGED,
+            )
+        h, f, lam, _ = window.mean(0).tolist()
+        f1, f2 = (f, h) if self.problem.objective == "forget" else (h, f)
+        for values, value in zip(vars(self.history).values(), (self.done, f1, f2, lam), strict=True):
+            values.append(value)
+
+    def check(self) -> Check:
+        """Look at both losses and the stationarity residual on the whole training sets."""
+        h, constraint = self.flat.backward(1, self.constraint.terms())
+        f, objective = self.flat.backward(0, self.objective.terms())
+        least, lam = residual(dot(constraint, constraint), dot(objective, constraint), dot(objective, objective))
+        f1, f2 = (float(f), float(h)) if self.problem.objective == "forget" else (float(h), float(f))
+        epsilon = self.problem.epsilon
+        gap = None if epsilon is None else (f1 - epsilon) / abs(epsilon)
+        check = Check(self.done, f1, f2, gap, float(least), float(lam))
+        self.checks.append(check)
+        return check
+
+    def due(self) -> bool:
+        """Tell whether a check is due at this step: `training.checks` of them, the last at the end of the budget."""
+        return self.done == 0 or self.done * self.training.checks // self.steps > (
+            (self.done - 1) * self.training.checks // self.steps
+        )
+
+    def converged(self) -> bool:
+        """Tell whether the last check satisfies ε while the residual has stopped falling."""
+        if len(self.checks) < 2 or self.done < (1 - self.training.decay) * self.steps:
+            return False
+        last, before = self.checks[-1], self.checks[-2]
+        # Well below an active bound there is still retain loss to win back.
+        tight = last.gap is not None and (last.gap >= -TOLERANCE or last.lam == 0)
+        return bool(last.satisfied) and tight and last.residual >= FALLING * before.residual
+
+    def warm(self, check: Check) -> None:
+        """Start the rule at the λ of the whole training sets, which mini-batch noise does not bias."""
+        self.rule.warm(torch.tensor(min(check.lam, LAM_MAX), dtype=torch.float64, device=self.flat.theta.device))
+
+    def latest(self) -> dict[str, float] | None:
+        """Return the newest window of the history if this step closed one."""
+        if not self.history.step or self.history.step[-1] != self.done:
+            return None
+        return {name: values[-1] for name, values in vars(self.history).items()}
+
+    @property
+    def every(self) -> int:
+        """Steps of one window of the history: a hundred windows a problem."""
+        return max(1, self.steps // 100)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
+        """Return everything that continuing bit for bit needs: tensors and facts."""
+        tensors = {"theta": self.flat.theta.data}
+        tensors |= {f"rule.{name}": value for name, value in self.rule.state.items()}
+        for name, value in self.optimizer.state[self.flat.theta].items():
+            tensors[f"optimizer.{name}"] = value
+        if self._recent:
+            tensors["recent"] = torch.stack(self._recent)
+        facts = {"done": self.done, "checks": [asdict(check) for check in self.checks], "history": asdict(self.history)}
+        return tensors, facts
+
+    def load(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Continue from a saved state."""
+        device = self.flat.theta.device
+        self.flat.set(tensors["theta"].to(device))
+        self.rule.load({name[5:]: value.to(device) for name, value in tensors.items() if name.startswith("rule.")})
+        state = {name[10:]: value.to(device) for name, value in tensors.items() if name.startswith("optimizer.")}
+        if state:
+            self.optimizer.state[self.flat.theta] = state
+        self._recent = list(tensors["recent"].to(device)) if "recent" in tensors else []
+        self.done = facts["done"]
+        self.checks = [Check(**check) for check in facts["checks"]]
+        self.history = History(**facts["history"])
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A solved problem: its weights, and what is known of it."""
+
+    problem: Problem
+    theta: Tensor
+    facts: Mapping[str, Any]
+
+    def shortfall(self) -> str | None:
+        """Return a warning line where the solution does not satisfy its ε."""
+        if self.last.satisfied is not False:
+            return None
+        assert self.last.gap is not None
+        return (
+            f"{self.problem.label}: not satisfied after {self.facts['steps']} steps: f1 is {self.last.f1:.6g}, "
+            f"{self.last.gap:+.1%} off (allowed: {TOLERANCE:.0%})"
+        )
+
+    @property
+    def last(self) -> Check:
+        """The check at its end."""
+        return Check(**self.facts["checks"][-1])
+
+
+def optimizer(training: Training, flat: Flat) -> torch.optim.Optimizer:
+    """Return the recipe's optimiser over the flat parameters, as one fused kernel."""
+    section = training.optimizer
+    if isinstance(section, AdamW):
+        return torch.optim.AdamW(
+            [flat.theta], lr=section.lr, betas=section.betas, weight_decay=section.weight_decay, fused=True
+        )
+    return torch.optim.SGD([flat.theta], lr=section.lr, momentum=section.momentum, fused=True)
+
+
+def decayed(step: int, steps: int, decay: float) -> float:
+    """Return the learning rate's factor: 1, then a half cosine to 0 over the last part `decay` of the steps."""
+    start = (1 - decay) * steps
+    return 1.0 if step < start else 0.5 * (1 + math.cos(math.pi * (step - start) / max(steps - start, 1)))
+
+
+def budget(training: Training, forget: int, retain: int) -> int:
+    """Return the steps of one problem."""
+    if training.steps is not None:
+        return training.steps
+    return max(1, math.ceil((training.epochs or 8) * max(forget, retain) / training.batch_size))
+
+
+def line_start(flat: Flat, forget: Side, highest: Tensor, lowest: Tensor, epsilon: float) -> Tensor:
+    """Return the point between two weight vectors where f1 on the whole forget set is ε, by bisection."""
+    near, far = 0.0, 1.0
+    for _ in range(LINE_HALVINGS):
+        middle = (near + far) / 2
+        flat.set(torch.lerp(highest, lowest, middle))
+        near, far = (middle, far) if forget.exact() <= epsilon else (near, middle)
+    return torch.lerp(highest, lowest, near)

@@ -1,0 +1,1 @@
+"""From YAML text to a recipe: nothing in this package imports torch."""

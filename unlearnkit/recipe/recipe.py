@@ -1,0 +1,261 @@
+"""The recipe: its sections, and how they are assembled from the classes that plugins registered."""
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator, Discriminator, Field, create_model
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
+
+from unlearnkit.recipe.sections import (
+    OPEN,
+    DataSection,
+    LossSection,
+    MethodSection,
+    MetricSection,
+    ModelSection,
+    MultiplierSection,
+    PsiSection,
+    Section,
+    TaskSection,
+)
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Unit = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class PerClass(Section):
+    """How many images of each class are used."""
+
+    train: Count | None = None
+    """For training; all that the source has when left out."""
+    validation: Annotated[int, Field(ge=0)] | None = None
+    """For validation, never trained on; all that the source has when left out."""
+
+
+class Selection(Section):
+    """Which images belong to a set."""
+
+    classes: Annotated[list[str], Field(min_length=1)]
+    """Names of the source's classes."""
+    source: DataSection | None = None
+    """Another source than `data.source`, such as a proxy retain set."""
+
+
+class Data(Section):
+    """The images and their split."""
+
+    source: DataSection
+    """Where the images come from."""
+    forget: Selection
+    """The forget set."""
+    retain: Selection
+    """The retain set."""
+    per_class: PerClass = PerClass()
+    """How many images of each class are used; which ones is drawn from the seed."""
+
+
+class Control(Section):
+    """The control functions ψ(θ) of both phases, and how λ is found."""
+
+    boundary: PsiSection = Field({"kind": "gradient-norm"}, validate_default=True)  # type: ignore[assignment]
+    """ψ of phase 1."""
+    lowest: PsiSection | None = None
+    """ψ of phase 1's lowest completeness, where f1 and f2 have changed places and α weighs the retain loss; that of
+    `boundary` when left out."""
+    epsilon: PsiSection = Field({"kind": "constraint-gap"}, validate_default=True)  # type: ignore[assignment]
+    """ψ of phase 2."""
+    multiplier: MultiplierSection = Field({"kind": "averaged"}, validate_default=True)  # type: ignore[assignment]
+    """How λ is found in phase 2; phase 1 always uses the closed form."""
+
+
+class Epsilons(Section):
+    """The bounds on the forget loss, one solution each; give `fractions` or `values`, not both."""
+
+    fractions: Annotated[list[Fraction], Field(min_length=1)] | None = None
+    """Places in the valid range: 0 is the highest completeness, 1 the lowest."""
+    values: Annotated[list[float], Field(min_length=1)] | None = None
+    """Values of the forget loss; one outside the valid range is reported and not run."""
+
+
+class AdamW(Section):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
+
+    kind: Literal["adamw"] = "adamw"
+    """AdamW."""
+    lr: Positive = 1e-4
+    """Learning rate."""
+    betas: tuple[Unit, Unit] = (0.9, 0.95)
+    """Decay of the averages of the gradient and of its square."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled weight decay."""
+
+
+class SGD(Section):
+    """Stochastic gradient descent."""
+
+    kind: Literal["sgd"]
+    """SGD."""
+    lr: Positive
+    """Learning rate."""
+    momentum: Unit = 0.0
+    """Momentum."""
+
+
+class Training(Section):
+    """How every problem is optimised; each boundary and each ε gets the same budget."""
+
+    optimizer: Annotated[AdamW | SGD, Field(discriminator="kind")] = AdamW()
+    """The optimiser that gets the direction as its gradient."""
+    batch_size: Count = 32
+    """Images of the forget set and of the retain set in each step: this many of each."""
+    epochs: Positive | None = None
+    """Budget of one problem in passes over the larger training set; 8 when neither this nor `steps` is given."""
+    steps: Count | None = None
+    """Budget of one problem in steps; give this or `epochs`."""
+    decay: Fraction = 0.5
+    """Last part of the budget over which the learning rate falls to zero along a half cosine."""
+    checks: Count = 4
+    """How often a problem looks at f1, f2 and the stationarity residual on the whole training sets, evenly spaced."""
+    checkpoint_every: Count = 50
+    """Steps between checkpoints."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Precision of the student's forward and backward pass; weights, losses and reference stay in fp32."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    """`cpu`, `cuda`, `cuda:1`, or `auto`: a CUDA device where there is one."""
+
+
+class Evaluate(Section):
+    """What is measured on every solution, and how many images the report shows."""
+
+    metrics: list[MetricSection] = Field([{"kind": "psnr"}, {"kind": "ssim"}], validate_default=True)  # type: ignore[list-item]
+    """Metrics on each set, against the ground truth and against the original model."""
+    images: Annotated[int, Field(ge=1, le=64)] = 8
+    """Validation images of each set that the report shows."""
+
+
+class Recipe(Section):
+    """A task of controllable unlearning: model, data, control, ε, training, evaluation."""
+
+    name: Name = "unlearning"
+    """Name of the run and of its folder: lower-case letters, digits and hyphens."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of everything random."""
+    model: ModelSection
+    """The trained model that has to forget."""
+    data: Data
+    """Images, forget set and retain set."""
+    task: TaskSection = Field({"kind": "center-crop"}, validate_default=True)  # type: ignore[assignment]
+    """The degradation T(x) that makes the task."""
+    forget: LossSection = Field({"kind": "noise-embedding"}, validate_default=True)  # type: ignore[assignment]
+    """The forget loss f1."""
+    retain: LossSection = Field({"kind": "reference-embedding"}, validate_default=True)  # type: ignore[assignment]
+    """The retain loss f2."""
+    control: Control = Field({}, validate_default=True)  # type: ignore[assignment]
+    """The control functions of both phases."""
+    epsilons: Epsilons = Epsilons(fractions=[0.0, 0.25, 0.5, 0.75, 1.0])
+    """The bounds on the forget loss."""
+    training: Training = Training()
+    """Optimiser and budget."""
+    compare: list[MethodSection] = []
+    """Other methods to run on the same model, data and budget."""
+    evaluate: Evaluate = Field({}, validate_default=True)  # type: ignore[assignment]
+    """Metrics and pictures."""
+
+
+class Source(Section):
+    """Images to train on, without a split into forget and retain."""
+
+    source: DataSection
+    """Where the images come from."""
+    classes: Annotated[list[str], Field(min_length=1)] | None = None
+    """Classes to use; all when left out."""
+    per_class: PerClass = PerClass()
+    """How many images of each class are used."""
+
+
+class PretrainTraining(Section):
+    """How a model is trained with its own loss."""
+
+    optimizer: Annotated[AdamW | SGD, Field(discriminator="kind")] = AdamW()
+    """The optimiser."""
+    batch_size: Count = 64
+    """Images a step."""
+    steps: Count = 1000
+    """Steps."""
+    warmup: Fraction = 0.05
+    """First part of the steps over which the learning rate rises; then it falls along a half cosine."""
+    crop: Annotated[float, Field(gt=0, le=1)] = 0.6
+    """Smallest part of an image's area that a random crop keeps; images are also flipped."""
+    clip: Positive = 1.0
+    """Largest norm of the gradient."""
+    half: bool = False
+    """Store the weights in half precision."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    """`cpu`, `cuda`, or `auto`."""
+
+
+class PretrainRecipe(Section):
+    """Train a model with its own loss: what `unlearnkit pretrain` runs."""
+
+    name: Name
+    """Name of the trained model."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of everything random."""
+    model: ModelSection
+    """The model; untrained unless it names weights."""
+    data: Source
+    """Training and validation images."""
+    tasks: Annotated[list[TaskSection], Field(min_length=1)]
+    """Degradations, used in turn from step to step; validation uses the first."""
+    pretrain: PretrainTraining
+    """Optimiser and budget."""
+
+
+R = TypeVar("R", bound=BaseModel)
+
+
+def assemble(recipe: type[R], classes: Iterable[type[Section]]) -> type[R]:
+    """Return `recipe` with every open section replaced by the tagged union of the `classes` that subclass it."""
+    classes = list(classes)
+    unions: dict[Any, Any] = {}
+    for base in (base for bases in OPEN.values() for base in bases):
+        members = [cls for cls in classes if issubclass(cls, base)]
+        if len(members) > 1:
+            # `Discriminator`, because a `Field` in an annotation is lost where the recipe's field has its own
+            unions[base] = Annotated[Union[tuple(members)], Discriminator("kind")]
+        else:
+            unions[base] = members[0] if members else Annotated[base, BeforeValidator(_no_kind)]
+    return _assembled(recipe, unions)
+
+
+def _no_kind(_: object) -> object:
+    raise PydanticCustomError("no_kind", "no plugin brings a kind for this section")
+
+
+def _assembled(model: type[R], unions: Mapping[Any, Any]) -> type[R]:
+    changed: dict[str, tuple[Any, FieldInfo]] = {}
+    for name, info in model.model_fields.items():
+        annotation = _replaced(info.annotation, unions)
+        if annotation is not info.annotation:
+            changed[name] = (annotation, info)
+    if not changed:
+        return model
+    return create_model(model.__name__, __base__=model, __module__=model.__module__, __doc__=model.__doc__, **changed)  # type: ignore[call-overload, no-any-return]
+
+
+def _replaced(annotation: Any, unions: Mapping[Any, Any]) -> Any:
+    if annotation in unions:
+        return unions[annotation]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return _assembled(annotation, unions)
+    arguments = get_args(annotation)
+    replaced = tuple(_replaced(argument, unions) for argument in arguments)
+    if all(new is old for new, old in zip(replaced, arguments, strict=True)):
+        return annotation
+    if get_origin(annotation) is list:
+        return list[replaced[0]]  # type: ignore[valid-type]
+    return Union[replaced]

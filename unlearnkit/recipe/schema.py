@@ -1,0 +1,47 @@
+"""The JSON Schema of a recipe with every plugin's sections, in draft-07, which is what editors read."""
+
+import json
+from typing import Any
+
+from pydantic import BaseModel
+
+DRAFT = "http://json-schema.org/draft-07/schema#"
+PLAIN = ("default", "const", "enum", "examples")
+"""Keywords whose value is data, in which nothing is to be converted."""
+
+
+def schema(recipe: type[BaseModel]) -> dict[str, Any]:
+    """Return the draft-07 schema of an assembled recipe."""
+    return {"$schema": DRAFT, **_draft7(recipe.model_json_schema())}
+
+
+def text(recipe: type[BaseModel]) -> str:
+    """Return the schema as the text of a file, the same for the same sections."""
+    return json.dumps(schema(recipe), indent=2, ensure_ascii=False) + "\n"
+
+
+def _draft7(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_draft7(part) for part in node]
+    if not isinstance(node, dict):
+        return node
+    made: dict[str, Any] = {}
+    for keyword, value in node.items():
+        match keyword:
+            case "discriminator":
+                pass
+            case "$defs":
+                made["definitions"] = {name: _draft7(part) for name, part in value.items()}
+            case "properties":
+                made[keyword] = {name: _draft7(part) for name, part in value.items()}
+            case "$ref":
+                made[keyword] = value.replace("#/$defs/", "#/definitions/")
+            case "prefixItems":
+                made |= {"items": _draft7(value), "additionalItems": False}
+            case _:
+                made[keyword] = value if keyword in PLAIN else _draft7(value)
+    if "const" in made.get("properties", {}).get("kind", {}):
+        made["required"] = ["kind", *(name for name in made.get("required", ()) if name != "kind")]
+    if "$ref" in made and len(made) > 1:  # draft-07 ignores what stands beside a reference
+        made["allOf"] = [{"$ref": made.pop("$ref")}]
+    return made

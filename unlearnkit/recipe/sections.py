@@ -1,0 +1,135 @@
+"""The section classes that a plugin author subclasses: one class validates, documents and builds one thing.
+
+A concrete section adds `kind: Literal["its-name"]`, its fields with a docstring under each, and the method named
+below. The method may import torch; the module that defines the section must not, so that validation stays fast.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import torch
+
+    from unlearnkit.contracts import Images, Loss, Metric, ModelAdapter, Psi, Statistics, Task
+    from unlearnkit.control import Multiplier
+
+
+class Section(BaseModel):
+    """A frozen part of a recipe that refuses unknown keys and converts no types."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class ModelSection(Section):
+    """An image-to-image model: `kind` names the adapter."""
+
+    kind: str
+    """Which model adapter."""
+    weights: str | None = None
+    """Where the trained weights are: `sample:NAME`, or a file beside the recipe. Without it the model is untrained."""
+    train: Literal["encoder", "all"] = "encoder"
+    """Which part unlearning may change; the rest stays frozen."""
+
+    @abstractmethod
+    def build(self, weights: Path | None) -> ModelAdapter:
+        """Return the model in fp32 on the CPU, with `weights` loaded or freshly initialised from torch's generator.
+
+        Raise `UserError` where the weights do not fit.
+        """
+
+
+class DataSection(Section):
+    """A source of labelled images."""
+
+    kind: str
+    """Which data source."""
+
+    @abstractmethod
+    def open(self, base: Path) -> Images:
+        """List the images; relative paths start at `base`, the recipe's folder. Decode nothing yet."""
+
+
+class TaskSection(Section):
+    """A degradation T that makes an image-to-image task."""
+
+    kind: str
+    """Which degradation."""
+
+    @abstractmethod
+    def build(self) -> Task:
+        """Return the degradation."""
+
+
+class LossSection(Section):
+    """A forget loss or a retain loss."""
+
+    kind: str
+    """Which loss."""
+
+    @abstractmethod
+    def build(self, reference: ModelAdapter, task: Task, noise: Statistics, generator: torch.Generator) -> Loss:
+        """Return the loss against the frozen `reference`; `noise` has the forget images' colour statistics."""
+
+
+class PsiSection(Section):
+    """A control function ψ(θ): how fast the constraint loss has to fall."""
+
+    kind: str
+    """Which control function."""
+
+    @abstractmethod
+    def build(self) -> Psi:
+        """Return ψ as a function of the constraint's loss, its bound and its squared gradient norm."""
+
+
+class MultiplierSection(Section):
+    """How the multiplier λ is found from the two losses and gradients of a step."""
+
+    kind: str
+    """Which rule."""
+
+    @abstractmethod
+    def build(self) -> Multiplier:
+        """Return the rule with its state at the start of a problem."""
+
+
+class MethodSection(Section):
+    """A neighbouring method, run on the same model, split, seed and budget."""
+
+    kind: str
+    """Which method."""
+
+    @abstractmethod
+    def build(self) -> Multiplier:
+        """Return the rule that mixes the two gradients of each step."""
+
+
+class MetricSection(Section):
+    """A measure of outputs against targets."""
+
+    kind: str
+    """Which metric."""
+
+    @abstractmethod
+    def build(self, base: Path, device: torch.device) -> Metric:
+        """Return the empty metric; relative paths start at `base`, the recipe's folder."""
+
+
+OPEN: Mapping[str, tuple[type[Section], ...]] = {
+    "register_models": (ModelSection,),
+    "register_data": (DataSection,),
+    "register_tasks": (TaskSection,),
+    "register_losses": (LossSection,),
+    "register_controls": (PsiSection, MultiplierSection),
+    "register_methods": (MethodSection,),
+    "register_metrics": (MetricSection,),
+}
+"""Which section classes each hook may return subclasses of."""

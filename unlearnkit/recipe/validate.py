@@ -1,0 +1,179 @@
+"""A recipe's file to a recipe: every mistake in one pass, each at its place."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from unlearnkit.errors import Exit
+from unlearnkit.plugins import Plugins
+from unlearnkit.recipe.explain import Complaint, explain, value_at
+from unlearnkit.recipe.problem import Loc, Problem, RecipeError, shown
+from unlearnkit.recipe.recipe import PretrainRecipe, Recipe, assemble
+from unlearnkit.recipe.sections import Section
+from unlearnkit.recipe.source import Source, read
+
+R = TypeVar("R", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A valid recipe, how it was written, and all of it with every default as plain data."""
+
+    recipe: Recipe | PretrainRecipe
+    source: Source
+    resolved: dict[str, Any]
+
+
+def recipe_class(recipe: type[R], plugins: Plugins) -> type[R]:
+    """Return `Recipe` or `PretrainRecipe` with the sections of all `plugins`."""
+    return _assembled(recipe, tuple(cls for plugin in plugins.all for cls in plugin.sections))
+
+
+@lru_cache(maxsize=8)
+def _assembled(recipe: type[R], classes: tuple[type[Section], ...]) -> type[R]:
+    return assemble(recipe, classes)
+
+
+def load(path: Path | str, plugins: Plugins, overrides: Sequence[str] = ()) -> Loaded:
+    """Read and validate a recipe, or a pretrain recipe if it has that key; raise `RecipeError` with every problem."""
+    source = read(path, overrides)
+    cls: type[Recipe | PretrainRecipe] = PretrainRecipe if "pretrain" in source.data else Recipe
+    recipe, complaints = _validated(recipe_class(cls, plugins), source, plugins)
+    if recipe is None or complaints or source.problems:
+        lacks_plugin = not source.problems and all(complaint.plugin for complaint in complaints)
+        found = _one_a_place(_problem(complaint, source) for complaint in complaints)
+        raise RecipeError([*source.problems, *found], Exit.PLUGIN if lacks_plugin else Exit.RECIPE)
+    return Loaded(recipe, source, recipe.model_dump(mode="json"))
+
+
+def _validated(cls: type[R], source: Source, plugins: Plugins) -> tuple[R | None, list[Complaint]]:
+    """Validate, mend what is misspelt and look again, so that a misspelling hides nothing that stands in it."""
+    data = deepcopy(source.data)
+    written: dict[Loc, str] = {}  # the places of mended keys, and the keys that the file has there
+    mended: list[Complaint] = []
+    while True:
+        recipe, found = None, list[Complaint]()
+        try:
+            recipe = cls.model_validate_json(json.dumps(data))
+        except ValidationError as error:
+            found = explain(error.errors(include_url=False), cls, data, plugins.broken)
+        now = [_as_written(complaint, written) for complaint in found if _mend(complaint, data, written)]
+        if not now:
+            break
+        mended += now
+    found = [_as_written(complaint, written) for complaint in found]
+    crossed = [_as_written(complaint, written) for complaint in _cross_checks(data)]
+    return recipe, _independent([*mended, *found], crossed, source)
+
+
+def _mend(complaint: Complaint, data: dict[str, Any], written: dict[Loc, str]) -> bool:
+    """Replace a misspelt key or kind by what was meant; return whether there was something to mend."""
+    if (meant := complaint.meant) is None:
+        return False
+    *above, name = complaint.loc
+    section = value_at(data, tuple(above))
+    if complaint.about == "key" and meant in section:
+        return False
+    if complaint.about == "kind":
+        section["kind"] = meant
+    else:
+        section[meant] = section.pop(name)
+        written[*above, meant] = str(name)
+    return True
+
+
+def _as_written(complaint: Complaint, written: dict[Loc, str]) -> Complaint:
+    steps = zip(_prefixes(complaint.loc), complaint.loc, strict=True)
+    return replace(complaint, loc=tuple(written.get(loc, step) for loc, step in steps))
+
+
+def _problem(complaint: Complaint, source: Source) -> Problem:
+    at = complaint.loc[:-1] if complaint.about == "missing key" else complaint.loc
+    return source.problem(complaint.loc, complaint.message, key=complaint.about == "key", at=at)
+
+
+def _one_a_place(problems: Iterable[Problem]) -> list[Problem]:
+    first: dict[tuple[object, ...], Problem] = {}
+    for problem in problems:
+        first.setdefault((problem.file, problem.line, problem.column, problem.path), problem)
+    return list(first.values())
+
+
+def _independent(found: list[Complaint], crossed: list[Complaint], source: Source) -> list[Complaint]:
+    """Return the complaints that don't just follow from another mistake."""
+    unknown = {complaint.loc for complaint in found if complaint.about == "key" and complaint.meant is None}
+    kinds = {complaint.loc[:-1]: complaint for complaint in found if complaint.about == "kind"}
+    unread = {above for loc in source.broken for above in _prefixes(loc)}
+
+    def follows(complaint: Complaint) -> bool:
+        if any(above in source.broken for above in _prefixes(complaint.loc)):
+            return True
+        if complaint.about == "missing key" and (*complaint.loc[:-1], "<<") in source.broken:
+            return True
+        kind = next((kinds[above] for above in _prefixes(complaint.loc) if above in kinds), complaint)
+        # with another kind the section may well have other keys
+        return kind is not complaint and (kind.meant is None or (complaint.about != "value" and not complaint.meant))
+
+    def unsure(complaint: Complaint) -> bool:
+        return complaint.loc in unread or any(above in unknown for above in _prefixes(complaint.loc))
+
+    return [c for c in (*found, *(c for c in crossed if not unsure(c))) if not follows(c)]
+
+
+def _prefixes(loc: Loc) -> Iterator[Loc]:
+    return (loc[:length] for length in range(1, len(loc) + 1))
+
+
+def _cross_checks(data: dict[str, Any]) -> Iterator[Complaint]:
+    """Check what no single value shows, on plain data that may have any other mistake."""
+    for loc in (("data", "classes"), ("data", "forget", "classes"), ("data", "retain", "classes")):
+        yield from _repeated(data, loc)
+    for loc in (("epsilons", "fractions"), ("epsilons", "values")):
+        yield from _repeated(data, loc)
+    yield from _overlap(data)
+    yield from _alternatives(data, ("training",), ("steps", "epochs"))
+    yield from _alternatives(data, ("epsilons",), ("fractions", "values"))
+    epsilons = data.get("epsilons")
+    if (
+        isinstance(epsilons, dict)
+        and epsilons.keys() <= {"fractions", "values"}
+        and not any(value is not None for value in epsilons.values())
+    ):
+        yield Complaint(("epsilons",), "give fractions or values, or leave the section out for five fractions")
+
+
+def _repeated(data: dict[str, Any], loc: Loc) -> Iterator[Complaint]:
+    entries = value_at(data, loc)
+    first: dict[tuple[bool, object], int] = {}
+    for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+        if isinstance(entry, str | int | float):
+            earlier = first.setdefault((isinstance(entry, str), entry), index)
+            if earlier != index:
+                yield Complaint((*loc, index), f"{shown(entry)} is already entry [{earlier}]; remove one")
+
+
+def _overlap(data: dict[str, Any]) -> Iterator[Complaint]:
+    sources = [
+        value_at(data, ("data", part, "source")) or value_at(data, ("data", "source")) for part in ("forget", "retain")
+    ]
+    forget, retain = (value_at(data, ("data", part, "classes")) for part in ("forget", "retain"))
+    if sources[0] != sources[1] or not isinstance(forget, list) or not isinstance(retain, list):
+        return
+    for index, name in enumerate(retain):
+        if isinstance(name, str) and name in forget and name not in retain[:index]:
+            message = f"{shown(name)} is also in data.forget.classes; remove it from one of them"
+            yield Complaint(("data", "retain", "classes", index), message)
+
+
+def _alternatives(data: dict[str, Any], loc: Loc, keys: tuple[str, str]) -> Iterator[Complaint]:
+    section = value_at(data, loc)
+    given = [key for key in section if key in keys and section[key] is not None] if isinstance(section, dict) else []
+    if len(given) > 1:
+        message = f"give {keys[0]} or {keys[1]}, not both; remove one, or set it to null"
+        yield Complaint((*loc, given[1]), message, "key")

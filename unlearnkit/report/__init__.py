@@ -1,0 +1,21 @@
+"""From a run folder to report.html, report.md and plots."""
+
+from pathlib import Path
+
+from unlearnkit.report.results import load
+from unlearnkit.report.verdict import verdict
+
+__all__ = ["verdict", "write"]
+
+
+def write(run: Path) -> list[Path]:
+    """Write the report of a finished run into its folder, and return the files."""
+    from unlearnkit.report import html, markdown, plots, strips  # matplotlib and jinja2 are slow to import
+
+    results, manifest = load(run)
+    pictures, missing = strips.read(run, results)
+    page, text = run / "report.html", run / "report.md"
+    page.write_text(html.page(results, manifest, pictures, missing), encoding="utf-8", newline="\n")
+    drawn = plots.draw(run / "plots", results, pictures)
+    text.write_text(markdown.text(results, manifest, drawn, missing), encoding="utf-8", newline="\n")
+    return [page, text, *drawn]

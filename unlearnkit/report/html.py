@@ -1,0 +1,61 @@
+"""The page: one file that asks for nothing from outside itself."""
+
+import base64
+import hashlib
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from unlearnkit.report import curves, front, panel, tables
+from unlearnkit.report import results as shape
+from unlearnkit.report.numbers import figure, unbroken
+from unlearnkit.report.provenance import provenance
+from unlearnkit.report.results import Results
+from unlearnkit.report.strips import Strip
+from unlearnkit.report.verdict import cautions, name, tightest, verdict
+
+PIXELATED_SIDE = 40
+"""Smaller squares are shown with hard pixels: blurring them twofold would invent what the model did not draw."""
+
+
+def page(results: Results, manifest: dict[str, Any], strips: list[Strip], missing: list[str]) -> str:
+    """Return report.html."""
+    environment = Environment(
+        loader=PackageLoader("unlearnkit.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"figure": figure, "unbroken": unbroken}
+    script, style = _asset("report.js"), _asset("report.css")
+    first = tightest(results) or shape.original(results)
+    return environment.get_template("report.html.j2").render(
+        results=results,
+        verdict=verdict(results),
+        cautions=[*cautions(results), *missing],
+        positions=panel.positions(results),
+        beside=panel.beside(results),
+        fields=panel.FIELDS,
+        first=first["id"],
+        metrics=[(metric, name(results, metric)) for metric in shape.metric_names(results)],
+        strips={of: [strip for strip in strips if strip.set == of] for of in shape.SETS},
+        front=front,
+        plot=front.front(results),
+        curves=curves,
+        panels=curves.panels(results),
+        solutions=tables.solutions(results, manifest.get("times") or {}),
+        scores={s: [tables.scores(results, of, s) for of in shape.SETS] for s in ("validation", "train")},
+        reading=tables.READING,
+        provenance=provenance(results, manifest),
+        version=manifest.get("unlearnkit", ""),
+        script=script,
+        style=style,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        pixelated=PIXELATED_SIDE,
+    )
+
+
+def _asset(file: str) -> str:
+    return (resources.files("unlearnkit.report") / "templates" / file).read_text(encoding="utf-8")

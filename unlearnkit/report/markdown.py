@@ -1,0 +1,58 @@
+"""The report as Markdown, for a repository or a model card."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from unlearnkit.report import results as shape
+from unlearnkit.report import tables
+from unlearnkit.report.provenance import provenance
+from unlearnkit.report.results import Results
+from unlearnkit.report.tables import Table
+from unlearnkit.report.verdict import cautions, verdict
+
+CAPTIONS = {
+    "front.png": "Pareto front: forget loss f1 and retain loss f2 of every solution",
+    "convergence.png": "Convergence: f1, f2 and λ over the steps; dots are values on the whole training sets",
+    "montage.png": "The same images under every solution",
+}
+
+
+def text(results: Results, manifest: dict[str, Any], plots: list[Path], missing: list[str]) -> str:
+    """Return report.md; plots are linked relative to it."""
+    blocks = [f"# {plain(results['name'])}", plain(verdict(results))]
+    blocks += [_listed(f"**Warning:** {plain(c)}" for c in [*cautions(results), *missing])]
+    blocks += [f"![{CAPTIONS[plot.name]}](plots/{plot.name})" for plot in plots]
+    solutions = tables.solutions(results, manifest.get("times") or {})
+    blocks += ["## Solutions", table(solutions)]
+    blocks += [_listed(f"**{c.head}**: {plain(c.meaning)}" for c in solutions.columns if c.meaning)]
+    if shape.metric_names(results):
+        blocks += ["## Metrics", tables.READING]
+    for split in ("validation", "train"):
+        for of in shape.SETS if shape.metric_names(results) else ():
+            scores = tables.scores(results, of, split)
+            blocks += [f"### {scores.title}", table(scores)]
+            blocks += [_listed(f"[{i}] {plain(note)}" for i, note in enumerate(scores.notes, 1))]
+    blocks += ["## Provenance"]
+    for title, facts in provenance(results, manifest):
+        blocks += [f"### {title}", _listed(f"{plain(term)}: {plain(fact)}" for term, fact in facts)]
+    return "\n\n".join(filter(None, blocks)) + "\n"
+
+
+def table(shown: Table) -> str:
+    """Return a table; a column under a shared heading carries it."""
+    heads = [f"{c.head}, {c.group}" if c.group else c.head for c in shown.columns]
+    rows = [heads, [":--", *["--:"] * (len(heads) - 1)], *shown.rows]
+    rule = 1
+    return "\n".join(f"| {' | '.join(r if i == rule else map(plain, r))} |" for i, r in enumerate(rows))
+
+
+def plain(value: str) -> str:
+    """Escape what Markdown or HTML would read as markup, and keep the text on one line."""
+    one_line = " ".join(value.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|#])", r"\\\1", one_line)
+
+
+def _listed(items: Iterable[str]) -> str:
+    return "\n".join(f"- {item}" for item in items)

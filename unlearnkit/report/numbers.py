@@ -1,0 +1,51 @@
+"""How a number is written, the same in the page, in the Markdown and in the verdict."""
+
+import math
+from typing import TypeGuard
+
+NONE = "—"
+
+
+def known(value: object) -> TypeGuard[float]:
+    """Tell whether `value` is a number that can be drawn."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def figure(value: object, digits: int = 4) -> str:
+    """Write a number with so many significant digits."""
+    if not known(value):
+        return "∞" if value == math.inf else NONE
+    if value == 0:
+        return "0"
+    mantissa, _, exponent = f"{value:#.{digits}g}".partition("e")
+    text = mantissa.rstrip(".") + (f"e{int(exponent)}" if exponent else "")
+    return text.replace("-", "−")
+
+
+def percent(value: object, *, signed: bool = True) -> str:
+    """Write a fraction as a percentage, by default with its sign: gaps are read by it."""
+    if not known(value):
+        return NONE
+    rounded = round(100 * value, 1) + 0.0  # −0.0 becomes 0.0
+    text = f"{rounded:+.1f}" if signed and rounded else f"{rounded:.1f}" if signed else f"{rounded:g}"
+    return f"{text} %".replace("-", "−")
+
+
+def unbroken(label: str) -> str:
+    """Keep a percentage and an equation on one line."""
+    return label.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0")
+
+
+def whole(value: object) -> str:
+    """Write a count."""
+    return f"{value:.0f}" if known(value) else NONE
+
+
+def seconds(value: object) -> str:
+    """Write a duration in seconds."""
+    return f"{value:.1f}" if known(value) else NONE
+
+
+def agreed(value: object) -> str:
+    """Write a yes, a no, or that the question does not arise."""
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else NONE

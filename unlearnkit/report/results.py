@@ -1,0 +1,151 @@
+"""The shape of results.json, and the order in which a report shows its solutions."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal, NotRequired, TypedDict, cast
+
+from unlearnkit.errors import Exit, UserError
+
+FORMAT = 1
+SETS: tuple[Literal["forget", "retain"], ...] = ("forget", "retain")
+
+
+class Failed(TypedDict):
+    """A metric that could not be computed, and why."""
+
+    failed: str
+
+
+Score = float | None | Failed
+Metrics = dict[str, dict[str, dict[str, dict[str, Score]]]]
+"""set ("forget", "retain") → split ("train", "validation") → "truth" or "original" → metric → score."""
+
+
+class History(TypedDict):
+    """What every n-th step saw on its batch; lists of equal length."""
+
+    step: list[int]
+    f1: list[float | None]
+    f2: list[float | None]
+    lam: list[float | None]
+
+
+class Check(TypedDict):
+    """The losses on the whole training sets at one step."""
+
+    step: int
+    f1: float | None
+    f2: float | None
+    gap: float | None
+    residual: float | None
+    lam: float | None
+
+
+class Solution(TypedDict):
+    """One set of weights and all that is known about it; the original model has the first keys only."""
+
+    id: str
+    label: str
+    f1: float | None
+    f2: float | None
+    metrics: NotRequired[Metrics]
+    method: NotRequired[str]
+    phase: NotRequired[Literal[1, 2] | None]
+    epsilon: NotRequired[float | None]
+    fraction: NotRequired[float | None]
+    gap: NotRequired[float | None]
+    residual: NotRequired[float | None]
+    lam: NotRequired[float | None]
+    steps: NotRequired[int | None]
+    ended: NotRequired[str | None]
+    satisfied: NotRequired[bool | None]
+    dominated_by: NotRequired[list[str]]
+    history: NotRequired[History | None]
+    checks: NotRequired[list[Check]]
+    frozen_unchanged: NotRequired[bool | None]
+
+
+class Strips(TypedDict):
+    """Paths of PNG strips: what one set looks like to each solution."""
+
+    truth: str
+    input: str
+    original: str
+    solutions: dict[str, str]
+
+
+class Images(TypedDict):
+    """The pictures: every strip holds `count` squares of `size` pixels."""
+
+    count: int
+    size: int
+    forget: Strips
+    retain: Strips
+
+
+class Results(TypedDict):
+    """The whole of results.json."""
+
+    format: int
+    name: str
+    seed: int
+    mode: dict[str, str]
+    sets: dict[str, dict[str, Any]]
+    range: dict[str, float] | None
+    original: dict[str, Any]
+    solutions: list[Solution]
+    outside: list[dict[str, Any]]
+    metrics: dict[str, dict[str, Any]]
+    warnings: list[str]
+    images: NotRequired[Images | None]
+
+
+def load(run: Path) -> tuple[Results, dict[str, Any]]:
+    """Read a run folder's results and its manifest; a manifest that is not there is empty."""
+    path = run / "results.json"
+    if not path.is_file():
+        raise UserError(f"{path}: not there, so the run has not finished; try `unlearnkit resume {run}`", Exit.FOLDER)
+    results = json.loads(path.read_text(encoding="utf-8"))
+    if results.get("format") != FORMAT:
+        raise UserError(f"{path}: format {results.get('format')!r} is not {FORMAT}, the one read here", Exit.FOLDER)
+    manifest = run / "manifest.json"
+    return results, json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
+
+
+def original(results: Results) -> Solution:
+    """Return the original model as if it were a solution."""
+    return cast("Solution", {"id": "original", "label": "original model", "method": "original", **results["original"]})
+
+
+def epsilons(results: Results) -> list[Solution]:
+    """Return the solutions of phase 2, loose to tight."""
+    found = [s for s in results["solutions"] if s.get("phase") == 2]
+    return sorted(found, key=lambda s: s.get("epsilon") or 0.0, reverse=True)
+
+
+def others(results: Results) -> list[Solution]:
+    """Return the solutions of the methods that ran for comparison."""
+    return [s for s in results["solutions"] if s.get("phase") is None]
+
+
+def stops(results: Results) -> list[Solution]:
+    """Return what the slider passes, from nothing forgotten to the most complete forgetting."""
+    bounds = {s["id"]: s for s in results["solutions"] if s.get("phase") == 1}
+    ends = [[bounds[key]] if key in bounds else [] for key in ("boundary-lowest", "boundary-highest")]
+    return [original(results), *ends[0], *epsilons(results), *ends[1]]
+
+
+def metric_names(results: Results) -> list[str]:
+    """Return every metric's kind, those with facts first."""
+    named = dict.fromkeys(results["metrics"])
+    for solution in (original(results), *results["solutions"]):
+        for splits in solution.get("metrics", {}).values():
+            for against in splits.values():
+                for scores in against.values():
+                    named |= dict.fromkeys(scores)
+    return list(named)
+
+
+def score(solution: Solution, of: str, split: str, against: str, metric: str) -> Score:
+    """Look one score up; what was not measured is None."""
+    return solution.get("metrics", {}).get(of, {}).get(split, {}).get(against, {}).get(metric)

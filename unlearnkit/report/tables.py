@@ -1,0 +1,113 @@
+"""The report's tables as text, so that the page and the Markdown can't disagree."""
+
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from unlearnkit.report import results as shape
+from unlearnkit.report.numbers import NONE, agreed, figure, percent, seconds, whole
+from unlearnkit.report.results import Results, Score, Solution
+from unlearnkit.report.verdict import name, unit
+
+
+class Column(NamedTuple):
+    """A column's heading, what it means, and the heading it shares with its neighbours."""
+
+    head: str
+    meaning: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under columns; `ids` names each row's solution."""
+
+    title: str
+    columns: list[Column]
+    rows: list[list[str]]
+    ids: list[str]
+    notes: list[str] = field(default_factory=list)
+
+    def groups(self) -> list[tuple[str, int]]:
+        """Return the shared headings and how many columns each one spans; none where no column has one."""
+        spans = [(group, len(list(columns))) for group, columns in groupby(self.columns, key=lambda c: c.group)]
+        return spans if any(group for group, _ in spans) else []
+
+
+READING = (
+    "Arrows say which way is better. For the retain set, better scores mean better kept; "
+    "for the forget set, worse scores mean more forgotten."
+)
+SOLUTION_COLUMNS = [
+    Column("solution"),
+    Column("id", "its name in results.json, and in the page's address as #solution=ID"),
+    Column("ε", "the bound on f1 in phase 2"),
+    Column("fraction", "where ε lies in the valid range: 0 % is the highest completeness, 100 % the lowest"),
+    Column("f1", "forget loss on the whole training forget set; lower means more forgotten"),
+    Column("gap", "(f1 − ε) / ε; at or below zero the bound holds, and above it by so much it is exceeded"),
+    Column("satisfied", "whether f1 keeps to ε within the run's tolerance"),
+    Column("f2", "retain loss on the whole training retain set; 0 means the retain set is treated as before"),
+    Column("residual", "min over λ ≥ 0 of ‖∇f2 + λ∇f1‖ at the end; 0 at a stationary point"),
+    Column("λ", "the last multiplier that mixes the two gradients; 0 where the constraint did not act"),
+    Column("steps", "updates made"),
+    Column("ended", "why training stopped: the constraint was satisfied, or the budget of steps was spent"),
+    Column("seconds", "time spent on this solution, from the manifest"),
+    Column("dominated by", "solutions at least as good in both f1 and f2 and better in one"),
+]
+
+
+def solutions(results: Results, times: dict[str, Any]) -> Table:
+    """Tabulate every solution, the original model first."""
+    shown = [*shape.stops(results), *shape.others(results)]
+    rows = [_solution(s, times.get(s["id"])) for s in shown]
+    return Table("Solutions", SOLUTION_COLUMNS, rows, [s["id"] for s in shown])
+
+
+def scores(results: Results, of: str, split: str) -> Table:
+    """Tabulate every metric of one set and split, against the truth and against the original model."""
+    shown, names = [*shape.stops(results), *shape.others(results)], shape.metric_names(results)
+    keys = [(against, metric) for against in ("truth", "original") for metric in names]
+    heads = [Column(_head(results, m), group=f"against the {a}{' model' * (a == 'original')}") for a, m in keys]
+    reasons: list[str] = []
+    rows = []
+    for s in shown:
+        found = [cell(shape.score(s, of, split, a, m), reasons, name(results, m)) for a, m in keys]
+        rows.append([s["label"], *found])
+    count = whole(results["sets"].get(of, {}).get(split))
+    title = f"{of.capitalize()} set, {count} {'training' if split == 'train' else split} images"
+    return Table(title, [Column("solution"), *heads], rows, [s["id"] for s in shown], reasons)
+
+
+def cell(score: Score, reasons: list[str], metric: str) -> str:
+    """Write one score; a failure points to its reason, which is added to `reasons` once."""
+    if not isinstance(score, dict):
+        return figure(score)
+    reason = f"{metric}: {score['failed']}"
+    if reason not in reasons:
+        reasons.append(reason)
+    return f"failed [{reasons.index(reason) + 1}]"
+
+
+def _solution(s: Solution, spent: object) -> list[str]:
+    return [
+        s["label"],
+        s["id"],
+        figure(s.get("epsilon")),
+        percent(s.get("fraction"), signed=False),
+        figure(s["f1"]),
+        percent(s.get("gap")),
+        agreed(s.get("satisfied")),
+        figure(s["f2"]),
+        figure(s.get("residual")),
+        figure(s.get("lam")),
+        whole(s.get("steps")),
+        s.get("ended") or NONE,
+        seconds(spent),
+        ", ".join(s.get("dominated_by") or []) or NONE,
+    ]
+
+
+def _head(results: Results, metric: str) -> str:
+    arrow = {"higher": " ↑", "lower": " ↓"}.get(results["metrics"].get(metric, {}).get("better", ""), "")
+    measure = unit(results, metric)
+    return name(results, metric) + (f" ({measure.strip()})" if measure else "") + arrow

@@ -1,0 +1,76 @@
+"use strict";
+// A failure must be visible to whoever looks at the page and to the test that loads it.
+const fail = (text) => { document.documentElement.dataset.error = text; };
+addEventListener("error", (event) => fail(event.message));
+addEventListener("securitypolicyviolation", (event) => fail(event.violatedDirective));
+
+const { positions, beside } = JSON.parse(document.getElementById("shown").textContent);
+const solutions = new Map([...positions, ...beside].map((shown) => [shown.id, shown]));
+const slider = document.getElementById("slider");
+const marker = document.getElementById("marker");
+const all = (selector) => document.querySelectorAll(selector);
+const picture = (image, of) => document.getElementById(`${image.dataset.set}/${of}/${image.dataset.index}`);
+
+function show(id) {
+  const shown = solutions.get(id);
+  const stop = positions.indexOf(shown);
+  slider.classList.toggle("aside", stop < 0);
+  if (stop >= 0) slider.value = stop;
+  slider.setAttribute("aria-valuetext", shown.spoken);
+  document.body.dataset.solution = id;
+  document.getElementById("current").textContent = shown.label;
+  for (const element of all("[data-label]")) element.textContent = shown.label;
+  for (const element of all("[data-field]")) element.textContent = shown.fields[element.dataset.field];
+  document.querySelector(".numbers").dataset.satisfied = shown.fields.satisfied;
+  for (const link of all("a[data-id]")) {
+    if (link.dataset.id === id) link.setAttribute("aria-current", "true");
+    else link.removeAttribute("aria-current");
+  }
+  for (const element of all("[data-row], [data-column], [data-mark]")) {
+    const { row, column, mark } = element.dataset;
+    element.classList.toggle("selected", [row, column, mark].includes(id));
+  }
+  for (const image of all(".now img")) place(image, id, shown.label);
+  const point = document.querySelector(`a[data-x][data-id="${CSS.escape(id)}"]`);
+  marker?.setAttribute("visibility", point ? "visible" : "hidden");
+  if (marker && point) marker.style.transform = `translate(${point.dataset.x}px, ${point.dataset.y}px)`;
+  for (const group of all(`.panels [data-mark="${CSS.escape(id)}"]`)) group.parentNode.append(group); // drawn on top
+}
+
+// Every picture is embedded once, in the montage; the rows above borrow it from there.
+function place(image, of, label) {
+  const source = picture(image, of);
+  image.classList.toggle("none", !source);
+  if (source) image.src = source.src;
+  else image.removeAttribute("src");
+  image.alt = `${image.dataset.set} image ${Number(image.dataset.index) + 1}: ${source ? label : "no picture"}`;
+}
+
+const moved = () => document.body.classList.add("moved"); // only what a person does is animated
+
+function linked() {
+  const id = decodeURIComponent(location.hash.replace(/^#solution=/, ""));
+  if (solutions.has(id)) show(id);
+}
+
+slider.addEventListener("input", () => {
+  moved();
+  show(positions[slider.value].id);
+});
+slider.addEventListener("change", () => location.replace(`#solution=${encodeURIComponent(positions[slider.value].id)}`));
+addEventListener("hashchange", () => {
+  moved();
+  linked();
+});
+
+for (const image of all(".strip:not(.now) img")) place(image, image.dataset.of, image.dataset.of);
+const more = document.getElementById("more");
+if (more) {
+  more.hidden = false;
+  more.addEventListener("click", () => {
+    for (const row of all("tr.more")) row.hidden = false;
+    more.remove();
+  });
+}
+show(positions[slider.value].id);
+linked();

@@ -1,0 +1,1 @@
+"""Images and weights that travel with the package, each with its licence."""

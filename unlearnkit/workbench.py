@@ -1,0 +1,129 @@
+"""Everything a run works with, built from a recipe before anything is written."""
+
+import copy
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unlearnkit.contracts import Loss, Metric, ModelAdapter, Task
+from unlearnkit.data import Chosen, colour_statistics, decode, digest, seeded, split
+from unlearnkit.errors import Exit, UserError
+from unlearnkit.flat import Flat
+from unlearnkit.phases import Side
+from unlearnkit.recipe.recipe import Recipe
+from unlearnkit.weights import choose_device, resolve, sha256
+
+SETS = ("forget", "retain")
+SPLITS = ("train", "validation")
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """Student, reference, data, losses and metrics of one recipe."""
+
+    recipe: Recipe
+    device: torch.device
+    student: ModelAdapter
+    reference: ModelAdapter
+    flat: Flat
+    origin: Tensor
+    """The trained parameters of the reference, flat."""
+    task: Task
+    chosen: Mapping[str, Chosen]
+    images: Mapping[str, Mapping[str, Tensor]]
+    """By set and split: uint8 [N, 3, S, S]; the training images on the device."""
+    sides: Mapping[str, Side]
+    metrics: Mapping[str, Metric | str]
+    """By kind; a metric that cannot be built is its reason."""
+    facts: Mapping[str, object]
+    """What the manifest records of weights and data."""
+
+    def frozen_digest(self) -> str:
+        """Return a hash of all that unlearning must not change: parameters that are not trained, and buffers."""
+        trained = {parameter.data_ptr() for parameter in self.flat.parameters}
+        state = hashlib.sha256()
+        for name, value in self.student.module.state_dict().items():
+            if value.data_ptr() not in trained:
+                state.update(name.encode() + value.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return state.hexdigest()
+
+
+def build(recipe: Recipe, base: Path) -> Workbench:
+    """Build the workbench; raise `UserError` for whatever the recipe names that is missing or does not fit."""
+    device = choose_device(recipe.training.device)
+    weights = resolve(recipe.model.weights, base)
+    forget, retain = split(recipe.data, base, recipe.seed)
+    torch.manual_seed(recipe.seed)
+    student = recipe.model.build(weights)
+    # The reference is copied before anything is trained or resumed, and from the weights file alone.
+    reference = copy.deepcopy(student)
+    for adapter in (student, reference):
+        adapter.module.to(device).eval().requires_grad_(False)
+    parameters = list((student.encoder if recipe.model.train == "encoder" else student.module).parameters())
+    if recipe.model.train == "encoder":
+        _refuse_shared(student)
+    flat = Flat(parameters)
+    size = student.image_size
+    chosen = {"forget": forget, "retain": retain}
+    images = {
+        name: {
+            "train": decode(part.source, part.train, size).to(device),
+            "validation": decode(part.source, part.validation, size),
+        }
+        for name, part in chosen.items()
+    }
+    task = recipe.task.build()
+    noise = colour_statistics(images["forget"]["train"].cpu())
+    losses: dict[str, Loss] = {
+        "forget": recipe.forget.build(reference, task, noise, seeded(recipe.seed, "noise")),
+        "retain": recipe.retain.build(reference, task, noise, seeded(recipe.seed, "noise")),
+    }
+    sides = {
+        name: Side(
+            name, losses[name], images[name]["train"], task, student, recipe.seed, recipe.training.precision
+        )
+        for name in SETS
+    }  # fmt: skip
+    metrics: dict[str, Metric | str] = {}
+    for section in recipe.evaluate.metrics:
+        try:
+            metrics[section.kind] = section.build(base, device)
+        except UserError as error:
+            metrics[section.kind] = str(error)
+    facts = {
+        "weights": {"ref": recipe.model.weights, "sha256": sha256(weights) if weights else None},
+        "data": [
+            {
+                "set": name,
+                **part.source.describe(),
+                "digest": digest(torch.cat([images[name][split].cpu() for split in SPLITS])),
+            }
+            for name, part in chosen.items()
+        ],
+    }
+    return Workbench(
+        recipe, device, student, reference, flat, flat.theta.detach().clone(), task, chosen, images, sides, metrics,
+        facts,
+    )  # fmt: skip
+
+
+def _refuse_shared(adapter: ModelAdapter) -> None:
+    """Refuse a model whose frozen part would move with its encoder."""
+    encoder = {id(parameter) for parameter in adapter.encoder.parameters()}
+    inside = {name for name, module in adapter.module.named_modules() if module is adapter.encoder}
+    prefix = (inside.pop() if inside else "") + "."
+    shared = [
+        name
+        for name, parameter in adapter.module.named_parameters(remove_duplicate=False)
+        if id(parameter) in encoder and not name.startswith(prefix)
+    ]
+    if shared:
+        raise UserError(
+            f"model: the encoder shares {', '.join(shared[:3])} with the frozen part, which would move with it; the "
+            f"adapter must untie them, or use `train: all`",
+            Exit.PLUGIN,
+        )

@@ -26,5 +26,5 @@ lint: install
 	$(BIN)/mypy
 
 schemas: install
-	UNLEARNKIT_LOAD_PLUGINS= $(BIN)/unlearnkit schema > schemas/recipe.schema.json
-	UNLEARNKIT_LOAD_PLUGINS= $(BIN)/unlearnkit schema --pretrain > schemas/pretrain.schema.json
+	for what in recipe pretrain results; do \
+	  UNLEARNKIT_LOAD_PLUGINS= $(BIN)/unlearnkit schema $$what > schemas/$$what.schema.json; done

@@ -66,7 +66,13 @@ def describe(plugins: Plugins, kind: str) -> list[dict[str, Any]]:
                 ]
                 summary = " ".join((cls.__doc__ or "").split())
                 found.append(
-                    {"kind": kind, "sort": name, "package": plugins.owner(cls).package, "summary": summary, "fields": fields}
+                    {
+                        "kind": kind,
+                        "sort": name,
+                        "package": plugins.owner(cls).package,
+                        "summary": summary,
+                        "fields": fields,
+                    }
                 )
     if not found:
         close = get_close_matches(kind, [row["kind"] for row in kinds(plugins)], 1)

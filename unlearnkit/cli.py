@@ -28,7 +28,6 @@ def main() -> None:
     """Run the command line; print what a user can mend as one message and exit with its code."""
     plugins = discover()
     plugins.hook.register_commands(app=app)
-    app.obj = plugins
     try:
         app(obj=plugins)
     except UserError as error:
@@ -144,17 +143,26 @@ def show(
             print(f"\n  {field['name']}: {field['type']} ({default})\n    {field['description']}")
 
 
-@app.command(epilog="Example: unlearnkit schema > schemas/recipe.schema.json")
+@app.command(epilog="Example: unlearnkit schema recipe > schemas/recipe.schema.json")
 def schema(
     context: typer.Context,
-    pretrain: Annotated[bool, typer.Option("--pretrain", help="Of pretraining recipes.")] = False,
+    what: Annotated[str, typer.Argument(help="recipe, pretrain (a pretraining recipe) or results.")] = "recipe",
 ) -> None:
-    """Print the JSON Schema of a recipe, with the sections of the installed plugins."""
-    from unlearnkit.recipe.recipe import PretrainRecipe, Recipe, assemble
+    """Print a JSON Schema; that of recipes has the sections of the installed plugins."""
+    from unlearnkit.recipe.recipe import PretrainRecipe, Recipe
     from unlearnkit.recipe.schema import text
+    from unlearnkit.recipe.validate import recipe_class
+    from unlearnkit.report.results import Results
 
-    classes = _plugins(context).sections
-    print(text(assemble(PretrainRecipe, classes) if pretrain else assemble(Recipe, classes)), end="")
+    plugins = _plugins(context)
+    shapes = {
+        "recipe": lambda: recipe_class(Recipe, plugins),
+        "pretrain": lambda: recipe_class(PretrainRecipe, plugins),
+        "results": lambda: Results,
+    }
+    if what not in shapes:
+        raise UserError(f"'{what}' has no schema; there are: {', '.join(shapes)}", Exit.USAGE)
+    print(text(shapes[what]()), end="")
 
 
 @app.command(epilog="Example: unlearnkit plugins --json")
@@ -186,7 +194,9 @@ def report(run: RunFolder) -> None:
 def export(
     context: typer.Context,
     run: RunFolder,
-    epsilon: Annotated[str, typer.Option("--epsilon", help="An id such as epsilon-1, highest, lowest, or a value of ε.")],
+    epsilon: Annotated[
+        str, typer.Option("--epsilon", help="An id such as epsilon-1, highest, lowest, or a value of ε.")
+    ],
     to: Annotated[Path, typer.Option("--to", help="The folder to write.")],
 ) -> None:
     """Write one solution as a model, with a card that states the evidence."""
@@ -234,5 +244,3 @@ def _resolved(run: Path, plugins: Plugins, overrides: list[str] | None) -> Any:
     if not (run / "recipe.resolved.json").is_file():
         raise UserError(f"{run}: this is no run folder; give one that `unlearnkit run` wrote", Exit.FOLDER)
     return _load(run / "recipe.resolved.json", plugins, overrides)
-
-

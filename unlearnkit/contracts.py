@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 Embedding = Tensor | Sequence[Tensor]
 
-Psi = Callable[[Tensor, float | None, Tensor], Tensor]
-"""ψ(f, ε, ‖∇f‖²): the decrease rate asked of a constraint with loss f, bound ε and squared gradient norm ‖∇f‖²."""
+Psi = Callable[[Tensor, float | None, Tensor, Tensor], Tensor]
+"""ψ(h, ε, ‖∇h‖², ‖∇f‖²): the decrease rate asked of a constraint with loss h and bound ε, beside an objective f."""
 
 
 @dataclass(frozen=True)
@@ -138,12 +138,12 @@ class Metric(ABC):
 
     @abstractmethod
     def compute(self) -> Mapping[str, float]:
-        """Return the values by name, `value` for the metric's own; raise `ValueError` with the reason where it has none."""
+        """Return values by name, `value` for the metric's own; raise `ValueError` with the reason where it has none."""
 
     @abstractmethod
     def reset(self) -> None:
         """Forget all batches."""
 
     def describe(self) -> Mapping[str, object]:
-        """Return facts for the report: `name`, `unit`, `better` (higher or lower), extractor, weights hash, resizing."""
+        """Return facts for the report: `name`, `unit`, `better` (higher or lower), extractor, weights, resizing."""
         return {}

@@ -43,6 +43,20 @@ def constraint_gap(loss: Tensor, epsilon: float, beta: float, delta: float) -> T
     return beta * gap.sign() * gap.abs() ** delta
 
 
+def relative_gap(
+    loss: Tensor, epsilon: float, squared_norm: Tensor, objective_norm: Tensor, beta: float, delta: float
+) -> Tensor:
+    r"""Return phase 2's ψ with a β that has no unit.
+
+    $$\psi = \beta\lVert\nabla f\rVert\lVert\nabla h\rVert\,\mathrm{sign}(e)\lvert e\rvert^\delta,\qquad
+      e = (h - \epsilon)/\lvert\epsilon\rvert,$$
+
+    so that for δ = 1 $\lambda = (\lVert\nabla f\rVert / \lVert\nabla h\rVert)(\beta e - \cos(\nabla f, \nabla h))$.
+    """
+    gap = (loss - epsilon) / abs(epsilon)
+    return beta * (squared_norm * objective_norm).sqrt() * gap.sign() * gap.abs() ** delta
+
+
 def multiplier(psi: Tensor, squared_norm: Tensor, product: Tensor, objective_norm: Tensor) -> Tensor:
     r"""Return $\lambda = \max(0, (\psi - \nabla f^\top\nabla h) / \lVert\nabla h\rVert^2)$, at most `LAM_MAX`.
 
@@ -88,6 +102,13 @@ class Facts:
     objective_norm: Tensor | None = None
     """‖∇f‖²."""
 
+    def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ‖∇h‖², ∇f·∇h and ‖∇f‖² for a rule that is not joint."""
+        assert self.squared_norm is not None
+        assert self.product is not None
+        assert self.objective_norm is not None
+        return self.squared_norm, self.product, self.objective_norm
+
 
 class Multiplier(ABC):
     """A rule for λ together with the state it carries from step to step."""
@@ -102,8 +123,8 @@ class Multiplier(ABC):
     def lam(self, facts: Facts) -> Tensor:
         """Return λ ≥ 0 for this step and advance the state, without a host synchronisation."""
 
-    def warm(self, lam: Tensor) -> None:
-        """Take an estimate of λ at the start point; rules without memory ignore it."""
+    def warm(self, lam: Tensor) -> None:  # noqa: B027
+        """Take an estimate of λ at the start point; rules that need none ignore it."""
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Continue from a saved state."""

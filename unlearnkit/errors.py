@@ -24,7 +24,7 @@ class UserError(Exception):
         self.code = code
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818
     """A signal stopped the run after its state was saved."""
 
     def __init__(self, signal: int) -> None:

@@ -27,7 +27,9 @@ def export(run: Path, recipe: Recipe, epsilon: str, to: Path) -> Path:
         raise UserError(f"{to} exists already; give another folder with --to", Exit.FOLDER)
     bench = build(recipe, Path(manifest["base"]))
     if bench.facts["weights"] != manifest["weights"]:
-        raise UserError(f"{run}: the original weights changed since the run; the solution does not fit them", Exit.FOLDER)
+        raise UserError(
+            f"{run}: the original weights changed since the run; the solution does not fit them", Exit.FOLDER
+        )
     tensors, _ = checkpoint.read(run / "solutions" / row["id"])
     bench.flat.set(tensors["theta"].to(bench.device))
     part = to.with_name(f".{to.name}.part")
@@ -66,9 +68,9 @@ def _equal(text: str, value: float) -> bool:
         return False
 
 
-def _card(results: dict[str, Any], manifest: dict[str, Any], row: dict[str, Any], digest: str) -> str:
+def _card(results: Any, manifest: dict[str, Any], row: dict[str, Any], digest: str) -> str:
     environment = Environment(
-        loader=PackageLoader("unlearnkit", "templates"), undefined=StrictUndefined, autoescape=False,
+        loader=PackageLoader("unlearnkit", "templates"), undefined=StrictUndefined, autoescape=False,  # noqa: S701 - Markdown
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     return environment.get_template("card.md.j2").render(

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -16,8 +17,8 @@ from torch import Tensor
 from unlearnkit.builtin.distances import parts
 from unlearnkit.contracts import Embedding, Loss, ModelAdapter, Psi, Task, View
 from unlearnkit.control import LAM_MAX, Facts, Multiplier, direction, dot, residual
-from unlearnkit.errors import Exit, UserError
 from unlearnkit.data import batch_index, seeded, to_float
+from unlearnkit.errors import Exit, UserError
 from unlearnkit.flat import Flat
 from unlearnkit.recipe.recipe import AdamW, Training
 
@@ -79,7 +80,10 @@ class Side:
     def terms(self) -> Iterator[Callable[[], Tensor]]:
         """Yield the loss on the whole set as a sum of terms, one a chunk."""
         for number, rows in enumerate(self.chunks()):
-            yield lambda rows=rows, number=number: self.value(rows, "check", number) * (len(rows) / self.count)
+            yield partial(self._term, rows, number)
+
+    def _term(self, rows: Tensor, number: int) -> Tensor:
+        return self.value(rows, "check", number) * (len(rows) / self.count)
 
     def exact(self) -> float:
         """Return the loss on the whole set."""

@@ -99,12 +99,18 @@ def lines(plan: dict[str, Any]) -> list[str]:
         f"  model: {plan['parameters']['trained']:,} trained parameters of {plan['parameters']['all']:,}",
     ]
     for name, counts in plan["sets"].items():
-        rows.append(f"  {name} set: {_shown(counts['train'])} training and {_shown(counts['validation'])} validation images")
+        rows.append(
+            f"  {name} set: {_shown(counts['train'])} training and {_shown(counts['validation'])} validation images"
+        )
     rows.append(f"  {len(plan['problems'])} problems of up to {_shown(steps)} steps: {_shown(plan['steps'])} steps")
     rows += [f"    {problem}" for problem in plan["problems"]]
     rows.append("  memory, MiB: " + ", ".join(f"{what} {value:,}" for what, value in plan["memory_mib"].items()))
     rows.append(f"  disk, MiB: {plan['disk_mib']:,}")
-    rows += ["  missing here:", *(f"    {text}" for text in plan["missing"])] if plan["missing"] else ["  nothing is missing"]
+    rows += (
+        ["  missing here:", *(f"    {text}" for text in plan["missing"])]
+        if plan["missing"]
+        else ["  nothing is missing"]
+    )
     return rows
 
 

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, distributions
-from types import ModuleType
 
 import pluggy
 
@@ -55,24 +54,25 @@ class Plugins:
 
 def kind_of(cls: type[Section]) -> str:
     """Return the `kind` a concrete section answers to; raise `TypeError` where it declares none."""
-    values = getattr(cls.model_fields["kind"].annotation, "__args__", ())
+    values: tuple[object, ...] = getattr(cls.model_fields["kind"].annotation, "__args__", ())
     if len(values) != 1 or not isinstance(values[0], str):
-        raise TypeError(f"{cls.__module__}.{cls.__qualname__} must declare `kind: Literal[\"its-name\"]`")
+        raise TypeError(f'{cls.__module__}.{cls.__qualname__} must declare `kind: Literal["its-name"]`')
     return values[0]
 
 
-def discover(extra: Sequence[ModuleType | object] = ()) -> Plugins:
-    """Load built-ins, entry points of the group `unlearnkit`, and modules named in UNLEARNKIT_PLUGINS.
+def discover(extra: Sequence[object] = (), *, installed: bool = True) -> Plugins:
+    """Load built-ins, `installed` entry points of the group `unlearnkit`, and modules named in UNLEARNKIT_PLUGINS.
 
-    A plugin that fails is kept with its reason and stops nothing else. UNLEARNKIT_LOAD_PLUGINS, a comma-separated
-    list of entry-point names, restricts which entry points are loaded; empty means none.
+    `extra` modules are loaded last. A plugin that fails is kept with its reason and stops nothing else.
+    UNLEARNKIT_LOAD_PLUGINS, a comma-separated list of entry-point names, restricts which entry points are loaded;
+    empty means none.
     """
     manager = pluggy.PluginManager("unlearnkit")
     manager.add_hookspecs(hookspecs)
     plugins: list[Plugin] = []
     for name in BUILTIN:
         _load(manager, plugins, Plugin(name, "unlearnkit", __version__), import_module(f"unlearnkit.builtin.{name}"))
-    for entry, package, version in _entry_points():
+    for entry, package, version in _entry_points() if installed else ():
         _load(manager, plugins, Plugin(entry.name, package, version), entry)
     for name in filter(None, os.environ.get("UNLEARNKIT_PLUGINS", "").split(",")):
         _load(manager, plugins, Plugin(name, "UNLEARNKIT_PLUGINS", "-"), name)
@@ -109,7 +109,9 @@ def _load(
             module = source
         manager.register(module, name=f"{plugin.package}:{plugin.name}")
         manager.check_pending()
-        taken = {(base, kind_of(cls)): owner.name for owner in plugins for cls in owner.sections for base in _bases(cls)}
+        taken = {
+            (base, kind_of(cls)): owner.name for owner in plugins for cls in owner.sections for base in _bases(cls)
+        }
         sections: list[type[Section]] = []
         for hook, bases in OPEN.items():
             implementation = getattr(module, hook, None)
@@ -138,5 +140,7 @@ def _check(
     kind = kind_of(cls)
     for base in _bases(cls):
         if (base, kind) in taken:
-            raise ValueError(f"the kind '{kind}' of {cls.__name__} is already taken by the plugin '{taken[base, kind]}'")
+            raise ValueError(
+                f"the kind '{kind}' of {cls.__name__} is already taken by the plugin '{taken[base, kind]}'"
+            )
         taken[base, kind] = cls.__module__

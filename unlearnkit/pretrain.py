@@ -21,7 +21,11 @@ VALIDATIONS = 20
 
 
 def train(
-    recipe: PretrainRecipe, resolved: dict[str, object], base: Path, to: Path, tell: Callable[[int, dict[str, float]], None]
+    recipe: PretrainRecipe,
+    resolved: dict[str, object],
+    base: Path,
+    to: Path,
+    tell: Callable[[int, dict[str, float]], None],
 ) -> dict[str, float]:
     """Run a pretraining recipe, write `model.safetensors` and `model.json` to the folder `to`, return the figures.
 
@@ -67,9 +71,13 @@ def train(
             group["lr"] = section.lr * rate(step, options.steps, options.warmup)
         optimizer.step()
         if (step + 1) % max(1, options.steps // VALIDATIONS) == 0 or step + 1 == options.steps:
-            figures = {"loss": float(loss.detach())} | (quality(adapter, tasks[0], validation) if len(validation) else {})
+            figures = {"loss": float(loss.detach())} | (
+                quality(adapter, tasks[0], validation) if len(validation) else {}
+            )
             tell(step + 1, figures)
-    write(recipe, resolved, adapter, to, figures, {"train": digest(images.cpu()), "validation": digest(validation.cpu())})
+    write(
+        recipe, resolved, adapter, to, figures, {"train": digest(images.cpu()), "validation": digest(validation.cpu())}
+    )
     return figures
 
 
@@ -126,7 +134,11 @@ def quality(adapter: ModelAdapter, task: Task, images: Tensor) -> dict[str, floa
 
 
 def write(
-    recipe: PretrainRecipe, resolved: dict[str, object], adapter: ModelAdapter, to: Path, figures: dict[str, float],
+    recipe: PretrainRecipe,
+    resolved: dict[str, object],
+    adapter: ModelAdapter,
+    to: Path,
+    figures: dict[str, float],
     digests: dict[str, str],
 ) -> None:
     """Write weights and facts to the folder `to`."""

@@ -86,7 +86,9 @@ class Screen:
             self.bars.remove_task(self.current)
             self.bars.advance(self.total)
         gap = "" if event["gap"] is None else f", gap {event['gap']:+.2%}"
-        self.line(f"{event['id']}: f1 {event['f1']:.5g}, f2 {event['f2']:.5g}{gap}, {event['step']} steps ({event['ended']})")
+        self.line(
+            f"{event['id']}: f1 {event['f1']:.5g}, f2 {event['f2']:.5g}{gap}, {event['step']} steps ({event['ended']})"
+        )
 
     def _evaluate(self, event: Mapping[str, Any]) -> None:
         self.line(f"evaluating {event['solutions']} solutions and the original model")

@@ -13,8 +13,12 @@ FORMAT = 1
 
 
 def collect(
-    folder: Path, bench: Workbench, solutions: Sequence[Solution], bounds: tuple[float, float],
-    outside: Sequence[Mapping[str, object]], evaluated: Callable[[str], None],
+    folder: Path,
+    bench: Workbench,
+    solutions: Sequence[Solution],
+    bounds: tuple[float, float],
+    outside: Sequence[Mapping[str, object]],
+    evaluated: Callable[[str], None],
 ) -> dict[str, Any]:
     """Evaluate the original model and every solution, write their pictures, return the results."""
     recipe = bench.recipe

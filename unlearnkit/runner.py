@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import os
 import shutil
 import signal
 import time
@@ -81,7 +80,9 @@ def held(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{folder}: another process is working in this run folder; wait for it", Exit.FOLDER) from None
+            raise UserError(
+                f"{folder}: another process is working in this run folder; wait for it", Exit.FOLDER
+            ) from None
         yield
 
 
@@ -165,8 +166,8 @@ def _room(bench: Workbench, folder: Path) -> None:
     needed, free = disk_bytes(bench), shutil.disk_usage(parent).free
     if needed > free:
         raise UserError(
-            f"{folder}: the run needs about {needed / 2**20:.0f} MiB and the disk has {free / 2**20:.0f} MiB; free some "
-            f"space or give a folder on another disk with --to",
+            f"{folder}: the run needs about {needed / 2**20:.0f} MiB and the disk has {free / 2**20:.0f} MiB; free "
+            f"some space or give a folder on another disk with --to",
             Exit.FOLDER,
         )
 
@@ -258,7 +259,8 @@ def epsilon_problems(recipe: Recipe, lowest: float, highest: float) -> tuple[lis
         if fractions
         else [((value - lowest) / (highest - lowest), value) for value in sorted(values or ())]
     )
-    inside, outside = [], []
+    inside: list[Problem] = []
+    outside: list[dict[str, object]] = []
     for fraction, epsilon in wanted:
         if lowest <= epsilon <= highest:
             label = f"ε = {epsilon:.4g} ({fraction:.0%})"
@@ -284,7 +286,9 @@ def solve(run: Run, bench: Workbench, problem: Problem, rule: Multiplier, begin:
     began = time.monotonic()
     bench.flat.set(begin)
     frozen = bench.frozen_digest()
-    descent = Descent(problem, rule, bench.flat, bench.sides["forget"], bench.sides["retain"], bench.recipe.training, steps)
+    descent = Descent(
+        problem, rule, bench.flat, bench.sides["forget"], bench.sides["retain"], bench.recipe.training, steps
+    )
     checkpoints = run.folder / "checkpoints" / problem.id
     found = checkpoint.newest(checkpoints, run.warn)
     if found is not None:

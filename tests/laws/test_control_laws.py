@@ -5,7 +5,16 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from unlearnkit.control import LAM_MAX, constraint_gap, direction, dot, gradient_norm, multiplier, residual
+from unlearnkit.control import (
+    LAM_MAX,
+    constraint_gap,
+    direction,
+    dot,
+    gradient_norm,
+    multiplier,
+    relative_gap,
+    residual,
+)
 
 SAMPLES = [torch.Generator().manual_seed(seed) for seed in range(40)]
 
@@ -37,7 +46,10 @@ def test_direction_meets_psi_and_lam_vanishes_when_inactive(generator):
 def test_direction_equals_a_quadratic_programme_solver(generator):
     f, h, psi = (value.numpy() for value in draw(generator))
     found = minimize(
-        lambda g: 0.5 * np.sum((f - g) ** 2), f, jac=lambda g: g - f, method="SLSQP",
+        lambda g: 0.5 * np.sum((f - g) ** 2),
+        f,
+        jac=lambda g: g - f,
+        method="SLSQP",
         constraints={"type": "ineq", "fun": lambda g: h @ g - psi, "jac": lambda g: h},
         options={"ftol": 1e-14, "maxiter": 200},
     )
@@ -78,6 +90,19 @@ def test_phase_2_psi_has_the_sign_of_the_gap(delta):
     assert above > 0 > below
     torch.testing.assert_close(above, -below)
     assert constraint_gap(torch.tensor(1.0), 1.0, 2.0, delta) == 0
+
+
+def test_relative_gap_makes_lam_free_of_units():
+    f, h, _ = draw(torch.Generator().manual_seed(2))
+
+    def lam(scale: float) -> torch.Tensor:
+        loss, epsilon = torch.tensor(1.2 * scale, dtype=torch.float64), 1.0 * scale
+        psi = relative_gap(loss, epsilon, dot(scale * h, scale * h), dot(f, f), 5.0, 1.0)
+        return solve(f, scale * h, psi)[0] * scale
+
+    torch.testing.assert_close(lam(1.0), lam(100.0))
+    cosine = dot(f, h) / (f.norm() * h.norm())
+    torch.testing.assert_close(lam(1.0), (f.norm() / h.norm() * (5.0 * 0.2 - cosine)).clamp(min=0))
 
 
 def test_phase_1_psi_is_a_power_of_the_norm():

@@ -19,7 +19,7 @@ def closed_form(epsilon: float) -> tuple[torch.Tensor, float]:
     return (A + lam * B) / (1 + lam), lam
 
 
-@pytest.mark.parametrize("rule", [ClosedForm, lambda: Averaged(0.9, 0.9, 0.05)])
+@pytest.mark.parametrize("rule", [ClosedForm, lambda: Averaged(0.9, 0.05)])
 @pytest.mark.parametrize("epsilon", [0.1, 1.0, 4.0, 20.0])
 def test_phase_2_reaches_the_exact_optimum_and_multiplier(rule, epsilon):
     toy = descent(half_square(B), half_square(A), torch.zeros(3), rule(), phase2(1.0), epsilon=epsilon, decay=0.3)
@@ -40,7 +40,7 @@ def test_the_cheap_mode_reaches_the_same_optimum():
 def test_phase_1_reaches_the_lexicographic_optimum():
     """F1 is least on the plane x0 = 0, and there f2 is least at (0, 1, −2)."""
     f1, f2 = (lambda x: 0.5 * x[0] ** 2), half_square(torch.tensor([1.0, 1.0, -2.0]))
-    toy = descent(f1, f2, torch.tensor([2.0, 0.0, 0.0]), ClosedForm(), phase1(delta=2.0), lr=0.02)
+    toy = descent(f1, f2, torch.tensor([2.0, 0.0, 0.0]), ClosedForm(), phase1(delta=2.0), lr=0.05, steps=1000)
     torch.testing.assert_close(solved(toy), torch.tensor([0.0, 1.0, -2.0]), atol=2e-3, rtol=0)
 
 
@@ -48,7 +48,7 @@ def test_lowest_completeness_leaves_the_reference_where_the_retain_gradient_vani
     """At θ0 f2 and its gradient are zero: the exchanged problem must neither stop nor blow up."""
     start = torch.tensor([1.0, 1.0])
     f1, f2 = half_square(torch.zeros(2)), (lambda x: 0.5 * (x[0] - 1) ** 2)
-    toy = descent(f1, f2, start, ClosedForm(), phase1(), objective="forget", lr=0.02)
+    toy = descent(f1, f2, start, ClosedForm(), phase1(), objective="forget", lr=0.02, steps=1000)
     toy.step()
     assert toy.flat.theta.isfinite().all()
     assert not torch.equal(toy.flat.theta.detach(), start)
@@ -74,17 +74,25 @@ def test_joint_and_separate_passes_give_one_gradient():
     x = torch.ones(3)
     for _ in range(5):
         joint.step()
-        x = x - 0.05 * ((x - A) + 0.7 * (x - B))
+        x = x - 0.1 * ((x - A) + 0.7 * (x - B))
     torch.testing.assert_close(joint.flat.theta.detach(), x)
 
 
-@pytest.mark.parametrize("rule", [ClosedForm, lambda: Averaged(0.9, 0.9, 0.05), lambda: ProportionalIntegral(2, 0.1, 0.5)])
+@pytest.mark.parametrize("rule", [ClosedForm, lambda: Averaged(0.9, 0.05), lambda: ProportionalIntegral(2, 0.1, 0.5)])
 @pytest.mark.parametrize("stop", [1, 7, 33])
 def test_a_saved_descent_continues_bit_for_bit(rule, stop):
     def toy():
         return descent(
-            half_square(B), half_square(A), torch.zeros(3), rule(), phase2(), epsilon=1.0, steps=60, noise=0.3,
-            optimizer=AdamW(lr=0.05), decay=0.5,
+            half_square(B),
+            half_square(A),
+            torch.zeros(3),
+            rule(),
+            phase2(),
+            epsilon=1.0,
+            steps=60,
+            noise=0.3,
+            optimizer=AdamW(lr=0.05),
+            decay=0.5,
         )
 
     whole, first, second = toy(), toy(), toy()

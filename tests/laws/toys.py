@@ -36,9 +36,19 @@ class ToySide:
 
 
 def descent(
-    f1: Callable[[Tensor], Tensor], f2: Callable[[Tensor], Tensor], start: Tensor, rule: Multiplier, psi: Psi,
-    *, epsilon: float | None = None, steps: int = 2000, lr: float = 0.05, objective: str = "retain", decay: float = 0.0,
-    noise: float = 0.0, optimizer: object = None,
+    f1: Callable[[Tensor], Tensor],
+    f2: Callable[[Tensor], Tensor],
+    start: Tensor,
+    rule: Multiplier,
+    psi: Psi,
+    *,
+    epsilon: float | None = None,
+    steps: int = 500,
+    lr: float = 0.1,
+    objective: str = "retain",
+    decay: float = 0.0,
+    noise: float = 0.0,
+    optimizer: object = None,
 ) -> Descent:
     """Return a problem of phase 2, or of phase 1 without ε, on two toy losses."""
     parameter = nn.Parameter(start.clone())
@@ -61,11 +71,11 @@ def solved(toy: Descent) -> Tensor:
 
 
 def phase1(alpha: float = 5.0, delta: float = 2.0) -> Psi:
-    return lambda loss, epsilon, norm: gradient_norm(norm, alpha, delta)
+    return lambda loss, epsilon, norm, objective: gradient_norm(norm, alpha, delta)
 
 
 def phase2(beta: float = 5.0, delta: float = 1.0) -> Psi:
-    return lambda loss, epsilon, norm: constraint_gap(loss, epsilon, beta, delta)
+    return lambda loss, epsilon, norm, objective: constraint_gap(loss, epsilon, beta, delta)
 
 
 def half_square(centre: Tensor) -> Callable[[Tensor], Tensor]:

@@ -122,6 +122,13 @@ class ConstraintGap(Built, sections.PsiSection):
     """Power."""
 
 
+class RelativeGap(Built, sections.PsiSection):
+    """Beta times the relative gap to the bound."""
+
+    kind: Literal["relative-gap"]
+    """Beta times the relative gap to the bound."""
+
+
 class ClosedForm(Built, sections.MultiplierSection):
     """The published rule."""
 
@@ -167,7 +174,7 @@ class Ssim(Built, sections.MetricSection):
 
 
 SECTIONS: list[type[sections.Section]] = [
-    Mae, Tiny, Sample, Folder, CenterCrop, Mask, Noise, Reference, GradientNorm, ConstraintGap,
+    Mae, Tiny, Sample, Folder, CenterCrop, Mask, Noise, Reference, GradientNorm, ConstraintGap, RelativeGap,
     ClosedForm, Averaged, Composite, MaxLoss, Psnr, Ssim,
 ]  # fmt: skip
 

@@ -24,7 +24,6 @@ Check = Callable[..., Loaded]
 # A piece of the good recipe, that piece with a mistake and a mark where its problem has to be, and words of it.
 MISTAKES = [
     ("name: forget-faces", "name: ¤Forget Faces", "lower-case letters"),
-    ("name: forget-faces\n", "", "name: missing; add it here"),  # marked below: at the start of the mapping
     ("seed: 0", "seed: ¤'0'", "remove the quotes"),
     ("seed: 0", "seed: ¤-1", "at least 0, got the number -1"),
     ("model:\n  kind: tiny", "model:\n  kind: ¤tinny", "did you mean 'tiny'? (the kinds are mae, tiny)"),

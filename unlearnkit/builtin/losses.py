@@ -25,7 +25,11 @@ class _Noise(LossSection):
     """Noise images that the mean target is taken over."""
 
     def _built(
-        self, space: Literal["embedding", "output"], reference: ModelAdapter, task: Task, noise: Statistics,
+        self,
+        space: Literal["embedding", "output"],
+        reference: ModelAdapter,
+        task: Task,
+        noise: Statistics,
         generator: torch.Generator,
     ) -> Loss:
         from unlearnkit.builtin.distances import FreshNoise, MeanNoise

@@ -61,7 +61,9 @@ class Ssim(Metric):
 
     def compute(self) -> Mapping[str, float]:
         """Return the mean."""
-        return {"value": float(self.metric.compute())}
+        value = self.metric.compute()
+        assert isinstance(value, Tensor)
+        return {"value": float(value)}
 
     def reset(self) -> None:
         """Forget all batches."""

@@ -100,7 +100,7 @@ class FID(_Featured):
 
 
 class KID(_Featured):
-    """Kernel distance between the features of outputs and targets, unbiased, over all images (Binkowski et al. 2018)."""
+    """Kernel distance between the features of outputs and targets, unbiased (Binkowski et al. 2018)."""
 
     kind: Literal["kid"]
     """Kernel distance of features."""

@@ -14,30 +14,31 @@ class ClosedForm(Multiplier):
 
     def lam(self, facts: Facts) -> Tensor:
         """Return λ of the batch."""
-        assert facts.squared_norm is not None and facts.product is not None and facts.objective_norm is not None
-        psi = facts.psi(facts.loss, facts.epsilon, facts.squared_norm)
-        return multiplier(psi, facts.squared_norm, facts.product, facts.objective_norm)
+        norm, product, objective = facts.gradients()
+        return multiplier(facts.psi(facts.loss, facts.epsilon, norm, objective), norm, product, objective)
 
 
-class Averaged(ClosedForm):
-    r"""The closed form at $\bar h$ and $\epsilon - \tau$, averaged over steps."""
+class Averaged(Multiplier):
+    """The closed form on averages, at a trimmed ε."""
 
-    def __init__(self, loss_average: float, lam_average: float, trim: float) -> None:
+    def __init__(self, decay: float, trim: float) -> None:
         super().__init__()
-        self.loss_average, self.lam_average, self.trim = loss_average, lam_average, trim
+        self.decay, self.trim = decay, trim
 
     def lam(self, facts: Facts) -> Tensor:
-        """Return the averaged λ and advance the trim τ."""
-        if facts.epsilon is None:
-            return super().lam(facts)
-        loss = self.average("loss", facts.loss, self.loss_average)
-        tau = self.state.get("trim", torch.zeros_like(loss)) + self.trim * (loss - facts.epsilon)
-        tau = self.state["trim"] = tau.clamp(-TRIM_MAX * abs(facts.epsilon), TRIM_MAX * abs(facts.epsilon))
-        # h̄ + τ against ε is h̄ against ε − τ, and leaves the bound a plain number.
-        shifted = Facts(
-            loss + tau, facts.epsilon, facts.psi, facts.squared_norm, facts.product, facts.objective_norm
+        """Return λ of the averages and advance them and the trim τ."""
+        loss = self.average("loss", facts.loss, self.decay)
+        norm, product, objective = (
+            self.average(name, value, self.decay)
+            for name, value in zip(("norm", "product", "objective"), facts.gradients(), strict=True)
         )
-        return self.average("lam", super().lam(shifted), self.lam_average)
+        if facts.epsilon is not None:
+            most = TRIM_MAX * abs(facts.epsilon)
+            tau = self.state.get("trim", torch.zeros_like(loss)) + self.trim * (loss - facts.epsilon)
+            # h̄ + τ against ε is h̄ against ε − τ, and leaves the bound a plain number.
+            self.state["trim"] = tau.clamp(-most, most)
+            loss = loss + self.state["trim"]
+        return multiplier(facts.psi(loss, facts.epsilon, norm, objective), norm, product, objective)
 
 
 class ProportionalIntegral(Multiplier):

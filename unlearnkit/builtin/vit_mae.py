@@ -34,6 +34,7 @@ class Block(nn.Module):
         self.fc2 = nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor, keys: Tensor | None) -> Tensor:
+        """Return x [B, V, D] after attention, among the tokens that `keys` allows, and the perceptron."""
         batch, tokens, width = x.shape
         q, k, v = self.qkv(self.norm1(x)).view(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=keys)
@@ -59,6 +60,7 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, patches: Tensor, places: Tensor, keys: Tensor | None) -> Tensor:
+        """Return the embeddings of the patches."""
         x = self.embed(patches) + self.positions[places]
         for block in self.blocks:
             x = block(x, keys)
@@ -80,6 +82,7 @@ class Decoder(nn.Module):
         self.head = nn.Linear(width, values)
 
     def forward(self, embedding: Tensor, places: Tensor, keep: Tensor) -> Tensor:
+        """Return the values of all patches."""
         batch, patches = embedding.shape[0], self.positions.shape[0]
         x = self.mask_token.to(embedding.dtype).expand(batch, patches, -1)
         # Padding of a shorter row is written back as what stood there, so that it changes nothing.

@@ -61,14 +61,14 @@ class Data(Section):
 class Control(Section):
     """The control functions ψ(θ) of both phases, and how λ is found."""
 
-    boundary: PsiSection = Field({"kind": "gradient-norm"}, validate_default=True)  # type: ignore[assignment]
+    boundary: PsiSection = Field({"kind": "gradient-norm"}, validate_default=True)
     """ψ of phase 1."""
     lowest: PsiSection | None = None
     """ψ of phase 1's lowest completeness, where f1 and f2 have changed places and α weighs the retain loss; that of
     `boundary` when left out."""
-    epsilon: PsiSection = Field({"kind": "constraint-gap"}, validate_default=True)  # type: ignore[assignment]
+    epsilon: PsiSection = Field({"kind": "relative-gap"}, validate_default=True)
     """ψ of phase 2."""
-    multiplier: MultiplierSection = Field({"kind": "averaged"}, validate_default=True)  # type: ignore[assignment]
+    multiplier: MultiplierSection = Field({"kind": "averaged"}, validate_default=True)
     """How λ is found in phase 2; phase 1 always uses the closed form."""
 
 
@@ -131,7 +131,7 @@ class Training(Section):
 class Evaluate(Section):
     """What is measured on every solution, and how many images the report shows."""
 
-    metrics: list[MetricSection] = Field([{"kind": "psnr"}, {"kind": "ssim"}], validate_default=True)  # type: ignore[list-item]
+    metrics: list[MetricSection] = Field([{"kind": "psnr"}, {"kind": "ssim"}], validate_default=True)
     """Metrics on each set, against the ground truth and against the original model."""
     images: Annotated[int, Field(ge=1, le=64)] = 8
     """Validation images of each set that the report shows."""
@@ -148,21 +148,21 @@ class Recipe(Section):
     """The trained model that has to forget."""
     data: Data
     """Images, forget set and retain set."""
-    task: TaskSection = Field({"kind": "center-crop"}, validate_default=True)  # type: ignore[assignment]
+    task: TaskSection = Field({"kind": "center-crop"}, validate_default=True)
     """The degradation T(x) that makes the task."""
-    forget: LossSection = Field({"kind": "noise-embedding"}, validate_default=True)  # type: ignore[assignment]
+    forget: LossSection = Field({"kind": "noise-embedding"}, validate_default=True)
     """The forget loss f1."""
-    retain: LossSection = Field({"kind": "reference-embedding"}, validate_default=True)  # type: ignore[assignment]
+    retain: LossSection = Field({"kind": "reference-embedding"}, validate_default=True)
     """The retain loss f2."""
-    control: Control = Field({}, validate_default=True)  # type: ignore[assignment]
+    control: Control = Field({}, validate_default=True)
     """The control functions of both phases."""
     epsilons: Epsilons = Epsilons(fractions=[0.0, 0.25, 0.5, 0.75, 1.0])
     """The bounds on the forget loss."""
     training: Training = Training()
     """Optimiser and budget."""
-    compare: list[MethodSection] = []
+    compare: list[MethodSection] = []  # noqa: RUF012
     """Other methods to run on the same model, data and budget."""
-    evaluate: Evaluate = Field({}, validate_default=True)  # type: ignore[assignment]
+    evaluate: Evaluate = Field({}, validate_default=True)
     """Metrics and pictures."""
 
 
@@ -226,7 +226,7 @@ def assemble(recipe: type[R], classes: Iterable[type[Section]]) -> type[R]:
         members = [cls for cls in classes if issubclass(cls, base)]
         if len(members) > 1:
             # `Discriminator`, because a `Field` in an annotation is lost where the recipe's field has its own
-            unions[base] = Annotated[Union[tuple(members)], Discriminator("kind")]
+            unions[base] = Annotated[Union[tuple(members)], Discriminator("kind")]  # noqa: UP007
         else:
             unions[base] = members[0] if members else Annotated[base, BeforeValidator(_no_kind)]
     return _assembled(recipe, unions)
@@ -244,7 +244,7 @@ def _assembled(model: type[R], unions: Mapping[Any, Any]) -> type[R]:
             changed[name] = (annotation, info)
     if not changed:
         return model
-    return create_model(model.__name__, __base__=model, __module__=model.__module__, __doc__=model.__doc__, **changed)  # type: ignore[call-overload, no-any-return]
+    return create_model(model.__name__, __base__=model, __module__=model.__module__, __doc__=model.__doc__, **changed)  # type: ignore[call-overload]
 
 
 def _replaced(annotation: Any, unions: Mapping[Any, Any]) -> Any:
@@ -258,4 +258,4 @@ def _replaced(annotation: Any, unions: Mapping[Any, Any]) -> Any:
         return annotation
     if get_origin(annotation) is list:
         return list[replaced[0]]  # type: ignore[valid-type]
-    return Union[replaced]
+    return Union[replaced]  # noqa: UP007

@@ -3,21 +3,21 @@
 import json
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import TypeAdapter
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
 PLAIN = ("default", "const", "enum", "examples")
 """Keywords whose value is data, in which nothing is to be converted."""
 
 
-def schema(recipe: type[BaseModel]) -> dict[str, Any]:
-    """Return the draft-07 schema of an assembled recipe."""
-    return {"$schema": DRAFT, **_draft7(recipe.model_json_schema())}
+def schema(shape: type[Any]) -> dict[str, Any]:
+    """Return the draft-07 schema of an assembled recipe, or of any other shape that pydantic knows."""
+    return {"$schema": DRAFT, **_draft7(TypeAdapter(shape).json_schema())}
 
 
-def text(recipe: type[BaseModel]) -> str:
+def text(shape: type[Any]) -> str:
     """Return the schema as the text of a file, the same for the same sections."""
-    return json.dumps(schema(recipe), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(schema(shape), indent=2, ensure_ascii=False) + "\n"
 
 
 def _draft7(node: Any) -> Any:

@@ -219,7 +219,7 @@ def _events(text: str) -> Iterator[yaml.Event]:
     loader = yaml.SafeLoader(text)
     try:
         while loader.check_event():
-            yield loader.get_event()  # type: ignore[no-untyped-call]
+            yield loader.get_event()
     except (ValueError, OverflowError):  # PyYAML lets them out of `"\UFFFFFFFF"` and of a `%YAML` version
         raise yaml.MarkedYAMLError(problem="a number out of range", problem_mark=loader.get_mark()) from None
 

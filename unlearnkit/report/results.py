@@ -56,6 +56,7 @@ class Solution(TypedDict):
     gap: NotRequired[float | None]
     residual: NotRequired[float | None]
     lam: NotRequired[float | None]
+    lam_stationary: NotRequired[float | None]
     steps: NotRequired[int | None]
     ended: NotRequired[str | None]
     satisfied: NotRequired[bool | None]
@@ -97,6 +98,7 @@ class Results(TypedDict):
     outside: list[dict[str, Any]]
     metrics: dict[str, dict[str, Any]]
     warnings: list[str]
+    tolerance: NotRequired[float]
     images: NotRequired[Images | None]
 
 

@@ -33,7 +33,7 @@ def _require(condition: bool, section: Section, method: str, expected: str) -> N
 def check_section(section: Section) -> None:
     """Check what holds for every section: a kind, frozen fields, a docstring under each, no unknown keys."""
     cls = type(section)
-    _require(bool(kind_of(cls)), section, "kind", "expected `kind: Literal[\"its-name\"]`")
+    _require(bool(kind_of(cls)), section, "kind", 'expected `kind: Literal["its-name"]`')
     _require(bool((cls.__doc__ or "").strip()), section, "__doc__", "expected a docstring that says what it is")
     bare = [name for name, info in cls.model_fields.items() if not info.description]
     _require(not bare, section, ", ".join(bare), "expected a docstring under each field")
@@ -76,13 +76,17 @@ def check_model(section: ModelSection, task: Task | None = None, weights: Path |
     _require(rows == {2}, section, "embed", f"expected one row an image, found {sorted(rows)} for 2")
     _require(_same(embedding, adapter.embed(view)), section, "embed", "expected the same embedding for the same view")
     image = adapter.decode(embedding, view)
-    _require(image.shape == images.shape, section, "decode", f"expected {list(images.shape)}, found {list(image.shape)}")
+    _require(
+        image.shape == images.shape, section, "decode", f"expected {list(images.shape)}, found {list(image.shape)}"
+    )
     output = adapter.output(view)
     in_range = bool(output.min() >= 0) and bool(output.max() <= 1)
     _require(in_range, section, "output", "expected values in [0, 1]")
     adapter.module.zero_grad()
     torch.stack([part.float().square().mean() for part in parts(adapter.embed(view))]).sum().backward()
-    reached = any(parameter.grad is not None and bool(parameter.grad.any()) for parameter in adapter.encoder.parameters())
+    reached = any(
+        parameter.grad is not None and bool(parameter.grad.any()) for parameter in adapter.encoder.parameters()
+    )
     _require(reached, section, "embed", "expected a gradient in the encoder's parameters")
     loss = adapter.own_loss(images, view)
     _require(loss.shape == () and bool(loss.isfinite()), section, "own_loss", "expected a finite scalar")
@@ -140,9 +144,9 @@ def check_psi(section: PsiSection) -> None:
     psi = section.build()
     norm = torch.tensor(0.25, dtype=torch.float64)
     for loss in (0.5, 1.0, 2.0):
-        value = psi(torch.tensor(loss, dtype=torch.float64), 1.0, norm)
+        value = psi(torch.tensor(loss, dtype=torch.float64), 1.0, norm, norm)
         _require(value.shape == () and bool(value.isfinite()), section, "build", "expected a finite scalar ψ")
-    above = psi(torch.tensor(2.0, dtype=torch.float64), 1.0, norm)
+    above = psi(torch.tensor(2.0, dtype=torch.float64), 1.0, norm, norm)
     _require(bool(above > 0), section, "build", "expected ψ > 0 above ε, or the constraint never has to fall")
 
 
@@ -153,7 +157,7 @@ def check_multiplier(section: MultiplierSection) -> None:
     def facts(step: int) -> Facts:
         numbers = torch.rand(4, generator=seeded("facts", step), dtype=torch.float64)
         loss, squared, product, objective = numbers + torch.tensor([0.5, 0.1, -0.5, 0.1])
-        return Facts(loss, 1.0, lambda h, e, n: h - (e or 0.0), squared, product, objective)
+        return Facts(loss, 1.0, lambda h, e, n, f: h - (e or 0.0), squared, product, objective)
 
     whole, first, second = section.build(), section.build(), section.build()
     expected = [whole.lam(facts(step)) for step in range(20)]

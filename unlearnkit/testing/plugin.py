@@ -27,7 +27,7 @@ from unlearnkit.testing.checks import (
 
 def check_plugin(module: object, base: Path) -> list[str]:
     """Register a plugin's module and check each section that needs no field but its kind; return what was checked."""
-    plugins = discover(extra=[module])
+    plugins = discover(extra=[module], installed=False)
     plugin = plugins.all[-1]
     if plugin.error:
         raise AssertionError(f"{plugin.name}: expected to register, found {plugin.error}")

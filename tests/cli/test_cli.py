@@ -1,0 +1,150 @@
+"""The command line: exit codes, frozen flags, JSON, and what it does not import."""
+
+import json
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import jsonschema
+import pytest
+import typer
+
+from unlearnkit.cli import app
+
+ROOT = Path(__file__).parents[2]
+FLAGS = {
+    "run": {"--set", "--to"},
+    "resume": {"--set"},
+    "validate": {"--set", "--json"},
+    "plan": {"--set", "--json"},
+    "list": {"--json"},
+    "show": {"--json"},
+    "schema": set(),
+    "plugins": {"--json"},
+    "report": set(),
+    "export": {"--epsilon", "--to"},
+    "pretrain": {"--set", "--to"},
+}
+
+
+def test_commands_and_flags_are_frozen():
+    """Options belong into the recipe."""
+    commands = typer.main.get_command(app).commands
+    found = {
+        name: {flag for parameter in command.params for flag in parameter.opts if flag.startswith("--")} - {"--help"}
+        for name, command in commands.items()
+    }
+    assert found == FLAGS
+    assert all("Example: unlearnkit " in command.epilog for command in commands.values())
+
+
+@pytest.mark.parametrize(
+    "module", ["unlearnkit.cli", "unlearnkit.plugins", "unlearnkit.recipe.validate", "unlearnkit.catalogue"]
+)
+def test_what_validates_does_not_import_torch(module):
+    code = f"import sys, {module}; from unlearnkit.plugins import discover; discover(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_imports_point_one_way():
+    """cli -> runner -> phases -> control."""
+    order = ["control", "flat", "phases", "workbench", "evaluate", "results", "runner", "cli"]
+    for place, name in enumerate(order):
+        source = Path(import_module(f"unlearnkit.{name}").__file__).read_text()
+        later = [other for other in order[place + 1 :] if f"from unlearnkit.{other} import" in source]
+        assert not later, f"{name} imports {later}"
+
+
+def test_usage_errors_and_unknown_kinds(unlearnkit):
+    assert unlearnkit("nonsense").code == 2
+    outcome = unlearnkit("show", "center-crob")
+    assert outcome.code == 2
+    assert "did you mean 'center-crop'?" in outcome.err
+    assert unlearnkit("list", "nonsense").code == 2
+
+
+def test_a_mistake_has_its_place_and_no_traceback(tiny, unlearnkit):
+    tiny.write_text(tiny.read_text().replace("seed: 3", "sed: 3"))
+    outcome = unlearnkit("validate", tiny)
+    assert outcome.code == 3
+    assert "tiny.yaml:2:1: sed: unknown key; did you mean 'seed'?" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_plan_says_what_would_run_and_writes_nothing(tiny, unlearnkit):
+    before = sorted(tiny.parent.rglob("*"))
+    plan = json.loads(unlearnkit("plan", tiny, "--json").succeeded().out)
+    assert plan["steps_each"] == 24
+    assert plan["steps"] == 24 * 5
+    assert plan["sets"] == {"forget": {"train": 8, "validation": 4}, "retain": {"train": 16, "validation": 8}}
+    assert plan["missing"] == []
+    assert sorted(tiny.parent.rglob("*")) == before
+
+
+def test_plan_works_without_the_data_and_says_what_is_missing(tiny, unlearnkit):
+    outcome = unlearnkit("plan", tiny, "--set", "data.source.root=nowhere", "--set", "model.weights=no.safetensors")
+    assert "there is no folder" in outcome.succeeded().out
+    assert "there is no file" in outcome.out
+    assert "5 problems of up to 24 steps" in outcome.out
+
+
+def test_export_writes_a_model_that_a_recipe_can_use(tiny, unlearnkit):
+    unlearnkit("run", tiny, "--to", "run").succeeded()
+    results = json.loads((tiny.parent / "run" / "results.json").read_text())
+    unlearnkit("export", "run", "--epsilon", "epsilon-1", "--to", "out").succeeded()
+    card = (tiny.parent / "out" / "README.md").read_text()
+    assert f"{results['solutions'][3]['f1']:.6g}" in card
+    assert "None" not in card.partition("## Provenance")[0]
+    unlearnkit("run", tiny, "--to", "next", "--set", "model.weights=out/model.safetensors", "--set", "training.steps=2")
+    unlearned = json.loads((tiny.parent / "next" / "results.json").read_text())["original"]["metrics"]
+    expected = results["solutions"][3]["metrics"]["forget"]["train"]["truth"]
+    assert unlearned["forget"]["train"]["truth"] == pytest.approx(expected, rel=1e-4)
+    again = unlearnkit("export", "run", "--epsilon", "epsilon-1", "--to", "out")
+    assert again.code == 7
+    unknown = unlearnkit("export", "run", "--epsilon", "0.123", "--to", "other")
+    assert unknown.code == 2
+    assert "epsilon-0" in unknown.err
+
+
+def test_pretrain_writes_weights_with_recipe_and_figures(tiny, unlearnkit):
+    recipe = tiny.parent / "pretrain.yaml"
+    model = tiny.read_text().partition("model:\n")[2].partition("data:")[0]
+    recipe.write_text(
+        f"name: small\nmodel:\n{model}data:\n  source: {{kind: image-folder, root: pictures}}\n"
+        "tasks: [{kind: center-crop}, {kind: random-tokens, token: 4}]\n"
+        "pretrain: {steps: 6, batch_size: 8, optimizer: {kind: adamw, lr: 3e-3}}\n"
+    )
+    unlearnkit("pretrain", recipe, "--to", "weights").succeeded()
+    facts = json.loads((tiny.parent / "weights" / "model.json").read_text())
+    assert facts["figures"]["validation_images"] == 9
+    assert facts["recipe"]["pretrain"]["steps"] == 6
+    unlearnkit("run", tiny, "--to", "run", "--set", "model.weights=weights/model.safetensors").succeeded()
+    assert unlearnkit("pretrain", recipe, "--to", "weights").code == 7
+    assert unlearnkit("run", recipe).code == 2
+
+
+@pytest.mark.parametrize("what", ["recipe", "pretrain", "results"])
+def test_committed_schemas_are_fresh(what, unlearnkit):
+    printed = unlearnkit("schema", what, env={"UNLEARNKIT_LOAD_PLUGINS": ""}).succeeded().out
+    assert printed == (ROOT / "schemas" / f"{what}.schema.json").read_text(), "run `make schemas`"
+
+
+def test_results_keep_their_schema_and_have_neither_clock_nor_path(tiny, unlearnkit):
+    unlearnkit("run", tiny, "--to", "run", "--set", "training.steps=12").succeeded()
+    text = (tiny.parent / "run" / "results.json").read_text()
+    schema = json.loads((ROOT / "schemas" / "results.schema.json").read_text())
+    jsonschema.Draft7Validator(schema).validate(json.loads(text))
+    assert str(tiny.parent) not in text
+    assert "time" not in json.loads(text)
+
+
+def test_every_committed_recipe_is_valid(unlearnkit):
+    recipes = sorted((ROOT / "recipes").rglob("*.yaml"))
+    assert len(recipes) >= 2
+    for recipe in recipes:
+        unlearnkit("validate", recipe).succeeded()
+        first = recipe.read_text().splitlines()[0]
+        schema = (recipe.parent / first.partition("$schema=")[2]).resolve()
+        assert schema.is_file()

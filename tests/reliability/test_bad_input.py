@@ -1,0 +1,207 @@
+"""Bad input gets one clear message and its exit code, and leaves nothing half written."""
+
+import errno
+import fcntl
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from unlearnkit.errors import Exit, UserError
+from unlearnkit.plugins import discover
+from unlearnkit.recipe.validate import load
+from unlearnkit.runner import resume, start
+
+
+def refused(outcome, code: int, *words: str) -> None:
+    assert outcome.code == code, outcome.err
+    for word in words:
+        assert word in outcome.err
+    assert "Traceback" not in outcome.err
+    assert outcome.err.count("error:") <= 1
+
+
+def run_here(recipe: Path, to: Path, *overrides: str) -> Path:
+    plugins = discover()
+    loaded = load(recipe, plugins, overrides)
+    return start(loaded.recipe, loaded.source.text, loaded.resolved, recipe.parent, to, plugins, lambda event: None)
+
+
+def complaint(recipe: Path, *overrides: str) -> UserError:
+    """Return what a run of the recipe is refused with; it must not have made its folder."""
+    to = recipe.parent / "never"
+    with pytest.raises(UserError) as caught:
+        run_here(recipe, to, *overrides)
+    assert not to.exists()
+    return caught.value
+
+
+def test_unknown_class(tiny):
+    error = complaint(tiny, "data.forget.classes=[rd]")
+    assert error.code == Exit.RECIPE
+    assert "unknown class 'rd'; did you mean 'red'?" in str(error)
+    assert "blue, green, red" in str(error)
+
+
+def test_empty_class_folder(tiny):
+    (tiny.parent / "pictures" / "yellow").mkdir()
+    assert "class 'yellow' has no images" in str(complaint(tiny, "data.forget.classes=[yellow]"))
+
+
+def test_class_with_too_few_images(tiny):
+    assert "has 8 training images, but 9 are asked for" in str(complaint(tiny, "data.per_class.train=9"))
+
+
+def test_unreadable_image(tiny):
+    broken = tiny.parent / "pictures" / "red" / "03.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    error = complaint(tiny)
+    assert str(broken) in str(error)
+    assert "not a readable image" in str(error)
+
+
+def test_image_smaller_than_the_model(tiny):
+    from PIL import Image
+
+    small = tiny.parent / "pictures" / "red" / "03.png"
+    Image.new("RGB", (12, 40)).save(small)
+    assert f"{small}: 12 x 40 px, but the model works on 16 px" in str(complaint(tiny))
+
+
+def test_missing_folder(tiny):
+    shutil.rmtree(tiny.parent / "pictures")
+    assert "there is no folder" in str(complaint(tiny))
+
+
+def weights_of(tiny: Path) -> Path:
+    path = tiny.parent / "model.safetensors"
+    section = load(tiny, discover()).recipe.model
+    save_file(section.build(None).module.state_dict(), path)
+    return path
+
+
+def test_missing_weights(tiny):
+    assert "there is no file" in str(complaint(tiny, "model.weights=nowhere.safetensors"))
+    assert "there is: mae-64" in str(complaint(tiny, "model.weights=sample:nothing"))
+
+
+def test_truncated_weights(tiny):
+    path = weights_of(tiny)
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "no complete safetensors file" in str(complaint(tiny, "model.weights=model.safetensors"))
+
+
+def test_weights_of_another_shape_or_model(tiny):
+    path = weights_of(tiny)
+    message = str(complaint(tiny, "model.weights=model.safetensors", "model.width=32"))
+    assert "other shapes: " in message
+    assert "in the file and" in message
+    save_file({"something.else": torch.zeros(3)}, path)
+    assert "missing: decoder." in str(complaint(tiny, "model.weights=model.safetensors"))
+
+
+def test_right_weights_are_taken(tiny):
+    path = weights_of(tiny)
+    section = load(tiny, discover()).recipe.model
+    built = section.build(path).module.state_dict()
+    assert all(torch.equal(built[name], value) for name, value in load_file(path).items())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_that_is_not_there(tiny, unlearnkit):
+    outcome = unlearnkit("run", tiny, "--to", "never", "--set", "training.device=cuda")
+    refused(outcome, 5, "'cuda' is asked for", "training.device=cpu")
+    assert not (tiny.parent / "never").exists()
+
+
+def test_run_folder_that_exists(tiny, unlearnkit):
+    (tiny.parent / "taken").mkdir()
+    (tiny.parent / "taken" / "mine.txt").write_text("keep me")
+    refused(unlearnkit("run", tiny, "--to", "taken"), 7, "exists already", "--to")
+    assert [path.name for path in (tiny.parent / "taken").iterdir()] == ["mine.txt"]
+
+
+def test_run_folder_in_use(tiny):
+    run = run_here(tiny, tiny.parent / "used", "training.steps=2")
+    plugins = discover()
+    loaded = load(run / "recipe.resolved.json", plugins)
+    with (run / "lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another process is working") as caught:
+            resume(loaded.recipe, loaded.resolved, run, (), plugins, lambda event: None)
+    assert caught.value.code == Exit.FOLDER
+
+
+def test_not_a_run_folder(tiny, unlearnkit):
+    refused(unlearnkit("resume", tiny.parent), 7, "is no run folder")
+    refused(unlearnkit("report", tiny.parent), 7, "no results.json")
+
+
+def test_overlapping_sets(tiny, unlearnkit):
+    outcome = unlearnkit("validate", tiny, "--set", "data.retain.classes=[red, blue]")
+    refused(outcome, 3, "red")
+
+
+def test_epsilon_outside_the_range_is_reported_and_not_run(tiny):
+    run = run_here(tiny, tiny.parent / "probe", "training.steps=12")
+    import json
+
+    bounds = json.loads((run / "results.json").read_text())["range"]
+    middle = (bounds["lowest"] + bounds["highest"]) / 2
+    values = f"epsilons={{values: [{middle}, 99.0]}}"
+    results = json.loads(
+        (run_here(tiny, tiny.parent / "some", values, "training.steps=12") / "results.json").read_text()
+    )
+    assert [row["epsilon"] for row in results["solutions"] if row["phase"] == 2] == [middle]
+    assert results["outside"][0]["epsilon"] == 99.0
+    assert "above the valid range" in results["outside"][0]["reason"]
+    assert "99" in (tiny.parent / "some" / "report.md").read_text()
+    with pytest.raises(UserError, match="none is inside the valid range") as caught:
+        run_here(tiny, tiny.parent / "none", "epsilons={values: [99.0]}", "training.steps=12")
+    assert caught.value.code == Exit.RECIPE
+
+
+@pytest.mark.parametrize("nth", [2, 30, 90])
+def test_a_full_disk_loses_nothing(tiny, monkeypatch, nth):
+    expected = (run_here(tiny, tiny.parent / "whole") / "results.json").read_bytes()
+    calls, real = [0], os.fsync
+
+    def fsync(descriptor: int) -> None:
+        calls[0] += 1
+        if calls[0] >= nth:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    run = tiny.parent / "full"
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(UserError, match="No space left on device") as caught:
+        run_here(tiny, run)
+    monkeypatch.undo()
+    assert caught.value.code == Exit.FOLDER
+    assert not list(run.rglob("*.part"))
+    if (run / "manifest.json").exists():
+        plugins = discover()
+        loaded = load(run / "recipe.resolved.json", plugins)
+        resume(loaded.recipe, loaded.resolved, run, (), plugins, lambda event: None)
+        assert (run / "results.json").read_bytes() == expected
+
+
+def test_a_disk_that_is_too_small_is_seen_before_the_start(tiny, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 1000))
+    error = complaint(tiny)
+    assert error.code == Exit.FOLDER
+    assert "the run needs about" in str(error)
+
+
+def test_a_metric_that_fails_stays_in_its_cell(tiny):
+    import json
+
+    run = run_here(tiny, tiny.parent / "failing", "training.steps=2", "evaluate.metrics=[{kind: ssim}, {kind: fid}]")
+    results = json.loads((run / "results.json").read_text())
+    cells = results["original"]["metrics"]["forget"]["train"]["truth"]
+    assert isinstance(cells["ssim"], float)
+    assert "failed" in cells["fid"]
+    assert cells["fid"]["failed"] in (run / "report.html").read_text() or "too few" in (run / "report.html").read_text()

@@ -1,0 +1,114 @@
+"""A run that is stopped, in whatever way, ends as if it had not been."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+def files(run: Path) -> dict[str, bytes]:
+    """Return what must be the same: results, weights, pictures."""
+    found = [run / "results.json", *run.glob("solutions/*/tensors.safetensors"), *run.glob("images/*.png")]
+    return {str(path.relative_to(run)): path.read_bytes() for path in found}
+
+
+def begun(arguments: list[str], cwd: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "unlearnkit", *arguments]
+    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_events(process: subprocess.Popen[str], run: Path, count: int) -> None:
+    """Wait until a run has written so many events, or has ended."""
+    events = run / "events.jsonl"
+    while process.poll() is None and (not events.exists() or events.read_bytes().count(b"\n") < count):
+        time.sleep(0.002)
+
+
+@pytest.fixture
+def whole(tiny, unlearnkit) -> Path:
+    unlearnkit("run", tiny, "--to", "whole").succeeded()
+    return tiny.parent / "whole"
+
+
+def test_the_same_recipe_twice_gives_the_same_bytes(whole, tiny, unlearnkit):
+    unlearnkit("run", tiny, "--to", "again").succeeded()
+    assert files(tiny.parent / "again") == files(whole)
+    report = (whole / "report.html").read_bytes()
+    assert b"<html" in report
+
+
+def test_a_run_killed_at_five_random_points_ends_bit_identical(whole, tiny, unlearnkit):
+    run = tiny.parent / "killed"
+    lines = (whole / "events.jsonl").read_bytes().count(b"\n")
+    points = sorted(random.Random(time.time_ns()).sample(range(2, lines), 5))
+    process = begun(["run", str(tiny), "--to", str(run)], tiny.parent)
+    for point in points:
+        wait_for_events(process, run, point)
+        process.kill()
+        process.communicate()
+        process = begun(["resume", str(run)], tiny.parent)
+    out, err = process.communicate()
+    assert process.returncode == 0, (points, out, err)
+    assert files(run) == files(whole), points
+    assert not list(run.rglob("*.part"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_exits(whole, tiny, unlearnkit, number):
+    run = tiny.parent / "stopped"
+    process = begun(["run", str(tiny), "--to", str(run), "--set", "training.checkpoint_every=1000"], tiny.parent)
+    wait_for_events(process, run, 12)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "the state is saved" in err
+    assert "Traceback" not in err
+    unlearnkit("resume", run).succeeded()
+    assert files(run) == files(whole)
+
+
+def test_resuming_a_finished_run_changes_nothing(whole, unlearnkit):
+    before = files(whole)
+    unlearnkit("resume", whole).succeeded()
+    assert files(whole) == before
+
+
+def test_a_damaged_checkpoint_is_passed_over_aloud(whole, tiny, unlearnkit):
+    run = tiny.parent / "damaged"
+    process = begun(["run", str(tiny), "--to", str(run)], tiny.parent)
+    while process.poll() is None and len(list(run.glob("checkpoints/boundary-highest/step-*"))) < 2:
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+    newest = max(run.glob("checkpoints/boundary-highest/step-*"))
+    tensors = bytearray((newest / "tensors.safetensors").read_bytes())
+    tensors[len(tensors) // 2] ^= 1
+    (newest / "tensors.safetensors").write_bytes(tensors)
+    outcome = unlearnkit("resume", run).succeeded()
+    assert "passed over" in outcome.err
+    assert "passed over" in json.loads((run / "manifest.json").read_text())["warnings"][0]
+    assert files(run) == files(whole)
+
+
+def test_a_damaged_solution_is_named(whole, unlearnkit):
+    tensors = whole / "solutions" / "epsilon-1" / "tensors.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-1])
+    outcome = unlearnkit("resume", whole)
+    assert outcome.code == 7
+    assert str(tensors) in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_resuming_with_another_value_is_said(tiny, unlearnkit):
+    run = tiny.parent / "changed"
+    outcome = unlearnkit("run", tiny, "--to", run, "--set", "training.optimizer.lr=1e38")
+    assert outcome.code == 6
+    assert "non-finite at step" in outcome.err
+    outcome = unlearnkit("resume", run, "--set", "training.optimizer.lr=0.003").succeeded()
+    assert "resumed with training.optimizer.lr=0.003" in outcome.err
+    assert "training.optimizer.lr=0.003" in (run / "report.html").read_text()

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -155,7 +156,7 @@ def schema(
     from unlearnkit.report.results import Results
 
     plugins = _plugins(context)
-    shapes = {
+    shapes: dict[str, Callable[[], type[Any]]] = {
         "recipe": lambda: recipe_class(Recipe, plugins),
         "pretrain": lambda: recipe_class(PretrainRecipe, plugins),
         "results": lambda: Results,

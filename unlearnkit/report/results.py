@@ -2,7 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict, cast
+from typing import Any, Literal, NotRequired, cast
+
+from typing_extensions import TypedDict  # pydantic makes schemas of these alone before Python 3.12
 
 from unlearnkit.errors import Exit, UserError
 

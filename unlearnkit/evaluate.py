@@ -14,6 +14,9 @@ from unlearnkit.workbench import SETS, SPLITS, Workbench
 CHUNK = 64
 """Images of one pass."""
 
+KEPT_BYTES = 2**30
+"""Memory for the original model's outputs; beyond it they are computed again for each solution."""
+
 
 def views(bench: Workbench, name: str, split: str) -> list[tuple[Tensor, View]]:
     """Return the truth and the view of a set in chunks; random degradations are the same for every solution."""
@@ -25,28 +28,52 @@ def views(bench: Workbench, name: str, split: str) -> list[tuple[Tensor, View]]:
     return pairs
 
 
-def measure(bench: Workbench, model: ModelAdapter) -> dict[str, dict[str, dict[str, dict[str, object]]]]:
+class Originals:
+    """The original model's outputs on each set, kept between solutions as far as the memory for them goes."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self.bench = bench
+        self._kept: dict[tuple[str, str], list[Tensor]] = {}
+        self._left = KEPT_BYTES
+
+    def outputs(self, name: str, split: str) -> list[Tensor]:
+        """Return the outputs in the chunks of `views`."""
+        if (name, split) in self._kept:
+            return self._kept[name, split]
+        with torch.no_grad():
+            found = [self.bench.reference.output(view) for _, view in views(self.bench, name, split)]
+        size = sum(chunk.nbytes for chunk in found)
+        if size <= self._left:
+            self._left -= size
+            self._kept[name, split] = found
+        return found
+
+
+def measure(originals: Originals, model: ModelAdapter) -> dict[str, dict[str, dict[str, dict[str, object]]]]:
     """Return the metrics of a model by set, split, what it is compared with, and kind.
 
     A metric that cannot be computed gives `{"failed": reason}` in its own cell.
     """
+    images = originals.bench.images
     return {
-        name: {
-            split: _cells(bench, model, name, split) for split in SPLITS if len(bench.images[name][split])
-        }
+        name: {split: _cells(originals, model, name, split) for split in SPLITS if len(images[name][split])}
         for name in SETS
-    }  # fmt: skip
+    }
 
 
-def _cells(bench: Workbench, model: ModelAdapter, name: str, split: str) -> dict[str, dict[str, object]]:
-    cells: dict[str, dict[str, object]] = {}
+def _cells(originals: Originals, model: ModelAdapter, name: str, split: str) -> dict[str, dict[str, object]]:
+    bench = originals.bench
+    pairs = views(bench, name, split)
     with torch.no_grad():
-        batches = [(model.output(view), truth, view) for truth, view in views(bench, name, split)]
-        for against in ("truth", "original"):
-            targets = [truth if against == "truth" else bench.reference.output(view) for _, truth, view in batches]
-            triples = [(output, target, view) for (output, _, view), target in zip(batches, targets, strict=True)]
-            cells[against] = {kind: _cell(metric, triples) for kind, metric in bench.metrics.items()}
-    return cells
+        outputs = [model.output(view) for _, view in pairs]
+        targets = {"truth": [truth for truth, _ in pairs], "original": originals.outputs(name, split)}
+        return {
+            against: {
+                kind: _cell(metric, list(zip(outputs, found, (view for _, view in pairs), strict=True)))
+                for kind, metric in bench.metrics.items()
+            }
+            for against, found in targets.items()
+        }
 
 
 def _cell(metric: Metric | str, batches: list[tuple[Tensor, Tensor, View]]) -> object:

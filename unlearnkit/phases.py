@@ -28,8 +28,11 @@ TOLERANCE = 0.02
 FALLING = 0.95
 """A stationarity residual has stopped falling when a check finds more than this part of the one before."""
 
-LINE_HALVINGS = 10
-"""Halvings of the line between two solutions: f1 at the start is then within a thousandth of its range."""
+ANNEALED = 0.1
+"""Part of the learning rate from which on a decaying problem may end before its budget."""
+
+LINE_HALVINGS = 7
+"""Halvings of the line between two solutions; what is left of the distance to ε is a step's work."""
 
 CHUNK = 128
 """Images of one pass where a whole set is looked at."""
@@ -232,8 +235,10 @@ class Descent:
         )
 
     def converged(self) -> bool:
-        """Tell whether the last check satisfies ε while the residual has stopped falling."""
-        if len(self.checks) < 2 or self.done < (1 - self.training.decay) * self.steps:
+        """Tell whether a check at this very step satisfies ε while the residual has stopped falling."""
+        # Before the learning rate is nearly down, a residual that stands still is mini-batch noise.
+        annealed = not self.training.decay or decayed(self.done, self.steps, self.training.decay) < ANNEALED
+        if len(self.checks) < 2 or self.checks[-1].step != self.done or not annealed:
             return False
         last, before = self.checks[-1], self.checks[-2]
         # Well below an active bound there is still retain loss to win back.

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from unlearnkit.contracts import Metric
-from unlearnkit.evaluate import measure, save_strip, strip
+from unlearnkit.evaluate import Originals, measure, save_strip, strip
 from unlearnkit.phases import TOLERANCE, Solution
 from unlearnkit.workbench import SETS, Workbench
 
@@ -33,11 +33,12 @@ def collect(
         save_strip(strip(bench, bench.student if model else None, name, what), folder / path)
         return path
 
+    originals = Originals(bench)
     bench.flat.set(bench.origin)
     original = {
         "f1": bench.sides["forget"].exact(),
         "f2": bench.sides["retain"].exact(),
-        "metrics": measure(bench, bench.student),
+        "metrics": measure(originals, bench.student),
     }
     for name in images.keys() & set(SETS):
         images[name] |= {
@@ -48,7 +49,7 @@ def collect(
     rows = []
     for solution in solutions:
         bench.flat.set(solution.theta)
-        rows.append(_row(solution, solutions) | {"metrics": measure(bench, bench.student)})
+        rows.append(_row(solution, solutions) | {"metrics": measure(originals, bench.student)})
         for name in images.keys() & set(SETS):
             images[name]["solutions"][solution.problem.id] = picture(name, solution.problem.id, True)
         evaluated(solution.problem.id)

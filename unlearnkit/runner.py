@@ -293,10 +293,8 @@ def solve(run: Run, bench: Workbench, problem: Problem, rule: Multiplier, begin:
     found = checkpoint.newest(checkpoints, run.warn)
     if found is not None:
         descent.load(*found)
-    elif problem.epsilon is not None:
+    elif rule.joint:
         descent.warm(descent.check())
-    else:
-        descent.check()
     run.event("problem", id=problem.id, label=problem.label, epsilon=problem.epsilon, step=descent.done, steps=steps)
     _descend(run, bench, descent, checkpoints)
     facts = {

@@ -131,3 +131,15 @@ def test_learning_rate_stays_then_falls_to_zero():
     assert rates[:51] == [1.0] * 51
     assert rates[50:] == sorted(rates[50:], reverse=True)
     assert rates[100] == pytest.approx(0)
+
+
+def test_a_problem_ends_on_a_check_of_its_last_step():
+    """A check that is older than the weights says nothing about them."""
+    toy = descent(
+        half_square(B), half_square(A), A, ClosedForm(), phase2(), epsilon=20.0, steps=40, decay=0.5, noise=0.5
+    )
+    while toy.done < toy.steps and not toy.converged():
+        toy.step()
+        if toy.due():
+            toy.check()
+    assert toy.checks[-1].step == toy.done

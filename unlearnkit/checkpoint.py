@@ -82,6 +82,8 @@ def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -
                 (part / name).write_bytes(data)
                 _flush(part / name)
             _flush(part)
+            # What stands in the way is a damaged checkpoint of the same step, which was passed over.
+            shutil.rmtree(path, ignore_errors=True)
             part.rename(path)
         finally:
             shutil.rmtree(part, ignore_errors=True)

@@ -48,6 +48,17 @@ class ModelAdapter(ABC):
     def own_loss(self, images: Tensor, view: View) -> Tensor:
         """Return the scalar loss the model was trained with on `images` [B, 3, H, W] under `view`."""
 
+    def shared(self) -> list[str]:
+        """Return the names under which parameters of the encoder appear outside it; a sound adapter has none."""
+        encoder = {id(parameter) for parameter in self.encoder.parameters()}
+        inside = [name for name, module in self.module.named_modules() if module is self.encoder]
+        prefixes = tuple(f"{name}." if name else "" for name in inside)
+        return [
+            name
+            for name, parameter in self.module.named_parameters(remove_duplicate=False)
+            if id(parameter) in encoder and not name.startswith(prefixes)
+        ]
+
     def output(self, view: View) -> Tensor:
         """Return I(x) as a person sees it: [B, 3, H, W] in [0, 1], visible pixels kept."""
         predicted = self.decode(self.embed(view), view).clamp(0, 1)

@@ -5,9 +5,9 @@ import json
 import shutil
 import signal
 import time
-import warnings as python_warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
@@ -22,6 +22,8 @@ from unlearnkit.errors import Exit, Stopped, UserError
 from unlearnkit.phases import Descent, Problem, Solution, budget, line_start
 from unlearnkit.plugins import Plugins
 from unlearnkit.recipe.recipe import Recipe
+from unlearnkit.recipe.sections import MethodSection
+from unlearnkit.report import write as write_report
 from unlearnkit.results import collect
 from unlearnkit.workbench import Workbench, build
 
@@ -175,8 +177,7 @@ def _room(bench: Workbench, folder: Path) -> None:
 def disk_bytes(bench: Workbench) -> int:
     """Return about how much the run folder grows to: one vector a solution, three a checkpoint, pictures."""
     recipe = bench.recipe
-    epsilons = len(recipe.epsilons.fractions or recipe.epsilons.values or ())
-    solutions = 2 + epsilons + len(recipe.compare)
+    solutions = problem_count(recipe)
     vectors = solutions + 3 * (checkpoint.KEPT + 1)
     pictures = 2 * (solutions + 3) * recipe.evaluate.images * 3 * bench.student.image_size**2
     return bench.flat.theta.numel() * 4 * vectors + 4 * pictures + 2**20
@@ -184,61 +185,88 @@ def disk_bytes(bench: Workbench) -> int:
 
 def _work(run: Run, bench: Workbench) -> None:
     """Solve every problem that is not solved yet, evaluate, and write results and report."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    with signals(run), python_warnings.catch_warnings():
-        python_warnings.simplefilter("ignore")
-        recipe = bench.recipe
+    if bench.device.type == "cuda":  # on a CPU all that a run uses is deterministic, and the switch takes seconds
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    recipe = bench.recipe
+    with signals(run), device_errors():
         steps = budget(recipe.training, bench.sides["forget"].count, bench.sides["retain"].count)
-        count = 2 + len(recipe.epsilons.fractions or recipe.epsilons.values or ()) + len(recipe.compare)
-        run.event("start", name=recipe.name, problems=count, steps=steps, device=str(bench.device))
-        solutions = {
-            problem.id: solve(run, bench, problem, ClosedForm(), bench.origin, steps) for problem in boundaries(recipe)
-        }
-        lowest, highest = solutions[HIGHEST].last.f1, solutions[LOWEST].last.f1
-        if not lowest < highest:
-            raise UserError(
-                f"phase 1 found no range of ε: f1 is {lowest:.6g} at the highest completeness and {highest:.6g} at the "
-                f"lowest; give training more steps or a larger control.boundary.alpha",
-                Exit.DIVERGED,
-            )
-        inside, outside = epsilon_problems(recipe, lowest, highest)
+        run.event("start", name=recipe.name, problems=problem_count(recipe), steps=steps, device=str(bench.device))
+        highest, lowest = (
+            solve(run, bench, problem, ClosedForm(), lambda: bench.origin, steps) for problem in boundaries(recipe)
+        )
+        bounds = valid_range(highest, lowest)
+        inside, outside = epsilon_problems(recipe, *bounds)
         for entry in outside:
             run.event("warning", message=f"ε = {entry['epsilon']} was not run: {entry['reason']}")
         if not inside:
             raise UserError(
-                f"epsilons.values: none is inside the valid range {lowest:.6g} to {highest:.6g}; give values in it, or "
-                f"fractions. The boundary solutions are saved in {run.folder}",
+                f"epsilons.values: none is inside the valid range {bounds[0]:.6g} to {bounds[1]:.6g}; give values in "
+                f"it, or fractions. The boundary solutions are saved in {run.folder}",
                 Exit.RECIPE,
             )
-        ends = solutions[HIGHEST].theta, solutions[LOWEST].theta
+        solutions = [highest, lowest]
         for problem in inside:
-            assert problem.epsilon is not None
-            begin = line_start(bench.flat, bench.sides["forget"], *ends, problem.epsilon)
             rule = recipe.control.multiplier.build()
-            solutions[problem.id] = solve(run, bench, problem, rule, begin, steps)
-        for number, method in enumerate(recipe.compare):
-            knobs = ", ".join(f"{name} = {value}" for name, value in method if name != "kind")
-            problem = Problem(
-                f"method-{number}", method.kind, None, f"{method.kind} {knobs}".strip(), "retain",
-                recipe.control.epsilon.build(),
-            )  # fmt: skip
-            solutions[problem.id] = solve(run, bench, problem, method.build(), bench.origin, steps)
-        run.event("evaluate", solutions=len(solutions))
+            begin = partial(
+                line_start, bench.flat, bench.sides["forget"], highest.theta, lowest.theta, problem.epsilon or 0.0
+            )
+            solutions.append(solve(run, bench, problem, rule, begin, steps))
+        for problem, method in method_problems(recipe):
+            solutions.append(solve(run, bench, problem, method.build(), lambda: bench.origin, steps))
+        _finish(run, bench, solutions, bounds, outside)
 
-        def evaluated(solution: str) -> None:
-            run.event("evaluated", id=solution)
-            run.check_signal()
 
-        results = collect(run.folder, bench, list(solutions.values()), (lowest, highest), outside, evaluated)
+def _finish(
+    run: Run,
+    bench: Workbench,
+    solutions: list[Solution],
+    bounds: tuple[float, float],
+    outside: list[dict[str, object]],
+) -> None:
+    """Evaluate the solutions and write results and report."""
+
+    def evaluated(solution: str) -> None:
+        run.event("evaluated", id=solution)
+        run.check_signal()
+
+    run.event("evaluate", solutions=len(solutions))
+    with checkpoint.disk_errors(run.folder):
+        results = collect(run.folder, bench, solutions, bounds, outside, evaluated)
         checkpoint.write_json(run.folder / "results.json", results)
         run.manifest["finished"] = manifest.now()
         run.save_manifest()
-        from unlearnkit.report import write
+        write_report(run.folder)
+    shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
+    run.event("done", report=str(run.folder / "report.html"))
 
-        with checkpoint.disk_errors(run.folder / "report.html"):
-            write(run.folder)
-        shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
-        run.event("done", report=str(run.folder / "report.html"))
+
+@contextmanager
+def device_errors() -> Iterator[None]:
+    """Turn a lack of memory into one message."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise UserError(
+            f"out of memory ({str(error).partition('. ')[0] or 'on the host'}); lower training.batch_size and resume, "
+            f"or use another device",
+            Exit.DEVICE,
+        ) from None
+
+
+def problem_count(recipe: Recipe) -> int:
+    """Return how many problems a recipe has: two boundaries, each ε, each method."""
+    return 2 + len(recipe.epsilons.fractions or recipe.epsilons.values or ()) + len(recipe.compare)
+
+
+def valid_range(highest: Solution, lowest: Solution) -> tuple[float, float]:
+    """Return the range of ε, from f1 at the highest completeness to f1 at the lowest."""
+    if not highest.last.f1 < lowest.last.f1:
+        raise UserError(
+            f"phase 1 found no range of ε: f1 is {highest.last.f1:.6g} at the highest completeness and "
+            f"{lowest.last.f1:.6g} at the lowest; give training more steps or a larger control.boundary.alpha",
+            Exit.DIVERGED,
+        )
+    return highest.last.f1, lowest.last.f1
 
 
 def boundaries(recipe: Recipe) -> list[Problem]:
@@ -249,6 +277,17 @@ def boundaries(recipe: Recipe) -> list[Problem]:
         Problem(HIGHEST, method, 1, "highest completeness", "retain", highest),
         Problem(LOWEST, method, 1, "lowest completeness", "forget", lowest),
     ]
+
+
+def method_problems(recipe: Recipe) -> list[tuple[Problem, MethodSection]]:
+    """Return the neighbouring methods of a recipe, each as a problem without ε."""
+    problems = []
+    for number, method in enumerate(recipe.compare):
+        knobs = ", ".join(f"{name} = {value}" for name, value in method if name != "kind")
+        psi = recipe.control.epsilon.build()
+        problem = Problem(f"method-{number}", method.kind, None, f"{method.kind} {knobs}".strip(), "retain", psi)
+        problems.append((problem, method))
+    return problems
 
 
 def epsilon_problems(recipe: Recipe, lowest: float, highest: float) -> tuple[list[Problem], list[dict[str, object]]]:
@@ -277,15 +316,15 @@ def epsilon_problems(recipe: Recipe, lowest: float, highest: float) -> tuple[lis
     return inside, outside
 
 
-def solve(run: Run, bench: Workbench, problem: Problem, rule: Multiplier, begin: Tensor, steps: int) -> Solution:
-    """Return the solution of a problem: from its folder, or by descending from `begin` or the last checkpoint."""
+def solve(
+    run: Run, bench: Workbench, problem: Problem, rule: Multiplier, begin: Callable[[], Tensor], steps: int
+) -> Solution:
+    """Return the solution of a problem: from its folder, or by descending from `begin()` or the last checkpoint."""
     folder = run.folder / "solutions" / problem.id
     if folder.exists():
         tensors, facts = checkpoint.read(folder)
         return Solution(problem, tensors["theta"].to(bench.device), facts)
     began = time.monotonic()
-    bench.flat.set(begin)
-    frozen = bench.frozen_digest()
     descent = Descent(
         problem, rule, bench.flat, bench.sides["forget"], bench.sides["retain"], bench.recipe.training, steps
     )
@@ -293,14 +332,16 @@ def solve(run: Run, bench: Workbench, problem: Problem, rule: Multiplier, begin:
     found = checkpoint.newest(checkpoints, run.warn)
     if found is not None:
         descent.load(*found)
-    elif rule.joint:
-        descent.warm(descent.check())
+    else:
+        bench.flat.set(begin())
+        if rule.joint:
+            descent.warm(descent.check())
     run.event("problem", id=problem.id, label=problem.label, epsilon=problem.epsilon, step=descent.done, steps=steps)
     _descend(run, bench, descent, checkpoints)
     facts = {
         "steps": descent.done,
         "ended": "satisfied" if descent.converged() else "budget",
-        "frozen_unchanged": bench.frozen_digest() == frozen,
+        "frozen_unchanged": bench.frozen_digest() == bench.frozen,
         **descent.state()[1],
     }
     theta = bench.flat.theta.detach().clone()

@@ -41,15 +41,22 @@ class Workbench:
     """By kind; a metric that cannot be built is its reason."""
     facts: Mapping[str, object]
     """What the manifest records of weights and data."""
+    frozen: str
+    """Hash of all that unlearning must not change, as it came from the weights file."""
 
     def frozen_digest(self) -> str:
-        """Return a hash of all that unlearning must not change: parameters that are not trained, and buffers."""
-        trained = {parameter.data_ptr() for parameter in self.flat.parameters}
-        state = hashlib.sha256()
-        for name, value in self.student.module.state_dict().items():
-            if value.data_ptr() not in trained:
-                state.update(name.encode() + value.cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        return state.hexdigest()
+        """Return the hash of all that unlearning must not change as it is now."""
+        return frozen_digest(self.student, self.flat)
+
+
+def frozen_digest(adapter: ModelAdapter, flat: Flat) -> str:
+    """Return a hash of a model's parameters that are not trained, and of its buffers."""
+    trained = {parameter.data_ptr() for parameter in flat.parameters}
+    state = hashlib.sha256()
+    for name, value in adapter.module.state_dict().items():
+        if value.data_ptr() not in trained:
+            state.update(name.encode() + value.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return state.hexdigest()
 
 
 def build(recipe: Recipe, base: Path) -> Workbench:
@@ -105,23 +112,15 @@ def build(recipe: Recipe, base: Path) -> Workbench:
             for name, part in chosen.items()
         ],
     }
+    origin, frozen = flat.theta.detach().clone(), frozen_digest(student, flat)
     return Workbench(
-        recipe, device, student, reference, flat, flat.theta.detach().clone(), task, chosen, images, sides, metrics,
-        facts,
+        recipe, device, student, reference, flat, origin, task, chosen, images, sides, metrics, facts, frozen
     )  # fmt: skip
 
 
 def _refuse_shared(adapter: ModelAdapter) -> None:
     """Refuse a model whose frozen part would move with its encoder."""
-    encoder = {id(parameter) for parameter in adapter.encoder.parameters()}
-    inside = {name for name, module in adapter.module.named_modules() if module is adapter.encoder}
-    prefix = (inside.pop() if inside else "") + "."
-    shared = [
-        name
-        for name, parameter in adapter.module.named_parameters(remove_duplicate=False)
-        if id(parameter) in encoder and not name.startswith(prefix)
-    ]
-    if shared:
+    if shared := adapter.shared():
         raise UserError(
             f"model: the encoder shares {', '.join(shared[:3])} with the frozen part, which would move with it; the "
             f"adapter must untie them, or use `train: all`",

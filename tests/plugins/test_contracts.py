@@ -213,3 +213,20 @@ def test_every_hook_is_specified():
         "register_models", "register_data", "register_tasks", "register_losses", "register_controls",
         "register_methods", "register_metrics", "observe_run", "register_commands",
     }  # fmt: skip
+
+
+def test_a_frozen_part_tied_to_the_encoder_is_caught():
+    class Tied(VitMae):
+        """A model whose decoder's input is tied to the encoder."""
+
+        kind: Literal["tied"]
+        """Tied."""
+
+        def build(self, weights):
+            adapter = super().build(weights)
+            adapter.module.decoder.norm = adapter.module.encoder.norm
+            return adapter
+
+    section = Tied(**(SMALL.model_dump() | {"kind": "tied"}))
+    with pytest.raises(AssertionError, match=r"Tied.encoder: expected no parameter shared .*decoder.norm.weight"):
+        check_model(section)

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,29 +30,33 @@ def wait_for_events(process: subprocess.Popen[str], run: Path, count: int) -> No
         time.sleep(0.002)
 
 
-@pytest.fixture
-def whole(tiny, unlearnkit) -> Path:
-    unlearnkit("run", tiny, "--to", "whole").succeeded()
-    return tiny.parent / "whole"
+@pytest.fixture(scope="module")
+def whole(shared_tiny) -> Path:
+    """Return a run that nothing disturbed."""
+    run = shared_tiny.parent / "whole"
+    process = begun(["run", str(shared_tiny), "--to", str(run)], shared_tiny.parent)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    return run
 
 
-def test_the_same_recipe_twice_gives_the_same_bytes(whole, tiny, unlearnkit):
-    unlearnkit("run", tiny, "--to", "again").succeeded()
-    assert files(tiny.parent / "again") == files(whole)
+def test_the_same_recipe_twice_gives_the_same_bytes(whole, shared_tiny, tmp_path, unlearnkit):
+    unlearnkit("run", shared_tiny, "--to", "again").succeeded()
+    assert files(tmp_path / "again") == files(whole)
     report = (whole / "report.html").read_bytes()
     assert b"<html" in report
 
 
-def test_a_run_killed_at_five_random_points_ends_bit_identical(whole, tiny, unlearnkit):
-    run = tiny.parent / "killed"
+def test_a_run_killed_at_five_random_points_ends_bit_identical(whole, shared_tiny, tmp_path, unlearnkit):
+    run = tmp_path / "killed"
     lines = (whole / "events.jsonl").read_bytes().count(b"\n")
     points = sorted(random.Random(time.time_ns()).sample(range(2, lines), 5))
-    process = begun(["run", str(tiny), "--to", str(run)], tiny.parent)
+    process = begun(["run", str(shared_tiny), "--to", str(run)], tmp_path)
     for point in points:
         wait_for_events(process, run, point)
         process.kill()
         process.communicate()
-        process = begun(["resume", str(run)], tiny.parent)
+        process = begun(["resume", str(run)], tmp_path)
     out, err = process.communicate()
     assert process.returncode == 0, (points, out, err)
     assert files(run) == files(whole), points
@@ -59,9 +64,9 @@ def test_a_run_killed_at_five_random_points_ends_bit_identical(whole, tiny, unle
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_exits(whole, tiny, unlearnkit, number):
-    run = tiny.parent / "stopped"
-    process = begun(["run", str(tiny), "--to", str(run), "--set", "training.checkpoint_every=1000"], tiny.parent)
+def test_a_signal_saves_and_exits(whole, shared_tiny, tmp_path, unlearnkit, number):
+    run = tmp_path / "stopped"
+    process = begun(["run", str(shared_tiny), "--to", str(run), "--set", "training.checkpoint_every=1000"], tmp_path)
     wait_for_events(process, run, 12)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
@@ -72,15 +77,15 @@ def test_a_signal_saves_and_exits(whole, tiny, unlearnkit, number):
     assert files(run) == files(whole)
 
 
-def test_resuming_a_finished_run_changes_nothing(whole, unlearnkit):
-    before = files(whole)
-    unlearnkit("resume", whole).succeeded()
-    assert files(whole) == before
+def test_resuming_a_finished_run_changes_nothing(whole, tmp_path, unlearnkit):
+    copy = shutil.copytree(whole, tmp_path / "copy")
+    unlearnkit("resume", copy).succeeded()
+    assert files(copy) == files(whole)
 
 
-def test_a_damaged_checkpoint_is_passed_over_aloud(whole, tiny, unlearnkit):
-    run = tiny.parent / "damaged"
-    process = begun(["run", str(tiny), "--to", str(run)], tiny.parent)
+def test_a_damaged_checkpoint_is_passed_over_aloud(whole, shared_tiny, tmp_path, unlearnkit):
+    run = tmp_path / "damaged"
+    process = begun(["run", str(shared_tiny), "--to", str(run)], tmp_path)
     while process.poll() is None and len(list(run.glob("checkpoints/boundary-highest/step-*"))) < 2:
         time.sleep(0.002)
     process.kill()
@@ -95,10 +100,11 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(whole, tiny, unlearnkit):
     assert files(run) == files(whole)
 
 
-def test_a_damaged_solution_is_named(whole, unlearnkit):
-    tensors = whole / "solutions" / "epsilon-1" / "tensors.safetensors"
+def test_a_damaged_solution_is_named(whole, tmp_path, unlearnkit):
+    copy = shutil.copytree(whole, tmp_path / "copy")
+    tensors = copy / "solutions" / "epsilon-1" / "tensors.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:-1])
-    outcome = unlearnkit("resume", whole)
+    outcome = unlearnkit("resume", copy)
     assert outcome.code == 7
     assert str(tensors) in outcome.err
     assert "Traceback" not in outcome.err

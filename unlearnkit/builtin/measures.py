@@ -1,11 +1,9 @@
-"""The code of the built-in metrics that compare pixels, over torchmetrics."""
+"""The code of the built-in metrics that compare pixels."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric
-from torchmetrics.image import StructuralSimilarityIndexMeasure
 
 from unlearnkit.contracts import Metric, View
 
@@ -13,20 +11,22 @@ from unlearnkit.contracts import Metric, View
 class Psnr(Metric):
     """PSNR in dB of each image over the whole image or over its hidden region, averaged over images."""
 
-    def __init__(self, device: torch.device, *, hidden: bool) -> None:
-        self.mean, self.hidden = MeanMetric(nan_strategy="error").to(device), hidden
+    def __init__(self, *, hidden: bool) -> None:
+        self.hidden = hidden
+        self.reset()
 
     def update(self, outputs: Tensor, targets: Tensor, view: View) -> None:
         """Take a batch."""
-        self.mean.update(psnr(outputs, targets, view.hidden if self.hidden and bool(view.hidden.any()) else None))
+        region = view.hidden if self.hidden and bool(view.hidden.any()) else None
+        self.values.append(psnr(outputs, targets, region))
 
     def compute(self) -> Mapping[str, float]:
         """Return the mean."""
-        return {"value": float(self.mean.compute())}
+        return {"value": float(torch.cat(self.values).double().mean())}
 
     def reset(self) -> None:
         """Forget all batches."""
-        self.mean.reset()
+        self.values: list[Tensor] = []
 
     def describe(self) -> Mapping[str, object]:
         """Return unit and direction."""
@@ -53,6 +53,9 @@ class Ssim(Metric):
     """Structural similarity with torchmetrics' Gaussian window."""
 
     def __init__(self, device: torch.device) -> None:
+        # Half of a command's start-up time is this import, and only some recipes need it.
+        from torchmetrics.image import StructuralSimilarityIndexMeasure
+
         self.metric = StructuralSimilarityIndexMeasure(data_range=1.0).to(device)
 
     def update(self, outputs: Tensor, targets: Tensor, view: View) -> None:

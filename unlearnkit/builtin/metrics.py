@@ -39,7 +39,7 @@ class PSNR(MetricSection):
         """Return the metric."""
         from unlearnkit.builtin.measures import Psnr
 
-        return Psnr(device, hidden=False)
+        return Psnr(hidden=False)
 
 
 class HiddenPSNR(MetricSection):
@@ -52,7 +52,7 @@ class HiddenPSNR(MetricSection):
         """Return the metric."""
         from unlearnkit.builtin.measures import Psnr
 
-        return Psnr(device, hidden=True)
+        return Psnr(hidden=True)
 
 
 class SSIM(MetricSection):

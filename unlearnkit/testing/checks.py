@@ -60,14 +60,7 @@ def check_model(section: ModelSection, task: Task | None = None, weights: Path |
     adapter.module.eval()
     inside = {id(module) for module in adapter.module.modules()}
     _require(id(adapter.encoder) in inside, section, "encoder", "expected a submodule of `module`")
-    encoder = {id(parameter) for parameter in adapter.encoder.parameters()}
-    names = {name for name, module in adapter.module.named_modules() if module is adapter.encoder}
-    prefix = f"{names.pop()}." if adapter.encoder is not adapter.module else ""
-    shared = [
-        name
-        for name, parameter in adapter.module.named_parameters(remove_duplicate=False)
-        if id(parameter) in encoder and not name.startswith(prefix)
-    ]
+    shared = adapter.shared()
     _require(not shared, section, "encoder", f"expected no parameter shared with the rest, found {shared}")
     images = _images(adapter)
     view = task.degrade(images, seeded("view"))

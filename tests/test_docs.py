@@ -1,0 +1,69 @@
+"""What the documents say is what the code does."""
+
+import inspect
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from unlearnkit import hookspecs
+from unlearnkit.builtin import controls, data, losses, methods, metrics, models, tasks
+from unlearnkit.cli import app
+from unlearnkit.errors import Exit
+from unlearnkit.plugins import kind_of
+from unlearnkit.testing import check_plugin
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PLUGINS = (ROOT / "docs" / "plugins.md").read_text()
+
+
+def test_hooks_are_documented_with_their_arguments():
+    hooks = {
+        f"{name}({', '.join(inspect.signature(hook).parameters)})"
+        for name, hook in vars(hookspecs).items()
+        if name.startswith(("register_", "observe_"))
+    }
+    assert hooks == set(re.findall(r"^\| `((?:register|observe)_\w+\([^`]*\))`", PLUGINS, re.M))
+
+
+def test_exit_codes_are_documented():
+    documented = {int(code) for code in re.findall(r"^\| (\d) \|", README, re.M)}
+    assert documented == set(Exit)
+
+
+def test_commands_are_documented():
+    names = {command.name or command.callback.__name__.rstrip("_") for command in app.registered_commands}
+    assert all(f"`unlearnkit {name}" in README or f"`{name}" in README for name in names)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/plugins.md"])
+def test_fenced_recipes_are_valid(page, tmp_path, unlearnkit):
+    text = (ROOT / page).read_text()
+    for number, recipe in enumerate(re.findall(r"```yaml\n(.*?)```", text, re.S)):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(recipe)
+        unlearnkit("validate", path).succeeded()
+
+
+def test_the_plugin_example_keeps_its_contract(tmp_path, monkeypatch):
+    code = re.search(r"```python\n(.*?)```", PLUGINS, re.S)[1]
+    (tmp_path / "acme_unlearning.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert check_plugin(import_module("acme_unlearning"), tmp_path) == ["acme-half-gap"]
+
+
+def test_links_inside_the_project_resolve():
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert target.startswith("https://") or (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_every_builtin_has_a_summary_and_described_fields():
+    hooks = [models.register_models, data.register_data, tasks.register_tasks, losses.register_losses]
+    hooks += [controls.register_controls, methods.register_methods, metrics.register_metrics]
+    for cls in (cls for hook in hooks for cls in hook()):
+        assert cls.__doc__
+        assert kind_of(cls)
+        assert all(info.description for info in cls.model_fields.values()), cls

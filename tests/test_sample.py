@@ -1,0 +1,51 @@
+"""What travels with the project: its licence, its split, and a model that inpaints as documented."""
+
+import json
+import re
+from pathlib import Path
+
+from unlearnkit.builtin.data import Sample
+from unlearnkit.data import choose, decode
+from unlearnkit.plugins import discover
+from unlearnkit.pretrain import quality
+from unlearnkit.recipe.recipe import PerClass
+from unlearnkit.recipe.validate import load
+from unlearnkit.weights import resolve, sha256
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_sample_is_small_licensed_and_split():
+    source = Sample(kind="sample").open(Path())
+    assert len(source.labels) >= 8
+    assert source.describe()["licence"] == "CC BY 4.0"
+    splits = {
+        part: {item.key.partition("/")[2] for item in source.items if item.split == part}
+        for part in ("train", "validation")
+    }
+    assert splits["train"]
+    assert splits["validation"]
+    assert not splits["train"] & splits["validation"]
+    folder = ROOT / "unlearnkit" / "samples"
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    assert sum(sizes) < 25e6
+    assert max(sizes) < 8e6
+
+
+def test_the_shipped_model_is_the_one_its_facts_describe_and_inpaints():
+    facts = json.loads((ROOT / "unlearnkit" / "samples" / "mae-64" / "model.json").read_text())
+    weights = resolve("sample:mae-64", Path())
+    assert sha256(weights) == facts["weights_sha256"]
+    loaded = load(ROOT / "recipes" / "pretrain" / "mae-64.yaml", discover())
+    assert loaded.resolved == facts["recipe"]
+    recipe = loaded.recipe
+    source = recipe.data.source.open(Path())
+    chosen = choose("sample", source, sorted(source.labels), PerClass(), recipe.seed)
+    found = quality(recipe.model.build(weights), recipe.tasks[0].build(), decode(source, chosen.validation, 64))
+    assert abs(found["validation_psnr"] - facts["figures"]["validation_psnr"]) < 0.05
+    assert found["validation_psnr"] > found["mean_colour_psnr"] + 3
+    documented = (ROOT / "docs" / "sample-model.md").read_text()
+    row = re.search(r"\| all \| 479 \| ([\d.]+) \| ([\d.]+) \|", documented)
+    assert row is not None
+    assert f"{facts['figures']['validation_psnr']:.2f}" == row[1]
+    assert f"{facts['figures']['mean_colour_psnr']:.2f}" == row[2]

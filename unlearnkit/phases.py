@@ -20,7 +20,7 @@ from unlearnkit.control import LAM_MAX, Facts, Multiplier, direction, dot, resid
 from unlearnkit.data import batch_index, seeded, to_float
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.flat import Flat
-from unlearnkit.recipe.recipe import AdamW, Training
+from unlearnkit.recipe.recipe import Training
 
 TOLERANCE = 0.02
 """Largest relative gap (f1 − ε)/ε of a solution that satisfies its ε."""
@@ -148,7 +148,7 @@ class Descent:
         self.sides = {"forget": forget, "retain": retain}
         self.objective = self.sides[problem.objective]
         self.constraint = retain if problem.objective == "forget" else forget
-        self.optimizer = optimizer(training, flat)
+        self.optimizer = training.optimizer.build([flat.theta])
         self.done = 0
         self.checks: list[Check] = []
         self.history = History()
@@ -307,16 +307,6 @@ class Solution:
     def last(self) -> Check:
         """The check at its end."""
         return Check(**self.facts["checks"][-1])
-
-
-def optimizer(training: Training, flat: Flat) -> torch.optim.Optimizer:
-    """Return the recipe's optimiser over the flat parameters, as one fused kernel."""
-    section = training.optimizer
-    if isinstance(section, AdamW):
-        return torch.optim.AdamW(
-            [flat.theta], lr=section.lr, betas=section.betas, weight_decay=section.weight_decay, fused=True
-        )
-    return torch.optim.SGD([flat.theta], lr=section.lr, momentum=section.momentum, fused=True)
 
 
 def decayed(step: int, steps: int, decay: float) -> float:

@@ -13,7 +13,7 @@ from unlearnkit import __version__
 from unlearnkit.contracts import Images, ModelAdapter, Task, View
 from unlearnkit.data import batch_index, choose, decode, digest, seeded, to_float
 from unlearnkit.errors import Exit, UserError
-from unlearnkit.recipe.recipe import AdamW, PretrainRecipe
+from unlearnkit.recipe.recipe import PretrainRecipe
 from unlearnkit.weights import choose_device, resolve, save, sha256
 
 VALIDATIONS = 20
@@ -45,15 +45,8 @@ def train(
     images = decode(source, chosen.train, size).to(device)
     validation = decode(source, chosen.validation, size).to(device)
     tasks = [task.build() for task in recipe.tasks]
-    section = options.optimizer
     parameters = list(adapter.module.parameters())
-    optimizer: torch.optim.Optimizer
-    if isinstance(section, AdamW):
-        optimizer = torch.optim.AdamW(
-            parameters, lr=section.lr, betas=section.betas, weight_decay=section.weight_decay, fused=True
-        )
-    else:
-        optimizer = torch.optim.SGD(parameters, lr=section.lr, momentum=section.momentum, fused=True)
+    optimizer = options.optimizer.build(parameters)
     figures: dict[str, float] = {}
     for step in range(options.steps):
         generator = seeded(recipe.seed, "pretrain", step)
@@ -68,7 +61,7 @@ def train(
                 f"the loss became non-finite at step {step}; lower pretrain.optimizer.lr and start again", Exit.DIVERGED
             )
         for group in optimizer.param_groups:
-            group["lr"] = section.lr * rate(step, options.steps, options.warmup)
+            group["lr"] = options.optimizer.lr * rate(step, options.steps, options.warmup)
         optimizer.step()
         if (step + 1) % max(1, options.steps // VALIDATIONS) == 0 or step + 1 == options.steps:
             figures = {"loss": float(loss.detach())} | (

@@ -6,7 +6,7 @@ from toys import descent, half_square, phase1, phase2, solved
 
 from unlearnkit.builtin.multipliers import Averaged, ClosedForm, Fixed, ProportionalIntegral
 from unlearnkit.errors import Exit, UserError
-from unlearnkit.phases import decayed, line_start
+from unlearnkit.phases import LINE_HALVINGS, decayed, line_start
 from unlearnkit.recipe.recipe import AdamW
 
 A, B = torch.tensor([3.0, 0.0, 1.0]), torch.tensor([-1.0, 2.0, 0.0])
@@ -119,11 +119,15 @@ def test_non_finite_values_are_caught_before_the_update():
     assert toy.flat.theta.isfinite().all()
 
 
-def test_line_start_lands_on_epsilon():
+def test_line_start_is_the_last_point_of_the_line_that_satisfies_epsilon():
     toy = descent(half_square(B), half_square(A), torch.zeros(3), ClosedForm(), phase2(), epsilon=1.0)
+    forget = toy.sides["forget"]
     for epsilon in (0.5, 2.0, 8.0):
-        toy.flat.set(line_start(toy.flat, toy.sides["forget"], B, A, epsilon))
-        assert toy.sides["forget"].exact() == pytest.approx(epsilon, rel=0.01)
+        start = line_start(toy.flat, forget, B, A, epsilon)
+        toy.flat.set(start)
+        assert forget.exact() <= epsilon
+        toy.flat.set(start + (A - B) / 2**LINE_HALVINGS)
+        assert forget.exact() >= epsilon
 
 
 def test_learning_rate_stays_then_falls_to_zero():

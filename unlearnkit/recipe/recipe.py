@@ -1,7 +1,9 @@
 """The recipe: its sections, and how they are assembled from the classes that plugins registered."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, Discriminator, Field, create_model
 from pydantic.fields import FieldInfo
@@ -19,6 +21,10 @@ from unlearnkit.recipe.sections import (
     Section,
     TaskSection,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.optim import Optimizer
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -93,6 +99,12 @@ class AdamW(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Decoupled weight decay."""
 
+    def build(self, parameters: Iterable[Tensor]) -> Optimizer:
+        """Return the optimiser, as one fused kernel."""
+        from torch.optim import AdamW
+
+        return AdamW(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True)
+
 
 class SGD(Section):
     """Stochastic gradient descent."""
@@ -103,6 +115,12 @@ class SGD(Section):
     """Learning rate."""
     momentum: Unit = 0.0
     """Momentum."""
+
+    def build(self, parameters: Iterable[Tensor]) -> Optimizer:
+        """Return the optimiser, as one fused kernel."""
+        from torch.optim import SGD
+
+        return SGD(parameters, lr=self.lr, momentum=self.momentum, fused=True)
 
 
 class Training(Section):

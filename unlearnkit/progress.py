@@ -30,7 +30,7 @@ class Screen:
             TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), _Speed(),
             TimeRemainingColumn(compact=True), TextColumn("{task.fields[facts]}"), console=self.console,
         )  # fmt: skip
-        self.problems = self.steps = 0
+        self.problems = self.steps = self.solved = 0
         self.current: Any = None
         self.total: Any = None
         self.epsilon: float | None = None
@@ -60,7 +60,7 @@ class Screen:
         self.problems, self.steps = event["problems"], event["steps"]
         self.line(f"{event['name']}: {self.problems} problems of up to {self.steps} steps on {event['device']}")
         if self.console.is_terminal:
-            self.total = self.bars.add_task("all problems", total=self.problems, facts="")
+            self.total = self.bars.add_task("all problems", total=self.problems * self.steps, facts="")
 
     def _problem(self, event: Mapping[str, Any]) -> None:
         self.epsilon = event["epsilon"]
@@ -75,6 +75,7 @@ class Screen:
             facts += f"  gap {(event['f1'] - self.epsilon) / abs(self.epsilon):+.1%}"
         if self.console.is_terminal:
             self.bars.update(self.current, completed=event["step"], facts=facts)
+            self.bars.update(self.total, completed=self.solved * self.steps + event["step"])
 
     def _check(self, event: Mapping[str, Any]) -> None:
         gap = "" if event["gap"] is None else f", gap {event['gap']:+.2%}"
@@ -83,8 +84,9 @@ class Screen:
 
     def _solution(self, event: Mapping[str, Any]) -> None:
         if self.console.is_terminal:
+            self.solved += 1
             self.bars.remove_task(self.current)
-            self.bars.advance(self.total)
+            self.bars.update(self.total, completed=self.solved * self.steps)
         gap = "" if event["gap"] is None else f", gap {event['gap']:+.2%}"
         self.line(
             f"{event['id']}: f1 {event['f1']:.5g}, f2 {event['f2']:.5g}{gap}, {event['step']} steps ({event['ended']})"

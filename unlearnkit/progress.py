@@ -92,6 +92,10 @@ class Screen:
             f"{event['id']}: f1 {event['f1']:.5g}, f2 {event['f2']:.5g}{gap}, {event['step']} steps ({event['ended']})"
         )
 
+    def _kept(self, event: Mapping[str, Any]) -> None:
+        self.solved += 1
+        self.line(f"{event['id']}: kept from before")
+
     def _evaluate(self, event: Mapping[str, Any]) -> None:
         self.line(f"evaluating {event['solutions']} solutions and the original model")
 

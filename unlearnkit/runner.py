@@ -323,6 +323,7 @@ def solve(
     folder = run.folder / "solutions" / problem.id
     if folder.exists():
         tensors, facts = checkpoint.read(folder)
+        run.event("kept", id=problem.id)
         return Solution(problem, tensors["theta"].to(bench.device), facts)
     began = time.monotonic()
     descent = Descent(

@@ -5,10 +5,12 @@ Shape suffixes: B images of a batch, H and W their side. Images are float32 in [
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import Parameter
 
 Embedding = Tensor | Sequence[Tensor]
 
@@ -24,6 +26,20 @@ class View:
     """[B, 3, H, W], hidden pixels replaced by a neutral value."""
     hidden: Tensor
     """[B, 1, H, W], true where the model must fill in; all false where the whole image is degraded."""
+    truth: Tensor | None = None
+    """[B, 3, H, W], the images before T; only for a model whose input in training holds them noised (diffusion)."""
+    draws: tuple[Tensor, ...] = ()
+    """What `ModelAdapter.draw` drew, one row an image."""
+    stage: tuple[Tensor, ...] = ()
+    """What `ModelAdapter.first_stage` gives for this view where it is known already, one row an image."""
+    again: "Callable[[Tensor], View] | None" = field(default=None, compare=False)
+    """Degrades other images [B, 3, H, W] in just this way: the same mask, the same draws."""
+
+    def __getitem__(self, rows: slice) -> "View":
+        """Return the view of some of the images."""
+        truth = None if self.truth is None else self.truth[rows]
+        draws, stage = tuple(part[rows] for part in self.draws), tuple(part[rows] for part in self.stage)
+        return View(self.images[rows], self.hidden[rows], truth, draws, stage)
 
 
 class ModelAdapter(ABC):
@@ -35,6 +51,59 @@ class ModelAdapter(ABC):
     """The submodule E; it shares no parameter with the rest of `module`."""
     image_size: int
     """Side of the square images the model works on, in pixels."""
+    first: nn.Module | None = None
+    """The frozen first stage inside `module` (a tokeniser, a VAE), which is never trained; None without one."""
+    sees_truth: bool = False
+    """True where `embed` reads `view.truth`: noise then takes the place of the hidden region alone (Li et al. 2024)."""
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Return what the model draws at random for each of `count` images (diffusion: noise and time), on the CPU."""
+        return ()
+
+    @property
+    def random(self) -> bool:
+        """Whether the model draws anything, so that its embedding of an image differs from view to view."""
+        return bool(self.draw(1, torch.Generator()))
+
+    def first_stage(self, view: View) -> tuple[Tensor, ...]:
+        """Return the output of the frozen first stage for a view, one row an image; empty without a first stage.
+
+        It depends on nothing that is trained and on no draw, so that it may be computed once for a whole run.
+        """
+        return ()
+
+    def staged(self, view: View) -> tuple[Tensor, ...]:
+        """Return the first stage's output: what the view brings, or what is computed now."""
+        if view.stage:
+            return view.stage
+        with torch.no_grad():
+            return self.first_stage(view)
+
+    def view(self, task: "Task", images: Tensor, generator: torch.Generator) -> View:
+        """Return T(x) of images [B, 3, H, W] with this model's draws; `View.again` repeats both for other images."""
+        state = generator.get_state()
+        view = task.degrade(images, generator)
+        draws = tuple(drawn.to(images.device) for drawn in self.draw(len(images), generator))
+
+        def again(others: Tensor) -> View:
+            replay = torch.Generator()
+            replay.set_state(state)
+            return self.view(task, others, replay)
+
+        return replace(view, truth=images, draws=draws, again=again)
+
+    def trainable(self, part: str = "all") -> list[Parameter]:
+        """Return the parameters of the `encoder`, or of `all` but the first stage."""
+        if part == "encoder":
+            return list(self.encoder.parameters())
+        frozen = set() if self.first is None else {id(parameter) for parameter in self.first.parameters()}
+        return [parameter for parameter in self.module.parameters() if id(parameter) not in frozen]
+
+    def save(self, folder: Path) -> None:
+        """Write the model in its native format to an existing folder; `model.safetensors` of `module` by default."""
+        from unlearnkit.weights import save
+
+        save(self.module.state_dict(), folder / "model.safetensors")
 
     @abstractmethod
     def embed(self, view: View) -> Embedding:
@@ -100,6 +169,8 @@ class Loss(ABC):
 
     fixed: bool
     """True where `target` is the same at every call for the same view, so that it may be computed once."""
+    reads_reference: bool = True
+    """True where `target` passes the batch through the reference."""
     mode: str = "fixed"
     """One word for the report on how the target is taken."""
 

@@ -1,6 +1,7 @@
 """The split, the images in memory, and the batches: each a pure function of the seed and of where the run is."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from unlearnkit.contracts import Images, Item, Statistics
 from unlearnkit.errors import Exit, UserError
@@ -117,6 +119,20 @@ def decode(source: Images, items: Sequence[Item], size: int) -> Tensor:
 def to_float(images: Tensor) -> Tensor:
     """Return uint8 images as float32 in [0, 1]."""
     return images.float() / 255
+
+
+def augment(images: Tensor, smallest: float, generator: torch.Generator) -> Tensor:
+    """Return images [B, 3, S, S] randomly cropped to a part of their area, resized back and flipped."""
+    size = images.shape[-1]
+    result = []
+    for image in images:
+        area, flip = torch.rand(2, generator=generator).tolist()
+        side = min(size, max(1, round(size * math.sqrt(smallest + (1 - smallest) * area))))
+        top, left = torch.randint(0, size - side + 1, (2,), generator=generator).tolist()
+        crop = image[None, :, top : top + side, left : left + side]
+        crop = F.interpolate(crop, size=size, mode="bilinear", antialias=True, align_corners=False)[0]
+        result.append(crop.flip(2) if flip < 0.5 else crop)
+    return torch.stack(result)
 
 
 def colour_statistics(images: Tensor) -> Statistics:

@@ -1,12 +1,15 @@
 """From solutions to metrics and pictures, on each set, against the ground truth and against the original model."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from unlearnkit.cache import joined
 from unlearnkit.contracts import Metric, ModelAdapter, View
 from unlearnkit.data import seeded, to_float
 from unlearnkit.workbench import SETS, SPLITS, Workbench
@@ -15,38 +18,65 @@ CHUNK = 64
 """Images of one pass."""
 
 KEPT_BYTES = 2**30
-"""Memory for the original model's outputs; beyond it they are computed again for each solution."""
-
-
-def views(bench: Workbench, name: str, split: str) -> list[tuple[Tensor, View]]:
-    """Return the truth and the view of a set in chunks; random degradations are the same for every solution."""
-    seed = bench.recipe.seed
-    pairs = []
-    for number, chunk in enumerate(bench.images[name][split].split(CHUNK)):
-        truth = to_float(chunk.to(bench.device))
-        pairs.append((truth, bench.task.degrade(truth, seeded(seed, "evaluate", name, split, number))))
-    return pairs
+"""Memory for views and for the original model's outputs; beyond it they are computed again for each solution."""
 
 
 class Originals:
-    """The original model's outputs on each set, kept between solutions as far as the memory for them goes."""
+    """Views of each set and the original model's outputs on them, kept as far as the memory for them goes."""
 
     def __init__(self, bench: Workbench) -> None:
         self.bench = bench
-        self._kept: dict[tuple[str, str], list[Tensor]] = {}
+        self._kept: dict[tuple[str, str, str], Any] = {}
         self._left = KEPT_BYTES
+
+    def views(self, name: str, split: str) -> list[View]:
+        """Return the views of a set in chunks; what is random in them is the same for every solution."""
+        if ("views", name, split) in self._kept:
+            return self._kept["views", name, split]
+        bench, images = self.bench, self.bench.images[name][split]
+        views = []
+        for number, rows in enumerate(torch.arange(len(images)).split(CHUNK)):
+            truth = to_float(images[rows.to(images.device)].to(bench.device))
+            generator = seeded(bench.recipe.seed, "evaluate", name, split, number)
+            views.append(self._staged(bench.reference.view(bench.task, truth, generator), rows, name, split))
+        self._keep(("views", name, split), views, sum(_bytes(view) for view in views))
+        return views
+
+    def _staged(self, view: View, rows: Tensor, name: str, split: str) -> View:
+        side = self.bench.sides[name]
+        if self.bench.reference.first is None:
+            return view
+        if split == "train" and side.stages is not None:
+            return replace(view, stage=side.stages[rows])
+        side.store.passes[f"{name} {split}: first stage"] += len(rows)
+        # One by one, as for training, so that no number depends on what was kept.
+        stages = [self.bench.reference.staged(view[row : row + 1]) for row in range(len(rows))]
+        return replace(view, stage=joined(stages))
 
     def outputs(self, name: str, split: str) -> list[Tensor]:
         """Return the outputs in the chunks of `views`."""
-        if (name, split) in self._kept:
-            return self._kept[name, split]
+        if ("outputs", name, split) in self._kept:
+            return self._kept["outputs", name, split]
         with torch.no_grad():
-            found = [self.bench.reference.output(view) for _, view in views(self.bench, name, split)]
-        size = sum(chunk.nbytes for chunk in found)
+            found = [self.bench.reference.output(view) for view in self.views(name, split)]
+        self._keep(("outputs", name, split), found, sum(chunk.nbytes for chunk in found))
+        return found
+
+    def _keep(self, key: tuple[str, str, str], value: Any, size: int) -> None:
         if size <= self._left:
             self._left -= size
-            self._kept[name, split] = found
-        return found
+            self._kept[key] = value
+
+
+def _bytes(view: View) -> int:
+    tensors = (view.images, view.hidden, view.truth, *view.draws, *view.stage)
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+
+
+def truth(view: View) -> Tensor:
+    """Return the images before degradation."""
+    assert view.truth is not None
+    return view.truth
 
 
 def measure(originals: Originals, model: ModelAdapter) -> dict[str, dict[str, dict[str, dict[str, object]]]]:
@@ -63,13 +93,13 @@ def measure(originals: Originals, model: ModelAdapter) -> dict[str, dict[str, di
 
 def _cells(originals: Originals, model: ModelAdapter, name: str, split: str) -> dict[str, dict[str, object]]:
     bench = originals.bench
-    pairs = views(bench, name, split)
+    views = originals.views(name, split)
     with torch.no_grad():
-        outputs = [model.output(view) for _, view in pairs]
-        targets = {"truth": [truth for truth, _ in pairs], "original": originals.outputs(name, split)}
+        outputs = [model.output(view) for view in views]
+        targets = {"truth": [truth(view) for view in views], "original": originals.outputs(name, split)}
         return {
             against: {
-                kind: _cell(metric, list(zip(outputs, found, (view for _, view in pairs), strict=True)))
+                kind: _cell(metric, list(zip(outputs, found, views, strict=True)))
                 for kind, metric in bench.metrics.items()
             }
             for against, found in targets.items()
@@ -89,19 +119,20 @@ def _cell(metric: Metric | str, batches: list[tuple[Tensor, Tensor, View]]) -> o
     return value if math.isfinite(value) else {"failed": f"the value is {value}"}
 
 
-def strip(bench: Workbench, model: ModelAdapter | None, name: str, what: str = "output") -> Image.Image:
+def strip(originals: Originals, model: ModelAdapter | None, name: str, what: str = "output") -> Image.Image:
     """Return the report's validation images of a set side by side: `truth`, `input`, or the `output` of a model."""
+    bench = originals.bench
     count = bench.recipe.evaluate.images
     rows = spread(len(bench.images[name]["validation"]), count)
     shown = []
     with torch.no_grad():
         place = 0
-        for truth, view in views(bench, name, "validation"):
-            wanted = [row - place for row in rows if place <= row < place + len(truth)]
-            place += len(truth)
+        for view in originals.views(name, "validation"):
+            wanted = [row - place for row in rows if place <= row < place + len(view.images)]
+            place += len(view.images)
             if wanted:
                 assert model is not None or what != "output"
-                images = truth if what == "truth" else view.images if what == "input" else model.output(view)  # type: ignore[union-attr]
+                images = truth(view) if what == "truth" else view.images if what == "input" else model.output(view)  # type: ignore[union-attr]
                 shown.append(images[wanted])
     pixels = (torch.cat(shown).clamp(0, 1) * 255).round().to(torch.uint8).cpu()
     return Image.fromarray(torch.cat(list(pixels), dim=2).permute(1, 2, 0).contiguous().numpy())

@@ -12,7 +12,7 @@ from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.report import verdict
 from unlearnkit.runner import read_json
-from unlearnkit.weights import save, sha256
+from unlearnkit.weights import sha256
 from unlearnkit.workbench import build
 
 
@@ -36,11 +36,12 @@ def export(run: Path, recipe: Recipe, epsilon: str, to: Path) -> Path:
     with checkpoint.disk_errors(to):
         try:
             part.mkdir(parents=True)
-            save(bench.student.module.state_dict(), part / "model.safetensors")
+            bench.student.save(part)
+            digests = {file.relative_to(part).as_posix(): sha256(file) for file in sorted(part.rglob("*.*"))}
             section = recipe.model.model_dump(mode="json", exclude={"weights", "train"})
             facts = {"model": section, "solution": row, "original_weights": manifest["weights"]}
-            (part / "config.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-            card = _card(results, manifest, row, sha256(part / "model.safetensors"))
+            (part / "unlearnkit.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+            card = _card(results, manifest, row, digests)
             (part / "README.md").write_text(card, encoding="utf-8")
             if to.exists():
                 to.rmdir()
@@ -68,11 +69,11 @@ def _equal(text: str, value: float) -> bool:
         return False
 
 
-def _card(results: Any, manifest: dict[str, Any], row: dict[str, Any], digest: str) -> str:
+def _card(results: Any, manifest: dict[str, Any], row: dict[str, Any], digests: dict[str, str]) -> str:
     environment = Environment(
         loader=PackageLoader("unlearnkit", "templates"), undefined=StrictUndefined, autoescape=False,  # noqa: S701 - Markdown
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     return environment.get_template("card.md.j2").render(
-        results=results, manifest=manifest, row=row, digest=digest, verdict=verdict(results)
+        results=results, manifest=manifest, row=row, digests=digests, verdict=verdict(results)
     )

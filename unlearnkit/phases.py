@@ -5,9 +5,9 @@ exchanged. Phase 2, for each ε: min f2 s.t. f1 ≤ ε (Feng et al., ICLR 2025).
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from unlearnkit.builtin.distances import parts
-from unlearnkit.contracts import Embedding, Loss, ModelAdapter, Psi, Task, View
+from unlearnkit.cache import Rows, Store, joined
+from unlearnkit.contracts import Loss, ModelAdapter, Psi, Task, View
 from unlearnkit.control import LAM_MAX, Facts, Multiplier, direction, dot, residual
-from unlearnkit.data import batch_index, seeded, to_float
+from unlearnkit.data import augment, batch_index, seeded, to_float
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.flat import Flat
 from unlearnkit.recipe.recipe import Training
@@ -42,36 +43,77 @@ class Side:
     """One of the two losses on its training set: f1 on the forget set or f2 on the retain set."""
 
     def __init__(
-        self, name: str, loss: Loss, images: Tensor, task: Task, student: ModelAdapter, seed: int, precision: str
+        self, name: str, loss: Loss, images: Tensor, task: Task, student: ModelAdapter, seed: int, training: Training
     ) -> None:
         self.name, self.loss, self.images, self.task, self.student = name, loss, images, task, student
-        self.seed, self.precision = seed, precision
+        self.seed, self.precision, self.crop = seed, training.precision, training.crop
         self.count = len(images)
-        self.targets: list[Tensor] | None = None
-        if loss.fixed and task.fixed:
-            with torch.no_grad():
-                chunks = [parts(self._target(*self._view(rows, "cache"))) for rows in self.chunks()]
-            self.targets = [torch.cat(part) for part in zip(*chunks, strict=True)]
+        self.fixed = task.fixed and not student.random and training.crop is None
+        """Whether an image has the same view at every step."""
+        self.store = Store(None, 0, 0, "", images.device)
+        self.stages: Rows | None = None
+        self.targets: Rows | None = None
+
+    def prepare(self, store: Store) -> None:
+        """Compute once what is frozen, where views are fixed."""
+        self.store = store
+        if self.fixed and self.student.first is not None:
+            self.stages = store.rows(f"{self.name}-first-stage", self.count, self._stage_of)
+        if self.fixed and self.loss.fixed:
+            self.targets = store.rows(f"{self.name}-reference", self.count, self._target_of)
 
     def chunks(self) -> list[Tensor]:
         """Return the rows of the whole set in pieces."""
         return list(torch.arange(self.count).split(CHUNK))
 
-    def _view(self, rows: Tensor, *purpose: object) -> tuple[View, torch.Generator]:
-        generator = seeded(self.seed, self.name, *purpose)
-        return self.task.degrade(to_float(self.images[rows.to(self.images.device)]), generator), generator
+    def view(self, rows: Tensor, *purpose: object) -> View:
+        """Return T(x) of `rows`, with the first stage's output; `purpose` seeds what is random in it."""
+        view = self._bare(rows, *purpose)
+        if self.student.first is None:
+            return view
+        if self.stages is not None:
+            stage = self.stages[rows]
+        elif self.fixed:
+            stage = joined([self._stage_of(row) for row in rows.tolist()])
+        else:
+            stage = self._stage(view)
+        return replace(view, stage=stage)
 
-    def _target(self, view: View, generator: torch.Generator) -> Embedding:
+    def _bare(self, rows: Tensor, *purpose: object) -> View:
+        images = to_float(self.images[rows.to(self.images.device)])
+        generator = seeded(self.seed, self.name, *purpose)
+        if self.crop is not None:
+            images = augment(images, self.crop, generator)
+        return self.student.view(self.task, images, generator)
+
+    def _stage(self, view: View) -> tuple[Tensor, ...]:
+        self.store.passes[f"{self.name} train: first stage"] += len(view.images)
         with torch.no_grad():
-            return self.loss.target(view, generator)
+            return self.student.first_stage(view)
+
+    def _stage_of(self, row: int) -> tuple[Tensor, ...]:
+        return self._stage(self._bare(torch.tensor([row]), "frozen"))
+
+    def _target(self, view: View, generator: torch.Generator) -> Sequence[Tensor]:
+        self.store.passes[f"{self.name} train: reference"] += len(view.images) if self.loss.reads_reference else 0
+        with torch.no_grad():
+            return parts(self.loss.target(view, generator))
+
+    def _target_of(self, row: int) -> Sequence[Tensor]:
+        return self._target(self.view(torch.tensor([row]), "frozen"), seeded(self.seed, self.name, "frozen"))
+
+    def target(self, view: View, rows: Tensor, *purpose: object) -> Sequence[Tensor]:
+        """Return the targets of `rows` under `view`."""
+        if self.targets is not None:
+            return self.targets[rows]
+        if self.fixed and self.loss.fixed:
+            return joined([self._target_of(row) for row in rows.tolist()])
+        return self._target(view, seeded(self.seed, self.name, "target", *purpose))
 
     def value(self, rows: Tensor, *purpose: object) -> Tensor:
         """Return the mean loss over `rows`, differentiable; `purpose` seeds what is random in it."""
-        view, generator = self._view(rows, *purpose)
-        if self.targets is None:
-            target = self._target(view, generator)
-        else:
-            target = tuple(part[rows.to(part.device)] for part in self.targets)
+        view = self.view(rows, *purpose)
+        target = self.target(view, rows, *purpose)
         with self._autocast():
             return self.loss.distance(self.student, view, target)
 

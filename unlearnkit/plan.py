@@ -6,7 +6,6 @@ from typing import Any
 import torch
 
 from unlearnkit.builtin.distances import parts
-from unlearnkit.contracts import View
 from unlearnkit.data import Chosen, seeded, split
 from unlearnkit.errors import UserError
 from unlearnkit.phases import budget
@@ -49,7 +48,7 @@ def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
     steps = budget(recipe.training, forget, retain) if forget and retain else recipe.training.steps
     size = adapter.image_size
     with torch.no_grad():
-        view: View = recipe.task.build().degrade(torch.rand(1, 3, size, size), seeded("plan"))
+        view = adapter.view(recipe.task.build(), torch.rand(1, 3, size, size), seeded("plan"))
         embedding = sum(part.numel() for part in parts(adapter.embed(view)))
     images = sum((counts[name][split] or 0) for name in counts for split in counts[name]) * 3 * size**2
     targets = 4 * embedding * (retain or 0)

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from unlearnkit import __version__
 from unlearnkit.contracts import Images, ModelAdapter, Task, View
-from unlearnkit.data import batch_index, choose, decode, digest, seeded, to_float
+from unlearnkit.data import augment, batch_index, choose, decode, digest, seeded, to_float
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.recipe import PretrainRecipe
-from unlearnkit.weights import choose_device, resolve, save, sha256
+from unlearnkit.weights import choose_device, resolve, sha256
 
 VALIDATIONS = 20
 """Validations in a training."""
@@ -45,14 +44,14 @@ def train(
     images = decode(source, chosen.train, size).to(device)
     validation = decode(source, chosen.validation, size).to(device)
     tasks = [task.build() for task in recipe.tasks]
-    parameters = list(adapter.module.parameters())
+    parameters = adapter.trainable()
     optimizer = options.optimizer.build(parameters)
     figures: dict[str, float] = {}
     for step in range(options.steps):
         generator = seeded(recipe.seed, "pretrain", step)
         rows = batch_index(step, len(images), options.batch_size, recipe.seed, "pretrain")
         batch = augment(to_float(images[rows.to(device)]), options.crop, generator)
-        loss = adapter.own_loss(batch, tasks[step % len(tasks)].degrade(batch, generator))
+        loss = adapter.own_loss(batch, adapter.view(tasks[step % len(tasks)], batch, generator))
         optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(parameters, options.clip)
@@ -82,20 +81,6 @@ def rate(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1.0, steps - rise)))
 
 
-def augment(images: Tensor, smallest: float, generator: torch.Generator) -> Tensor:
-    """Return images [B, 3, S, S] randomly cropped to a part of their area, resized back and flipped."""
-    size = images.shape[-1]
-    result = []
-    for image in images:
-        area, flip = torch.rand(2, generator=generator).tolist()
-        side = min(size, max(1, round(size * math.sqrt(smallest + (1 - smallest) * area))))
-        top, left = torch.randint(0, size - side + 1, (2,), generator=generator).tolist()
-        crop = image[None, :, top : top + side, left : left + side]
-        crop = F.interpolate(crop, size=size, mode="bilinear", antialias=True, align_corners=False)[0]
-        result.append(crop.flip(2) if flip < 0.5 else crop)
-    return torch.stack(result)
-
-
 def mean_colour_fill(view: View) -> Tensor:
     """Return the images with each hidden pixel replaced by the mean colour of the visible ones."""
     seen = (~view.hidden).float()
@@ -116,7 +101,7 @@ def quality(adapter: ModelAdapter, task: Task, images: Tensor) -> dict[str, floa
     with torch.no_grad():
         for number, chunk in enumerate(images.split(128)):
             truth = to_float(chunk)
-            view = task.degrade(truth, seeded("validation", number))
+            view = adapter.view(task, truth, seeded("validation", number))
             psnr.append(hidden_psnr(adapter.output(view), truth, view))
             fill.append(hidden_psnr(mean_colour_fill(view), truth, view))
     return {
@@ -136,10 +121,9 @@ def write(
 ) -> None:
     """Write weights and facts to the folder `to`."""
     to.mkdir(parents=True, exist_ok=True)
-    tensors = adapter.module.state_dict()
     if recipe.pretrain.half:
-        tensors = {name: value.half() for name, value in tensors.items()}
-    save(tensors, to / "model.safetensors")
+        adapter.module.half()
+    adapter.save(to)
     facts = {
         "name": recipe.name,
         "unlearnkit": __version__,
@@ -147,6 +131,6 @@ def write(
         "recipe": resolved,
         "figures": figures,
         "data_sha256": digests,
-        "weights_sha256": sha256(to / "model.safetensors"),
+        "weights_sha256": sha256(to),
     }
     (to / "model.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

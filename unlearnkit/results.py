@@ -28,12 +28,13 @@ def collect(
         **{name: {"solutions": {}} for name in SETS if len(bench.images[name]["validation"])},
     }
 
+    originals = Originals(bench)
+
     def picture(name: str, title: str, model: bool, what: str = "output") -> str:
         path = f"images/{name}-{title}.png"
-        save_strip(strip(bench, bench.student if model else None, name, what), folder / path)
+        save_strip(strip(originals, bench.student if model else None, name, what), folder / path)
         return path
 
-    originals = Originals(bench)
     bench.flat.set(bench.origin)
     original = {
         "f1": bench.sides["forget"].exact(),

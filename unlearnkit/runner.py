@@ -17,6 +17,7 @@ from torch import Tensor
 
 from unlearnkit import checkpoint, manifest
 from unlearnkit.builtin.multipliers import ClosedForm
+from unlearnkit.cache import MIB, Store
 from unlearnkit.control import Multiplier
 from unlearnkit.errors import Exit, Stopped, UserError
 from unlearnkit.phases import Descent, Problem, Solution, budget, line_start
@@ -191,6 +192,7 @@ def _work(run: Run, bench: Workbench) -> None:
     with signals(run), device_errors():
         steps = budget(recipe.training, bench.sides["forget"].count, bench.sides["retain"].count)
         run.event("start", name=recipe.name, problems=problem_count(recipe), steps=steps, device=str(bench.device))
+        _prepare(run, bench)
         highest, lowest = (
             solve(run, bench, problem, ClosedForm(), lambda: bench.origin, steps) for problem in boundaries(recipe)
         )
@@ -216,6 +218,22 @@ def _work(run: Run, bench: Workbench) -> None:
         _finish(run, bench, solutions, bounds, outside)
 
 
+def _prepare(run: Run, bench: Workbench) -> None:
+    """Compute once what is frozen, and say where it is kept."""
+    room = bench.recipe.training.cache
+    store = Store(
+        run.folder / "cache", room.memory_mib * MIB, room.disk_mib * MIB, bench.identity, bench.device
+    )  # fmt: skip
+    for side in bench.sides.values():
+        side.prepare(store)
+    for name, facts in store.kept.items():
+        run.event("cache", name=name, **facts)
+        if facts["where"] == "nowhere":
+            run.warn(
+                f"{name} needs {facts['mib']} MiB, more than training.cache has: it is computed at every step again"
+            )
+
+
 def _finish(
     run: Run,
     bench: Workbench,
@@ -236,7 +254,9 @@ def _finish(
         run.manifest["finished"] = manifest.now()
         run.save_manifest()
         write_report(run.folder)
-    shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
+    for leftover in ("checkpoints", "cache"):
+        shutil.rmtree(run.folder / leftover, ignore_errors=True)
+    run.event("passes", **bench.sides["forget"].store.passes)
     run.event("done", report=str(run.folder / "report.html"))
 
 

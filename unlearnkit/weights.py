@@ -1,6 +1,9 @@
 """Weights files: where a reference points, reading and writing safetensors, and what does not fit."""
 
+import argparse
 import hashlib
+import re
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from torch import Tensor, nn
 
 from unlearnkit.errors import Exit, UserError
 
+PICKLED = frozenset({".pth", ".pt", ".ckpt", ".bin"})
 SHOWN = 3
 """Names listed of many that do not fit."""
 
@@ -25,26 +29,71 @@ def sample(name: str, file: str) -> Path:
     return path
 
 
+HUB = re.compile(r"hub:(?P<repo>[\w.-]+/[\w.-]+?)(?:/(?P<file>[\w./-]+))?@(?P<revision>[0-9a-f]{40})")
+
+
 def resolve(reference: str | None, base: Path) -> Path | None:
-    """Return the file that `weights:` names, relative to the recipe's folder `base`."""
+    """Return the file or folder that `weights:` names, relative to the recipe's folder `base`.
+
+    `hub:OWNER/NAME/FILE@COMMIT` is a file of the Hugging Face hub, `hub:OWNER/NAME@COMMIT` a whole repository.
+    """
     if reference is None:
         return None
     if reference.startswith("sample:"):
         return sample(reference.removeprefix("sample:"), "model.safetensors")
+    if reference.startswith("hub:"):
+        return _from_hub(reference)
     path = base / Path(reference).expanduser()
-    if not path.is_file():
-        raise UserError(f"model.weights: there is no file {path}; give a safetensors file or sample:NAME", Exit.RECIPE)
+    if not path.exists():
+        raise UserError(
+            f"model.weights: there is no file or folder {path}; give one, sample:NAME, or hub:OWNER/NAME@COMMIT",
+            Exit.RECIPE,
+        )
     return path
 
 
+def _from_hub(reference: str) -> Path:
+    match = HUB.fullmatch(reference)
+    if match is None:
+        raise UserError(
+            f"model.weights: '{reference}' is no pinned reference; write hub:OWNER/NAME@COMMIT or "
+            f"hub:OWNER/NAME/FILE@COMMIT with the 40 digits of the commit, so that it means the same tomorrow",
+            Exit.RECIPE,
+        )
+    try:
+        from huggingface_hub import hf_hub_download, snapshot_download
+    except ImportError:
+        raise UserError("model.weights: a hub reference needs `pip install 'unlearnkit[hub]'`", Exit.PLUGIN) from None
+    repo, file, revision = match["repo"], match["file"], match["revision"]
+    try:
+        found = hf_hub_download(repo, file, revision=revision) if file else snapshot_download(repo, revision=revision)
+    except Exception as error:  # the hub's client raises many kinds, for the net, for a name, for a right
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"model.weights: '{reference}' could not be fetched ({type(error).__name__}: {reason}); check name and "
+            f"connection, or give a local file",
+            Exit.RECIPE,
+        ) from None
+    return Path(found)
+
+
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file."""
+    """Return the SHA-256 of a file; of a folder, that of its files' names and hashes."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        listed = "".join(f"{file.relative_to(path).as_posix()} {sha256(file)}\n" for file in files)
+        return hashlib.sha256(listed.encode()).hexdigest()
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file; raise `UserError` where it is truncated or something else."""
+    """Return the tensors of a safetensors file, or of another checkpoint file of plain tensors.
+
+    Raise `UserError` where it is truncated or something else.
+    """
+    if path.suffix in PICKLED:
+        return read_checkpoint(path)
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
@@ -54,29 +103,73 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a `.pth` file of the wild, refusing all that is not plain tensors."""
+    """Return the tensors of a `.pth` file of the wild, refusing all that is not plain tensors.
+
+    Where the weights stand under `model` or `state_dict`, as training scripts save them, those are returned.
+    """
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        # Training scripts save their arguments beside the weights; a namespace runs no code.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise UserError(f"{path}: this is no checkpoint of plain tensors ({error})", Exit.RECIPE) from None
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"{path}: this is no complete checkpoint of plain tensors ({reason}); download it again, or save its "
+            f"weights alone as safetensors where it comes from",
+            Exit.RECIPE,
+        ) from None
+    for inside in ("model", "state_dict"):
+        if isinstance(found, dict) and isinstance(found.get(inside), dict):
+            found = found[inside]
+            break
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise UserError(f"{path}: this holds no table of tensors; give a file of a model's weights", Exit.RECIPE)
     return dict(found)
+
+
+FAMILIES = {
+    "a masked autoencoder (MAE)": ("decoder_pred.weight", "decoder_blocks.0.attn.qkv.weight", "cls_token"),
+    "a MAGE transformer": ("token_emb.word_embeddings.weight", "mlm_layer.bias"),
+    "a VQ-GAN of taming-transformers": (
+        "quantize.embedding.weight",
+        "encoder.conv_in.weight",
+        "decoder.conv_in.weight",
+    ),
+    "a Palette U-Net": ("denoise_fn.input_blocks.0.0.weight",),
+    "Stable Diffusion in its original layout": ("model.diffusion_model.input_blocks.0.0.weight",),
+    "a U-Net of diffusers": ("down_blocks.0.resnets.0.conv1.weight", "mid_block.resnets.0.conv1.weight"),
+    "unlearnkit's own vit-mae": ("encoder.blocks.0.fc1.weight", "decoder.mask_token"),
+}
+"""Names that tell a layout, for messages."""
+
+
+def family(tensors: Mapping[str, Tensor]) -> str | None:
+    """Return what a table of tensors looks like, where it is a layout that is known here."""
+    return next((name for name, keys in FAMILIES.items() if all(key in tensors for key in keys)), None)
 
 
 def load(module: nn.Module, path: Path) -> None:
     """Copy the weights of a file into `module`, in the module's precision; raise `UserError` where they do not fit."""
-    found, wanted = read(path), module.state_dict()
+    fit(module, read(path), path)
+
+
+def fit(module: nn.Module, found: Mapping[str, Tensor], path: Path) -> None:
+    """Copy tensors that come from `path` into `module`; raise `UserError` where names or shapes do not fit."""
+    wanted = module.state_dict()
     missing, unknown = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     shapes = [
         f"{name} is {list(found[name].shape)} in the file and {list(value.shape)} in the model"
         for name, value in wanted.items()
         if name in found and found[name].shape != value.shape
     ]
+    looks = family(found)
     for what, names in (("other shapes", shapes), ("missing", missing), ("not in the model", unknown)):
         if names:
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            seen = f" The file looks like {looks}." if looks and what != "other shapes" else ""
             raise UserError(
-                f"{path}: the weights do not fit the model; {what}: {'; '.join(names[:SHOWN])}{more}. "
-                f"Set the sizes of `model:` to those the weights were trained with",
+                f"{path}: the weights do not fit the model; {what}: {'; '.join(names[:SHOWN])}{more}.{seen} "
+                f"Set the kind and sizes of `model:` to those the weights were trained with",
                 Exit.RECIPE,
             )
     module.load_state_dict({name: value.to(wanted[name].dtype) for name, value in found.items()})

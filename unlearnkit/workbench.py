@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,16 @@ class Workbench:
     frozen: str
     """Hash of all that unlearning must not change, as it came from the weights file."""
 
+    @property
+    def identity(self) -> str:
+        """Hash of all that a frozen output depends on: weights, data, task and losses."""
+        recipe = self.recipe
+        sections = [section.model_dump_json() for section in (recipe.model, recipe.task, recipe.forget, recipe.retain)]
+        origin = hashlib.sha256(self.origin.cpu().numpy().tobytes()).hexdigest()
+        return hashlib.sha256(
+            json.dumps([self.facts["data"], self.frozen, origin, sections, torch.__version__]).encode()
+        ).hexdigest()
+
     def frozen_digest(self) -> str:
         """Return the hash of all that unlearning must not change as it is now."""
         return frozen_digest(self.student, self.flat)
@@ -70,7 +81,7 @@ def build(recipe: Recipe, base: Path) -> Workbench:
     reference = copy.deepcopy(student)
     for adapter in (student, reference):
         adapter.module.to(device).eval().requires_grad_(False)
-    parameters = list((student.encoder if recipe.model.train == "encoder" else student.module).parameters())
+    parameters = student.trainable(recipe.model.train)
     if recipe.model.train == "encoder":
         _refuse_shared(student)
     flat = Flat(parameters)
@@ -91,7 +102,7 @@ def build(recipe: Recipe, base: Path) -> Workbench:
     }
     sides = {
         name: Side(
-            name, losses[name], images[name]["train"], task, student, recipe.seed, recipe.training.precision
+            name, losses[name], images[name]["train"], task, student, recipe.seed, recipe.training
         )
         for name in SETS
     }  # fmt: skip

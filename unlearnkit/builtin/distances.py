@@ -13,6 +13,7 @@ from torch import Tensor
 from unlearnkit.contracts import Embedding, Loss, ModelAdapter, Statistics, Task, View
 
 Space = Literal["embedding", "output"]
+Region = Literal["image", "hidden"]
 BATCH = 64
 
 
@@ -50,18 +51,22 @@ class ToReference(Loss):
 
 
 class FreshNoise(Loss):
-    """Distance to the reference on fresh noise, as published."""
+    """Distance to the reference on fresh noise under the same mask and draws, as published."""
 
     fixed, mode = False, "fresh"
 
-    def __init__(self, space: Space, reference: ModelAdapter, task: Task, noise: Statistics) -> None:
-        self.space, self.reference, self.task, self.noise = space, reference, task, noise
+    def __init__(self, space: Space, reference: ModelAdapter, noise: Statistics, region: Region) -> None:
+        self.space, self.reference, self.noise, self.region = space, reference, noise, region
 
     def target(self, view: View, generator: torch.Generator) -> Embedding:
         """Return the reference's embeddings or outputs of one noise image for each image."""
         batch, device = view.images.shape[0], view.images.device
         noise = self.noise.sample(batch, self.reference.image_size, generator).to(device)
-        return tuple(point(self.reference, self.task.degrade(noise, generator), self.space))
+        assert view.again is not None
+        if self.region == "hidden":
+            assert view.truth is not None
+            noise = torch.where(view.hidden, noise, view.truth)
+        return tuple(point(self.reference, view.again(noise), self.space))
 
     def distance(self, student: ModelAdapter, view: View, target: Embedding) -> Tensor:
         """Return E‖E_θ(T(x)) − E_θ0(T(n))‖² for the noise drawn."""
@@ -75,7 +80,7 @@ class MeanNoise(Loss):
     value keeps the published meaning while its gradient loses the variance of the noise.
     """
 
-    fixed, mode = True, "mean"
+    fixed, reads_reference, mode = True, False, "mean"
 
     def __init__(
         self,
@@ -94,7 +99,7 @@ class MeanNoise(Loss):
             for start in range(0, samples, BATCH):
                 count = min(BATCH, samples - start)
                 images = noise.sample(count, reference.image_size, generator).to(device)
-                found = [x.double() for x in point(reference, task.degrade(images, generator), space)]
+                found = [x.double() for x in point(reference, reference.view(task, images, generator), space)]
                 sums, squares = [x.sum(0) for x in found], [x.square().sum(0) for x in found]
                 total = [a + b for a, b in zip(total, sums, strict=True)] if total else sums
                 square = [a + b for a, b in zip(square, squares, strict=True)] if square else squares

@@ -23,6 +23,9 @@ class _Noise(LossSection):
     """Noise n with the colour mean and covariance of the forget images, or with mean 0 and covariance I."""
     samples: Annotated[int, Field(ge=2)] = 256
     """Noise images that the mean target is taken over."""
+    region: Literal["image", "hidden"] | None = None
+    """What noise takes the place of: the whole image, or only what T hides while the visible context stays. Left out:
+    `hidden` for a model that sees the hidden region noised (diffusion), `image` for all others."""
 
     def _built(
         self,
@@ -36,13 +39,24 @@ class _Noise(LossSection):
         from unlearnkit.contracts import standard_normal
         from unlearnkit.errors import Exit, UserError
 
-        if self.target == "mean" and not task.fixed:
-            message = f"forget.target: 'mean' needs a fixed task; this task is random, so use {self.kind} with 'fresh'"
-            raise UserError(message, Exit.RECIPE)
+        region = self.region or ("hidden" if reference.sees_truth else "image")
+        if region == "hidden" and not reference.sees_truth:
+            raise UserError(
+                "forget.region: 'hidden' changes nothing for a model that never sees the hidden region; use 'image'",
+                Exit.RECIPE,
+            )
+        # The noise targets have one mean for all images only where neither the task nor the model draws anything.
+        shared = task.fixed and not reference.random and region == "image"
+        if self.target == "mean" and not shared:
+            raise UserError(
+                "forget.target: 'mean' needs a fixed task and a model without draws of its own, so that all images "
+                "share one target; use 'fresh'",
+                Exit.RECIPE,
+            )
         statistics = noise if self.noise == "images" else standard_normal()
-        if (self.target or ("mean" if task.fixed else "fresh")) == "mean":
+        if shared and self.target != "fresh":
             return MeanNoise(space, reference, task, statistics, self.samples, generator)
-        return FreshNoise(space, reference, task, statistics)
+        return FreshNoise(space, reference, statistics, region)
 
 
 class NoiseEmbedding(_Noise):

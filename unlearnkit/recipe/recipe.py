@@ -123,6 +123,15 @@ class SGD(Section):
         return SGD(parameters, lr=self.lr, momentum=self.momentum, fused=True)
 
 
+class Cache(Section):
+    """How much of what is frozen (first stage, reference) is kept instead of computed at every step again."""
+
+    memory_mib: Annotated[int, Field(ge=0)] = 2048
+    """Memory for it on the device, MiB."""
+    disk_mib: Annotated[int, Field(ge=0)] = 16384
+    """Room for it in memory-mapped files inside the run folder, MiB, used where memory does not suffice."""
+
+
 class Training(Section):
     """How every problem is optimised; each boundary and each ε gets the same budget."""
 
@@ -142,6 +151,11 @@ class Training(Section):
     """Steps between checkpoints."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of the student's forward and backward pass; weights, losses and reference stay in fp32."""
+    crop: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Smallest part of an image's area that a random crop keeps, with random flips; no augmentation when left out.
+    With it every view is new, so that nothing frozen can be kept."""
+    cache: Cache = Cache()
+    """Room for what is computed once; it changes no number."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     """`cpu`, `cuda`, `cuda:1`, or `auto`: a CUDA device where there is one."""
 

@@ -34,13 +34,14 @@ class ModelSection(Section):
     kind: str
     """Which model adapter."""
     weights: str | None = None
-    """Where the trained weights are: `sample:NAME`, or a file beside the recipe. Without it the model is untrained."""
+    """Where the trained weights are: `sample:NAME`, a file or folder (relative to the recipe), or a pinned reference
+    `hub:OWNER/NAME@COMMIT` or `hub:OWNER/NAME/FILE@COMMIT`. Without it the model is untrained."""
     train: Literal["encoder", "all"] = "encoder"
     """Which part unlearning may change; the rest stays frozen."""
 
     @abstractmethod
     def build(self, weights: Path | None) -> ModelAdapter:
-        """Return the model in fp32 on the CPU, with `weights` loaded or freshly initialised from torch's generator.
+        """Return the model in fp32 on the CPU, with `weights` (a file or folder) loaded or freshly initialised.
 
         Raise `UserError` where the weights do not fit.
         """

@@ -63,7 +63,7 @@ def check_model(section: ModelSection, task: Task | None = None, weights: Path |
     shared = adapter.shared()
     _require(not shared, section, "encoder", f"expected no parameter shared with the rest, found {shared}")
     images = _images(adapter)
-    view = task.degrade(images, seeded("view"))
+    view = adapter.view(task, images, seeded("view"))
     embedding = adapter.embed(view)
     rows = {part.shape[0] for part in parts(embedding)}
     _require(rows == {2}, section, "embed", f"expected one row an image, found {sorted(rows)} for 2")
@@ -115,7 +115,7 @@ def check_loss(section: LossSection, model: ModelSection, task: TaskSection) -> 
         parameter.requires_grad_(False)
     degradation = task.build()
     loss = section.build(reference, degradation, NOISE, seeded("noise"))
-    view = degradation.degrade(_images(reference), seeded("view"))
+    view = reference.view(degradation, _images(reference), seeded("view"))
     with torch.no_grad():
         target, again = loss.target(view, seeded("t")), loss.target(view, seeded("t"))
         other = loss.target(view, seeded("u"))

@@ -100,7 +100,10 @@ class ModelAdapter(ABC):
         return [parameter for parameter in self.module.parameters() if id(parameter) not in frozen]
 
     def save(self, folder: Path) -> None:
-        """Write the model in its native format to an existing folder; `model.safetensors` of `module` by default."""
+        """Write the model in its native format to an existing folder, which `build` reads back as `weights`.
+
+        By default that is `model.safetensors` of `module`.
+        """
         from unlearnkit.weights import save
 
         save(self.module.state_dict(), folder / "model.safetensors")

@@ -50,6 +50,8 @@ class Side:
         self.count = len(images)
         self.fixed = task.fixed and not student.random and training.crop is None
         """Whether an image has the same view at every step."""
+        self.lasting = self.fixed and loss.fixed and loss.reads_reference
+        """Whether an image has one target for the whole run."""
         self.store = Store(None, 0, 0, "", images.device)
         self.stages: Rows | None = None
         self.targets: Rows | None = None
@@ -59,7 +61,7 @@ class Side:
         self.store = store
         if self.fixed and self.student.first is not None:
             self.stages = store.rows(f"{self.name}-first-stage", self.count, self._stage_of)
-        if self.fixed and self.loss.fixed:
+        if self.lasting:
             self.targets = store.rows(f"{self.name}-reference", self.count, self._target_of)
 
     def chunks(self) -> list[Tensor]:
@@ -106,7 +108,7 @@ class Side:
         """Return the targets of `rows` under `view`."""
         if self.targets is not None:
             return self.targets[rows]
-        if self.fixed and self.loss.fixed:
+        if self.lasting:
             return joined([self._target_of(row) for row in rows.tolist()])
         return self._target(view, seeded(self.seed, self.name, "target", *purpose))
 

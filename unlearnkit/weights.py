@@ -149,7 +149,11 @@ def family(tensors: Mapping[str, Tensor]) -> str | None:
 
 
 def load(module: nn.Module, path: Path) -> None:
-    """Copy the weights of a file into `module`, in the module's precision; raise `UserError` where they do not fit."""
+    """Copy the weights of a file, or of `model.safetensors` in a folder, into `module`, in the module's precision.
+
+    Raise `UserError` where they do not fit.
+    """
+    path = path / "model.safetensors" if path.is_dir() else path
     fit(module, read(path), path)
 
 

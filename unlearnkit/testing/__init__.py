@@ -8,12 +8,12 @@ from unlearnkit.testing.checks import (
     check_data,
     check_loss,
     check_metric,
-    check_model,
     check_multiplier,
     check_psi,
     check_section,
     check_task,
 )
+from unlearnkit.testing.model import check_model
 from unlearnkit.testing.plugin import check_plugin
 
 __all__ = [

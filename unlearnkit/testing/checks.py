@@ -7,7 +7,7 @@ from torch import Tensor
 
 from unlearnkit.builtin.degradations import Box
 from unlearnkit.builtin.distances import parts
-from unlearnkit.contracts import Embedding, ModelAdapter, Statistics, Task
+from unlearnkit.contracts import Embedding, Statistics
 from unlearnkit.control import Facts, Multiplier
 from unlearnkit.data import seeded
 from unlearnkit.plugins import kind_of
@@ -25,7 +25,8 @@ from unlearnkit.recipe.sections import (
 NOISE = Statistics(torch.full((3,), 0.5), 0.05 * torch.eye(3))
 
 
-def _require(condition: bool, section: Section, method: str, expected: str) -> None:
+def require(condition: bool, section: Section, method: str, expected: str) -> None:
+    """Raise `AssertionError` naming class and method where what was expected does not hold."""
     if not condition:
         raise AssertionError(f"{type(section).__name__}.{method}: {expected}")
 
@@ -33,56 +34,24 @@ def _require(condition: bool, section: Section, method: str, expected: str) -> N
 def check_section(section: Section) -> None:
     """Check what holds for every section: a kind, frozen fields, a docstring under each, no unknown keys."""
     cls = type(section)
-    _require(bool(kind_of(cls)), section, "kind", 'expected `kind: Literal["its-name"]`')
-    _require(bool((cls.__doc__ or "").strip()), section, "__doc__", "expected a docstring that says what it is")
+    require(bool(kind_of(cls)), section, "kind", 'expected `kind: Literal["its-name"]`')
+    require(bool((cls.__doc__ or "").strip()), section, "__doc__", "expected a docstring that says what it is")
     bare = [name for name, info in cls.model_fields.items() if not info.description]
-    _require(not bare, section, ", ".join(bare), "expected a docstring under each field")
-    _require(cls.model_config.get("extra") == "forbid", section, "model_config", "expected extra='forbid'")
-    _require(bool(cls.model_config.get("frozen")), section, "model_config", "expected frozen=True")
+    require(not bare, section, ", ".join(bare), "expected a docstring under each field")
+    require(cls.model_config.get("extra") == "forbid", section, "model_config", "expected extra='forbid'")
+    require(bool(cls.model_config.get("frozen")), section, "model_config", "expected frozen=True")
     round_trip = cls.model_validate_json(section.model_dump_json())
-    _require(round_trip == section, section, "model_dump_json", "expected to read back what it writes")
+    require(round_trip == section, section, "model_dump_json", "expected to read back what it writes")
 
 
-def _same(a: Embedding, b: Embedding) -> bool:
+def same(a: Embedding, b: Embedding) -> bool:
+    """Tell whether two embeddings are equal to the bit."""
     return all(torch.equal(x, y) for x, y in zip(parts(a), parts(b), strict=True))
 
 
-def _images(adapter: ModelAdapter, count: int = 2) -> Tensor:
-    return torch.rand(count, 3, adapter.image_size, adapter.image_size, generator=seeded("images"))
-
-
-def check_model(section: ModelSection, task: Task | None = None, weights: Path | None = None) -> None:
-    """Check a model adapter on random images under a task, a centre crop when left out."""
-    check_section(section)
-    torch.manual_seed(0)
-    adapter = section.build(weights)
-    task = task or Box((0.5, 0.5), central=True)
-    adapter.module.eval()
-    inside = {id(module) for module in adapter.module.modules()}
-    _require(id(adapter.encoder) in inside, section, "encoder", "expected a submodule of `module`")
-    shared = adapter.shared()
-    _require(not shared, section, "encoder", f"expected no parameter shared with the rest, found {shared}")
-    images = _images(adapter)
-    view = adapter.view(task, images, seeded("view"))
-    embedding = adapter.embed(view)
-    rows = {part.shape[0] for part in parts(embedding)}
-    _require(rows == {2}, section, "embed", f"expected one row an image, found {sorted(rows)} for 2")
-    _require(_same(embedding, adapter.embed(view)), section, "embed", "expected the same embedding for the same view")
-    image = adapter.decode(embedding, view)
-    _require(
-        image.shape == images.shape, section, "decode", f"expected {list(images.shape)}, found {list(image.shape)}"
-    )
-    output = adapter.output(view)
-    in_range = bool(output.min() >= 0) and bool(output.max() <= 1)
-    _require(in_range, section, "output", "expected values in [0, 1]")
-    adapter.module.zero_grad()
-    torch.stack([part.float().square().mean() for part in parts(adapter.embed(view))]).sum().backward()
-    reached = any(
-        parameter.grad is not None and bool(parameter.grad.any()) for parameter in adapter.encoder.parameters()
-    )
-    _require(reached, section, "embed", "expected a gradient in the encoder's parameters")
-    loss = adapter.own_loss(images, view)
-    _require(loss.shape == () and bool(loss.isfinite()), section, "own_loss", "expected a finite scalar")
+def random_images(size: int, count: int = 2) -> Tensor:
+    """Return random images [count, 3, size, size]."""
+    return torch.rand(count, 3, size, size, generator=seeded("images"))
 
 
 def check_task(section: TaskSection, size: int = 32) -> None:
@@ -92,18 +61,18 @@ def check_task(section: TaskSection, size: int = 32) -> None:
     images = torch.rand(4, 3, size, size, generator=seeded("images"))
     before = images.clone()
     view, again = task.degrade(images, seeded("a")), task.degrade(images, seeded("a"))
-    _require(torch.equal(images, before), section, "degrade", "expected its input to stay as it was")
-    _require(view.images.shape == images.shape, section, "degrade", f"expected images {list(images.shape)}")
+    require(torch.equal(images, before), section, "degrade", "expected its input to stay as it was")
+    require(view.images.shape == images.shape, section, "degrade", f"expected images {list(images.shape)}")
     shape = (4, 1, size, size)
     good = view.hidden.shape == shape and view.hidden.dtype == torch.bool
-    _require(good, section, "degrade", f"expected a boolean mask {list(shape)}")
+    require(good, section, "degrade", f"expected a boolean mask {list(shape)}")
     same = torch.equal(view.images, again.images) and torch.equal(view.hidden, again.hidden)
-    _require(same, section, "degrade", "expected the same view from the same generator state")
+    require(same, section, "degrade", "expected the same view from the same generator state")
     other = task.degrade(images, seeded("b"))
     fixed = torch.equal(view.images, other.images) and torch.equal(view.hidden, other.hidden)
-    _require(fixed or not task.fixed, section, "fixed", "expected False, for the view depends on the generator")
+    require(fixed or not task.fixed, section, "fixed", "expected False, for the view depends on the generator")
     leaks = (view.images != task.degrade(images.masked_fill(view.hidden, 0), seeded("a")).images).any()
-    _require(not bool(leaks), section, "degrade", "expected that no hidden pixel shows in the view")
+    require(not bool(leaks), section, "degrade", "expected that no hidden pixel shows in the view")
 
 
 def check_loss(section: LossSection, model: ModelSection, task: TaskSection) -> None:
@@ -115,20 +84,20 @@ def check_loss(section: LossSection, model: ModelSection, task: TaskSection) -> 
         parameter.requires_grad_(False)
     degradation = task.build()
     loss = section.build(reference, degradation, NOISE, seeded("noise"))
-    view = reference.view(degradation, _images(reference), seeded("view"))
+    view = reference.view(degradation, random_images(reference.image_size), seeded("view"))
     with torch.no_grad():
         target, again = loss.target(view, seeded("t")), loss.target(view, seeded("t"))
         other = loss.target(view, seeded("u"))
-    _require(_same(target, again), section, "target", "expected the same target from the same generator state")
-    _require(_same(target, other) or not loss.fixed, section, "fixed", "expected False, for the target is random")
+    require(same(target, again), section, "target", "expected the same target from the same generator state")
+    require(same(target, other) or not loss.fixed, section, "fixed", "expected False, for the target is random")
     rows = {part.shape[0] for part in parts(target)}
-    _require(rows <= {2}, section, "target", f"expected one row an image or an empty tuple, found {sorted(rows)} rows")
+    require(rows <= {2}, section, "target", f"expected one row an image or an empty tuple, found {sorted(rows)} rows")
     value = loss.distance(student, view, target)
-    _require(value.shape == () and bool(value.isfinite()), section, "distance", "expected a finite scalar")
-    _require(bool(value >= 0), section, "distance", "expected no negative value")
+    require(value.shape == () and bool(value.isfinite()), section, "distance", "expected a finite scalar")
+    require(bool(value >= 0), section, "distance", "expected no negative value")
     value.backward()
     reached = any(bool(p.grad.any()) for p in student.module.parameters() if p.grad is not None)
-    _require(reached, section, "distance", "expected a gradient in the student's parameters")
+    require(reached, section, "distance", "expected a gradient in the student's parameters")
 
 
 def check_psi(section: PsiSection) -> None:
@@ -138,9 +107,9 @@ def check_psi(section: PsiSection) -> None:
     norm = torch.tensor(0.25, dtype=torch.float64)
     for loss in (0.5, 1.0, 2.0):
         value = psi(torch.tensor(loss, dtype=torch.float64), 1.0, norm, norm)
-        _require(value.shape == () and bool(value.isfinite()), section, "build", "expected a finite scalar ψ")
+        require(value.shape == () and bool(value.isfinite()), section, "build", "expected a finite scalar ψ")
     above = psi(torch.tensor(2.0, dtype=torch.float64), 1.0, norm, norm)
-    _require(bool(above > 0), section, "build", "expected ψ > 0 above ε, or the constraint never has to fall")
+    require(bool(above > 0), section, "build", "expected ψ > 0 above ε, or the constraint never has to fall")
 
 
 def check_multiplier(section: MultiplierSection) -> None:
@@ -157,27 +126,27 @@ def check_multiplier(section: MultiplierSection) -> None:
     found = [first.lam(facts(step)) for step in range(10)]
     second.load({name: value.clone() for name, value in first.state.items()})
     found += [second.lam(facts(step)) for step in range(10, 20)]
-    _require(all(bool(lam >= 0) for lam in expected), section, "lam", "expected λ ≥ 0")
+    require(all(bool(lam >= 0) for lam in expected), section, "lam", "expected λ ≥ 0")
     exact = all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
-    _require(exact, section, "load", "expected the saved `state` to hold all that the rule remembers")
-    _require(isinstance(whole, Multiplier), section, "build", "expected a Multiplier")
+    require(exact, section, "load", "expected the saved `state` to hold all that the rule remembers")
+    require(isinstance(whole, Multiplier), section, "build", "expected a Multiplier")
 
 
 def check_data(section: DataSection, base: Path, size: int = 16) -> None:
     """Check a data source: unique keys, labels, and images that read the same twice."""
     check_section(section)
     images = section.open(base)
-    _require(bool(images.items), section, "open", "expected at least one image")
+    require(bool(images.items), section, "open", "expected at least one image")
     keys = [item.key for item in images.items]
-    _require(len(set(keys)) == len(keys), section, "open", "expected a unique key for each image")
-    _require({item.label for item in images.items} <= images.labels, section, "labels", "expected all classes")
+    require(len(set(keys)) == len(keys), section, "open", "expected a unique key for each image")
+    require({item.label for item in images.items} <= images.labels, section, "labels", "expected all classes")
     again = section.open(base)
-    _require(list(again.items) == list(images.items), section, "open", "expected the same items each time")
+    require(list(again.items) == list(images.items), section, "open", "expected the same items each time")
     for item in images.items[:2]:
         read = images.read(item, size)
         good = read.dtype == torch.uint8 and read.shape == (3, size, size)
-        _require(good, section, "read", f"expected uint8 [3, {size}, {size}], found {read.dtype} {list(read.shape)}")
-        _require(torch.equal(read, again.read(item, size)), section, "read", "expected the same pixels each time")
+        require(good, section, "read", f"expected uint8 [3, {size}, {size}], found {read.dtype} {list(read.shape)}")
+        require(torch.equal(read, again.read(item, size)), section, "read", "expected the same pixels each time")
     images.describe()
 
 
@@ -198,11 +167,11 @@ def check_metric(section: MetricSection, base: Path, size: int = 64, count: int 
         return metric.compute()["value"]
 
     first, equal, again = value(worse), value(targets), value(worse)
-    _require(first == again, section, "reset", "expected no memory of earlier batches")
-    _require(all(torch.tensor([first, equal]).isfinite().tolist()), section, "compute", "expected a finite `value`")
+    require(first == again, section, "reset", "expected no memory of earlier batches")
+    require(all(torch.tensor([first, equal]).isfinite().tolist()), section, "compute", "expected a finite `value`")
     facts = metric.describe()
-    _require("name" in facts, section, "describe", "expected a `name` for the report")
+    require("name" in facts, section, "describe", "expected a `name` for the report")
     better = facts.get("better")
-    _require(better in ("higher", "lower"), section, "describe", "expected `better`: higher or lower")
+    require(better in ("higher", "lower"), section, "describe", "expected `better`: higher or lower")
     ordered = equal > first if better == "higher" else equal < first
-    _require(ordered, section, "compute", f"expected a {better} value for outputs equal to their targets")
+    require(ordered, section, "compute", f"expected a {better} value for outputs equal to their targets")

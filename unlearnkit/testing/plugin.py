@@ -17,12 +17,12 @@ from unlearnkit.recipe.sections import (
 from unlearnkit.testing.checks import (
     check_data,
     check_metric,
-    check_model,
     check_multiplier,
     check_psi,
     check_section,
     check_task,
 )
+from unlearnkit.testing.model import check_model
 
 
 def check_plugin(module: object, base: Path) -> list[str]:

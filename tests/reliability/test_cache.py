@@ -1,0 +1,85 @@
+"""What is frozen is computed once, and where it is kept changes no number."""
+
+import json
+
+import pytest
+import torch
+
+from unlearnkit.cache import Store
+
+SAME = ("results.json", "solutions/boundary-highest/tensors.safetensors", "solutions/epsilon-1/tensors.safetensors")
+
+
+def run(unlearnkit, recipe, to, *overrides):
+    settings = [word for override in overrides for word in ("--set", override)]
+    unlearnkit("run", recipe, "--to", to, *settings).succeeded()
+    events = [json.loads(line) for line in (recipe.parent / to / "events.jsonl").read_text().splitlines()]
+    passes = next(event for event in events if event["event"] == "passes")
+    kept = {event["name"]: event["where"] for event in events if event["event"] == "cache"}
+    return recipe.parent / to, passes, kept
+
+
+def test_memory_disk_and_nowhere_give_the_same_bits(unlearnkit, tiny):
+    memory, once, where = run(unlearnkit, tiny, "memory")
+    assert where == {"retain-reference": "memory"}
+    assert once["retain train: reference"] == 16, "one pass an image for the whole run"
+    disk, also_once, where = run(unlearnkit, tiny, "disk", "training.cache.memory_mib=0")
+    assert where["retain-reference"] == "disk"
+    assert also_once["retain train: reference"] == 16
+    assert not (disk / "cache").exists(), "nothing of it is left when the run is done"
+    off, often, where = run(
+        unlearnkit, tiny, "off", "training.cache.memory_mib=0", "training.cache.disk_mib=0"
+    )  # fmt: skip
+    assert where["retain-reference"] == "nowhere"
+    assert often["retain train: reference"] > 100
+    assert "retain-reference needs" in (off / "manifest.json").read_text()
+    for name in SAME:
+        assert (memory / name).read_bytes() == (disk / name).read_bytes() == (off / name).read_bytes()
+
+
+def test_with_augmentation_the_cache_steps_aside(unlearnkit, tiny):
+    _, passes, kept = run(unlearnkit, tiny, "run", "training.crop=0.5")
+    assert kept == {}
+    assert passes["retain train: reference"] > 16
+
+
+def rows(store, seen):
+    def compute(row):
+        seen.append(row)
+        return torch.full((1, 3), float(row)), torch.tensor([[row]])
+
+    return store.rows("rows", 5, compute)
+
+
+def store(folder, identity="a"):
+    return Store(folder, 0, 2**20, identity, torch.device("cpu"))
+
+
+def test_rows_on_disk_are_found_again_and_trusted_only_when_whole_and_of_one_origin(tmp_path):
+    seen: list[int] = []
+    first = rows(store(tmp_path), seen)
+    assert seen == [0, 1, 2, 3, 4]
+    numbers, places = first[torch.tensor([4, 1])]
+    assert numbers[:, 0].tolist() == [4.0, 1.0]
+    assert places.tolist() == [[4], [1]]
+    seen.clear()
+    again = rows(store(tmp_path), seen)
+    assert seen == [0], "one row tells the layout; the others are read"
+    assert torch.equal(again[torch.arange(5)][0], first[torch.arange(5)][0])
+    seen.clear()
+    rows(store(tmp_path, "another model"), seen)
+    assert len(seen) == 5
+    data = bytearray((tmp_path / "rows.bin").read_bytes())
+    data[3] ^= 1
+    (tmp_path / "rows.bin").write_bytes(data)
+    seen.clear()
+    mended = rows(store(tmp_path, "another model"), seen)
+    assert len(seen) == 5
+    assert torch.equal(mended[torch.arange(5)][0], first[torch.arange(5)][0])
+
+
+@pytest.mark.parametrize("room", [0, 10])
+def test_rows_that_fit_nowhere_are_not_kept(tmp_path, room):
+    store = Store(tmp_path, room, room, "a", torch.device("cpu"))
+    assert rows(store, []) is None
+    assert store.kept["rows"]["where"] == "nowhere"

@@ -5,16 +5,15 @@ from typing import Any
 
 import torch
 
-from unlearnkit.builtin.distances import parts
-from unlearnkit.data import Chosen, seeded, split
+from unlearnkit.contracts import ModelAdapter
+from unlearnkit.data import Chosen, split
 from unlearnkit.errors import UserError
+from unlearnkit.memory import Need, need
 from unlearnkit.phases import budget
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.weights import choose_device, resolve
 
 MIB = 2**20
-ACTIVATIONS = 40
-"""Values kept for the backward pass for each value of an embedding and each block: a rough figure for transformers."""
 
 
 def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
@@ -47,13 +46,16 @@ def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
     forget, retain = counts["forget"]["train"], counts["retain"]["train"]
     steps = budget(recipe.training, forget, retain) if forget and retain else recipe.training.steps
     size = adapter.image_size
-    with torch.no_grad():
-        view = adapter.view(recipe.task.build(), torch.rand(1, 3, size, size), seeded("plan"))
-        embedding = sum(part.numel() for part in parts(adapter.embed(view)))
+    needed = tried(need, adapter, recipe.task.build(), recipe.model.train, recipe.training.precision) or Need(0, 0, 0)
     images = sum((counts[name][split] or 0) for name in counts for split in counts[name]) * 3 * size**2
-    targets = 4 * embedding * (retain or 0)
-    state = 4 * (2 * every + 6 * trained)
-    batch = 4 * ACTIVATIONS * embedding * recipe.training.batch_size * 4
+    rows = (forget or 0) + (retain or 0)
+    once = recipe.task.build().fixed and not adapter.random and recipe.training.crop is None
+    kept = needed.embedding * (retain or 0) + needed.stage * rows if once else 0
+    room = recipe.training.cache
+    where = "memory" if kept <= room.memory_mib * MIB else "disk" if kept <= room.disk_mib * MIB else "nowhere"
+    # Student and reference, two gradients, two averages of the optimiser; autocast keeps the weights in bf16 as well.
+    state = 4 * (2 * every + 4 * trained) + (2 * every if recipe.training.precision == "bf16" else 0)
+    batch = needed.activations * recipe.training.batch_size
     vectors = len(problems) + 9
     return {
         "name": recipe.name,
@@ -68,12 +70,27 @@ def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
         "memory_mib": {
             "weights, gradients, optimiser": round(state / MIB),
             "images": round(images / MIB),
-            "reference embeddings": round(targets / MIB),
-            "activations (estimate)": round(batch / MIB),
+            "kept frozen outputs": round(kept / MIB) if where == "memory" else 0,
+            "activations": round(batch / MIB),
+        },
+        "frozen": {
+            "computed": "once an image" if once and where != "nowhere" else "at every step",
+            "why": _why(recipe, adapter, where) if not once or where == "nowhere" else None,
+            "kept_mib": round(kept / MIB),
+            "where": where if once else "nowhere",
         },
         "disk_mib": round(4 * trained * vectors / MIB) + 1,
         "missing": missing,
     }
+
+
+def _why(recipe: Recipe, adapter: ModelAdapter, where: str) -> str:
+    """Return why what is frozen cannot be computed once."""
+    if recipe.training.crop is not None:
+        return "training.crop makes every view new"
+    if adapter.random:
+        return f"a {recipe.model.kind} model draws noise of its own at every step"
+    return f"the task {recipe.task.kind} is random" if where != "nowhere" else "training.cache has too little room"
 
 
 def _counts(recipe: Recipe, chosen: tuple[Chosen, Chosen] | None) -> dict[str, dict[str, int | None]]:
@@ -104,6 +121,11 @@ def lines(plan: dict[str, Any]) -> list[str]:
     rows.append(f"  {len(plan['problems'])} problems of up to {_shown(steps)} steps: {_shown(plan['steps'])} steps")
     rows += [f"    {problem}" for problem in plan["problems"]]
     rows.append("  memory, MiB: " + ", ".join(f"{what} {value:,}" for what, value in plan["memory_mib"].items()))
+    frozen = plan["frozen"]
+    rows.append(
+        f"  frozen outputs: computed {frozen['computed']}"
+        + (f" ({frozen['why']})" if frozen["why"] else f", {frozen['kept_mib']:,} MiB in {frozen['where']}")
+    )
     rows.append(f"  disk, MiB: {plan['disk_mib']:,}")
     rows += (
         ["  missing here:", *(f"    {text}" for text in plan["missing"])]

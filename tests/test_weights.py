@@ -1,0 +1,115 @@
+"""Weights references and files: what is read, what is refused, and what the message says."""
+
+import argparse
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from unlearnkit.errors import UserError
+from unlearnkit.weights import FAMILIES, family, fit, load, read, resolve, sha256
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def cached(folder: Path) -> Path:
+    """Write a repository as the hub's client keeps it after a download."""
+    snapshot = folder / "models--acme--mae" / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    save_file({"weight": torch.ones(2)}, snapshot / "model.safetensors")
+    return snapshot
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return cached(tmp_path)
+
+
+def test_a_pinned_reference_is_a_file_or_a_folder_of_the_hub(hub):
+    assert resolve(f"hub:acme/mae/model.safetensors@{COMMIT}", Path()) == hub / "model.safetensors"
+    assert resolve(f"hub:acme/mae@{COMMIT}", Path()) == hub
+
+
+@pytest.mark.parametrize("reference", ["hub:acme/mae", "hub:acme/mae@main", "hub:acme@" + COMMIT, "hub:"])
+def test_an_unpinned_reference_is_refused(reference):
+    with pytest.raises(UserError, match="40 digits of the commit"):
+        resolve(reference, Path())
+
+
+def test_what_the_hub_does_not_give_is_one_message(hub):
+    with pytest.raises(UserError, match=r"could not be fetched .*give a local file"):
+        resolve(f"hub:acme/other@{COMMIT}", Path())
+
+
+def test_without_the_client_the_message_says_what_to_install(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(UserError, match=r"pip install 'unlearnkit\[hub\]'"):
+        resolve(f"hub:acme/mae@{COMMIT}", Path())
+
+
+def test_checkpoints_of_training_scripts_are_read(tmp_path):
+    weights = {"weight": torch.arange(3.0)}
+    for name, content in {
+        "bare.pth": weights,
+        "mae.pth": {"model": weights, "args": argparse.Namespace(lr=1e-3), "epoch": 799},
+        "taming.ckpt": {"state_dict": weights, "global_step": 3},
+    }.items():
+        torch.save(content, tmp_path / name)
+        assert torch.equal(read(tmp_path / name)["weight"], weights["weight"])
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch owned",)
+
+
+def test_a_pickle_that_is_not_plain_tensors_is_refused_and_runs_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"weight": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(UserError, match="no complete checkpoint of plain tensors") as caught:
+        read(tmp_path / "evil.pth")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "owned").exists()
+    torch.save({"epoch": 3}, tmp_path / "log.pth")
+    with pytest.raises(UserError, match="no table of tensors"):
+        read(tmp_path / "log.pth")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.pth"])
+def test_a_half_downloaded_file_is_one_message(tmp_path, name):
+    path = tmp_path / name
+    save_file({"weight": torch.ones(999)}, path) if name.endswith("s") else torch.save({"w": torch.ones(999)}, path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match="no complete") as caught:
+        read(path)
+    assert "download" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_checkpoint_of_another_family_is_named(name):
+    found = dict.fromkeys(FAMILIES[name], torch.ones(1))
+    assert family(found) == name
+    with pytest.raises(UserError) as caught:
+        fit(nn.Linear(2, 2), found, Path("weights.pth"))
+    assert f"The file looks like {name}" in str(caught.value)
+
+
+def test_a_folder_holds_model_safetensors_and_has_a_hash_of_its_own(tmp_path):
+    layer = nn.Linear(2, 2)
+    save_file({name: value.half() for name, value in layer.state_dict().items()}, tmp_path / "model.safetensors")
+    other = nn.Linear(2, 2)
+    load(other, tmp_path)
+    assert torch.allclose(other.weight, layer.weight, atol=1e-3)
+    one = hashlib.sha256((tmp_path / "model.safetensors").read_bytes()).hexdigest()
+    assert sha256(tmp_path / "model.safetensors") == one
+    listed = hashlib.sha256(f"model.safetensors {one}\n".encode()).hexdigest()
+    assert sha256(tmp_path) == listed

@@ -1,0 +1,61 @@
+"""How much memory a step takes, counted on one image rather than guessed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unlearnkit.builtin.distances import parts
+from unlearnkit.contracts import ModelAdapter, Task
+from unlearnkit.data import seeded
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that one image takes."""
+
+    activations: int
+    """Kept for the backward pass of the encoder."""
+    embedding: int
+    """Its embedding in fp32: what is kept of the reference."""
+    stage: int
+    """The output of the frozen first stage."""
+
+
+def saved_bytes(function: Callable[[], object], own: set[int]) -> int:
+    """Return the bytes that autograd keeps for the backward pass of `function`, but for the storages in `own`."""
+    seen: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            seen[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        kept = function()  # held until the count is done, so that no storage is counted under a freed address
+        total = sum(seen.values())
+    del kept
+    return total
+
+
+def need(adapter: ModelAdapter, task: Task, part: str, precision: str) -> Need:
+    """Return what one image takes, from passes of one and of two images on the CPU."""
+    adapter.module.requires_grad_(False)
+    for parameter in adapter.trainable(part):
+        parameter.requires_grad_(True)
+    own = {tensor.untyped_storage().data_ptr() for tensor in adapter.module.state_dict().values()}
+
+    def once(count: int) -> tuple[int, int, int]:
+        images = torch.rand(count, 3, adapter.image_size, adapter.image_size, generator=seeded("plan"))
+        view = adapter.view(task, images, seeded("plan"))
+        stage = adapter.staged(view)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            kept = saved_bytes(lambda: adapter.embed(view), own)
+        with torch.no_grad():
+            embedding = sum(4 * tensor.numel() for tensor in parts(adapter.embed(view)))
+        return kept, embedding, sum(tensor.nbytes for tensor in stage)
+
+    one, two = once(1), once(2)
+    return Need(*(b - a for a, b in zip(one, two, strict=True)))

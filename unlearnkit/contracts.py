@@ -35,6 +35,11 @@ class View:
     again: "Callable[[Tensor], View] | None" = field(default=None, compare=False)
     """Degrades other images [B, 3, H, W] in just this way: the same mask, the same draws."""
 
+    @property
+    def region(self) -> Tensor:
+        """What the model is to make, [B, 1, H, W]: the hidden pixels, or all of an image without any."""
+        return self.hidden | ~self.hidden.flatten(1).any(1)[:, None, None, None]
+
     def __getitem__(self, rows: slice) -> "View":
         """Return the view of some of the images."""
         truth = None if self.truth is None else self.truth[rows]
@@ -134,7 +139,7 @@ class ModelAdapter(ABC):
     def output(self, view: View) -> Tensor:
         """Return I(x) as a person sees it: [B, 3, H, W] in [0, 1], visible pixels kept."""
         predicted = self.decode(self.embed(view), view).clamp(0, 1)
-        return torch.where(view.hidden, predicted, view.images) if bool(view.hidden.any()) else predicted
+        return torch.where(view.region, predicted, view.images)
 
 
 class Task(ABC):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from unlearnkit.contracts import Metric
-from unlearnkit.evaluate import Originals, measure, save_strip, strip
+from unlearnkit.evaluate import Further, Originals, measure, measure_further, save_strip, strip
 from unlearnkit.phases import TOLERANCE, Solution
 from unlearnkit.workbench import SETS, Workbench
 
@@ -29,6 +29,7 @@ def collect(
     }
 
     originals = Originals(bench)
+    further = [Further(section) for section in recipe.evaluate.tasks]
 
     def picture(name: str, title: str, model: bool, what: str = "output") -> str:
         path = f"images/{name}-{title}.png"
@@ -41,6 +42,15 @@ def collect(
         "f2": bench.sides["retain"].exact(),
         "metrics": measure(originals, bench.student),
     }
+    tasks: list[dict[str, Any]] = [
+        {
+            "task": other.section.model_dump(mode="json"),
+            "label": other.label,
+            "original": measure_further(originals, bench.student, other),
+            "solutions": {},
+        }
+        for other in further
+    ]
     for name in images.keys() & set(SETS):
         images[name] |= {
             "truth": picture(name, "truth", False, "truth"),
@@ -51,6 +61,8 @@ def collect(
     for solution in solutions:
         bench.flat.set(solution.theta)
         rows.append(_row(solution, solutions) | {"metrics": measure(originals, bench.student)})
+        for entry, other in zip(tasks, further, strict=True):
+            entry["solutions"][solution.problem.id] = measure_further(originals, bench.student, other)
         for name in images.keys() & set(SETS):
             images[name]["solutions"][solution.problem.id] = picture(name, solution.problem.id, True)
         evaluated(solution.problem.id)
@@ -67,6 +79,7 @@ def collect(
         "range": {"lowest": bounds[0], "highest": bounds[1]},
         "original": original,
         "solutions": rows,
+        "tasks": tasks,
         "outside": list(outside),
         "metrics": {
             kind: metric.describe() if isinstance(metric, Metric) else {"name": kind, "failed": metric}

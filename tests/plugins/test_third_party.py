@@ -25,6 +25,7 @@ class Blur(ModelSection):
         from torch import nn
 
         from unlearnkit.contracts import ModelAdapter
+        from unlearnkit.weights import load
 
         class Adapter(ModelAdapter):
             def __init__(self, channels):
@@ -42,7 +43,10 @@ class Blur(ModelSection):
             def own_loss(self, images, view):
                 return (self.decode(self.embed(view), view) - images).square().mean()
 
-        return Adapter(self.channels)
+        adapter = Adapter(self.channels)
+        if weights is not None:
+            load(adapter.module, weights)
+        return adapter
 
 
 class Zero(LossSection):

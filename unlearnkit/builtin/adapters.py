@@ -24,7 +24,10 @@ class VitMaeAdapter(ModelAdapter):
         return self.module.decode(embedding, *self.module.visible(view.hidden))
 
     def own_loss(self, images: Tensor, view: View) -> Tensor:
-        """Return the mean squared error of the hidden pixels (He et al. 2022, without normalised targets)."""
+        """Return the mean squared error of the hidden pixels (He et al. 2022, without normalised targets).
+
+        Where nothing is hidden, that of all pixels.
+        """
         error = (self.decode(self.embed(view), view).float() - images).square()
-        weight = view.hidden.expand_as(images).float()
-        return (error * weight).sum() / weight.sum().clamp(min=1)
+        weight = view.region.expand_as(images).float()
+        return (error * weight).sum() / weight.sum()

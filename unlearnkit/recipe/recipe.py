@@ -167,6 +167,9 @@ class Evaluate(Section):
     """Metrics on each set, against the ground truth and against the original model."""
     images: Annotated[int, Field(ge=1, le=64)] = 8
     """Validation images of each set that the report shows."""
+    tasks: list[TaskSection] = []  # noqa: RUF012
+    """Further tasks that every solution is measured on, such as other crop sizes; the training task always is. They
+    cost one pass over the validation images for each solution."""
 
 
 class Recipe(Section):

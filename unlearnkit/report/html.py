@@ -48,6 +48,8 @@ def page(results: Results, manifest: dict[str, Any], strips: list[Strip], missin
         solutions=tables.solutions(results, manifest.get("times") or {}),
         scores={s: [tables.scores(results, of, s) for of in shape.SETS] for s in ("validation", "train")},
         reading=tables.READING,
+        further=tables.further(results),
+        beside_training=tables.FURTHER,
         provenance=provenance(results, manifest),
         version=manifest.get("unlearnkit", ""),
         script=script,

@@ -32,8 +32,10 @@ def text(results: Results, manifest: dict[str, Any], plots: list[Path], missing:
     for split in ("validation", "train"):
         for of in shape.SETS if shape.metric_names(results) else ():
             scores = tables.scores(results, of, split)
-            blocks += [f"### {scores.title}", table(scores)]
-            blocks += [_listed(f"[{i}] {plain(note)}" for i, note in enumerate(scores.notes, 1))]
+            blocks += _titled(scores)
+    if others := tables.further(results):
+        blocks += ["## Other tasks", tables.FURTHER]
+        blocks += [block for shown in others for block in _titled(shown)]
     blocks += ["## Provenance"]
     for title, facts in provenance(results, manifest):
         blocks += [f"### {title}", _listed(f"{plain(term)}: {plain(fact)}" for term, fact in facts)]
@@ -52,6 +54,11 @@ def plain(value: str) -> str:
     """Escape what Markdown or HTML would read as markup, and keep the text on one line."""
     one_line = " ".join(value.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|#])", r"\\\1", one_line)
+
+
+def _titled(shown: Table) -> list[str]:
+    notes = _listed(f"[{i}] {plain(note)}" for i, note in enumerate(shown.notes, 1))
+    return [f"### {plain(shown.title)}", table(shown), notes]
 
 
 def _listed(items: Iterable[str]) -> str:

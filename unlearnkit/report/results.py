@@ -68,6 +68,15 @@ class Solution(TypedDict):
     frozen_unchanged: NotRequired[bool | None]
 
 
+class Further(TypedDict):
+    """What was measured under one of `evaluate.tasks`, on validation images: set → "truth" or "original" → metric."""
+
+    task: dict[str, Any]
+    label: str
+    original: dict[str, dict[str, dict[str, Score]]]
+    solutions: dict[str, dict[str, dict[str, dict[str, Score]]]]
+
+
 class Strips(TypedDict):
     """Paths of PNG strips: what one set looks like to each solution."""
 
@@ -97,6 +106,7 @@ class Results(TypedDict):
     range: dict[str, float] | None
     original: dict[str, Any]
     solutions: list[Solution]
+    tasks: NotRequired[list[Further]]
     outside: list[dict[str, Any]]
     metrics: dict[str, dict[str, Any]]
     warnings: list[str]

@@ -38,6 +38,7 @@ READING = (
     "Arrows say which way is better. For the retain set, better scores mean better kept; "
     "for the forget set, worse scores mean more forgotten."
 )
+FURTHER = "The same solutions on the same validation images under tasks beside the training task, against the truth."
 SOLUTION_COLUMNS = [
     Column("solution"),
     Column("id", "its name in results.json, and in the page's address as #solution=ID"),
@@ -76,6 +77,24 @@ def scores(results: Results, of: str, split: str) -> Table:
     count = whole(results["sets"].get(of, {}).get(split))
     title = f"{of.capitalize()} set, {count} {'training' if split == 'train' else split} images"
     return Table(title, [Column("solution"), *heads], rows, [s["id"] for s in shown], reasons)
+
+
+def further(results: Results) -> list[Table]:
+    """Tabulate, for each further task, every metric of both sets against the truth; nothing where there are none."""
+    shown, names = [*shape.stops(results), *shape.others(results)], shape.metric_names(results)
+    keys = [(of, metric) for of in shape.SETS for metric in names]
+    columns = [Column("solution"), *(Column(_head(results, m), group=f"{of} set") for of, m in keys)]
+    tables = []
+    for entry in results.get("tasks", []) if names else []:
+        measured = {"original": entry["original"], **entry["solutions"]}
+        reasons: list[str] = []
+        rows = []
+        for s in shown:
+            found = [measured.get(s["id"], {}).get(of, {}).get("truth", {}).get(m) for of, m in keys]
+            texts = [cell(score, reasons, name(results, m)) for score, (_, m) in zip(found, keys, strict=True)]
+            rows.append([s["label"], *texts])
+        tables.append(Table(entry["label"], columns, rows, [s["id"] for s in shown], reasons))
+    return tables
 
 
 def cell(score: Score, reasons: list[str], metric: str) -> str:

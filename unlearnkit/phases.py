@@ -48,9 +48,9 @@ class Side:
         self.name, self.loss, self.images, self.task, self.student = name, loss, images, task, student
         self.seed, self.precision, self.crop = seed, training.precision, training.crop
         self.count = len(images)
-        self.fixed = task.fixed and not student.random and training.crop is None
-        """Whether an image has the same view at every step."""
-        self.lasting = self.fixed and loss.fixed and loss.reads_reference
+        self.fixed = task.fixed and training.crop is None
+        """Whether an image is degraded in the same way at every step, so that its first stage lasts the whole run."""
+        self.lasting = self.fixed and not student.random and loss.fixed and loss.reads_reference
         """Whether an image has one target for the whole run."""
         self.store = Store(None, 0, 0, "", images.device)
         self.stages: Rows | None = None

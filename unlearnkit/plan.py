@@ -49,8 +49,8 @@ def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
     needed = tried(need, adapter, recipe.task.build(), recipe.model.train, recipe.training.precision) or Need(0, 0, 0)
     images = sum((counts[name][split] or 0) for name in counts for split in counts[name]) * 3 * size**2
     rows = (forget or 0) + (retain or 0)
-    once = recipe.task.build().fixed and not adapter.random and recipe.training.crop is None
-    kept = needed.embedding * (retain or 0) + needed.stage * rows if once else 0
+    once = recipe.task.build().fixed and recipe.training.crop is None and bool(needed.stage or not adapter.random)
+    kept = (needed.embedding * (retain or 0) * (not adapter.random) + needed.stage * rows) if once else 0
     room = recipe.training.cache
     where = "memory" if kept <= room.memory_mib * MIB else "disk" if kept <= room.disk_mib * MIB else "nowhere"
     # Student and reference, two gradients, two averages of the optimiser; autocast keeps the weights in bf16 as well.

@@ -99,7 +99,7 @@ def test_a_checkpoint_of_another_family_is_named(name):
     found = dict.fromkeys(FAMILIES[name], torch.ones(1))
     assert family(found) == name
     with pytest.raises(UserError) as caught:
-        fit(nn.Linear(2, 2), found, Path("weights.pth"))
+        fit(nn.Linear(2, 2).state_dict(), found, Path("weights.pth"))
     assert f"The file looks like {name}" in str(caught.value)
 
 

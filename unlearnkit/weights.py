@@ -154,12 +154,14 @@ def load(module: nn.Module, path: Path) -> None:
     Raise `UserError` where they do not fit.
     """
     path = path / "model.safetensors" if path.is_dir() else path
-    fit(module, read(path), path)
+    fit(module.state_dict(), read(path), path)
 
 
-def fit(module: nn.Module, found: Mapping[str, Tensor], path: Path) -> None:
-    """Copy tensors that come from `path` into `module`; raise `UserError` where names or shapes do not fit."""
-    wanted = module.state_dict()
+def fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
+    """Copy what was `found` in `path` into the tensors `wanted`, such as a `state_dict`, in their precision.
+
+    Raise `UserError` where names or shapes do not fit; nothing is copied then.
+    """
     missing, unknown = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     shapes = [
         f"{name} is {list(found[name].shape)} in the file and {list(value.shape)} in the model"
@@ -176,7 +178,8 @@ def fit(module: nn.Module, found: Mapping[str, Tensor], path: Path) -> None:
                 f"Set the kind and sizes of `model:` to those the weights were trained with",
                 Exit.RECIPE,
             )
-    module.load_state_dict({name: value.to(wanted[name].dtype) for name, value in found.items()})
+    for name, value in wanted.items():
+        value.copy_(found[name])
 
 
 def save(tensors: dict[str, Tensor], path: Path) -> None:

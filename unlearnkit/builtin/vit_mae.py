@@ -9,15 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
-def sincos_positions(width: int, side: int) -> Tensor:
-    """Return the fixed 2-D sine-cosine position embedding, [side * side, width] (He et al. 2022, appendix A.1)."""
-    frequencies = 10000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
-    angles = torch.arange(side, dtype=torch.float64)[:, None] * frequencies
-    axis = torch.cat([angles.sin(), angles.cos()], dim=1)
-    rows = axis[:, None, :].expand(side, side, -1)
-    columns = axis[None, :, :].expand(side, side, -1)
-    return torch.cat([rows, columns], dim=2).reshape(side * side, width).float()
+from unlearnkit.patches import placed, sincos_positions, taken, visible
 
 
 class Block(nn.Module):
@@ -85,10 +77,7 @@ class Decoder(nn.Module):
         """Return the values of all patches."""
         batch, patches = embedding.shape[0], self.positions.shape[0]
         x = self.mask_token.to(embedding.dtype).expand(batch, patches, -1)
-        # Padding of a shorter row is written back as what stood there, so that it changes nothing.
-        index = places[..., None].expand(-1, -1, x.shape[-1])
-        x = x.scatter(1, index, torch.where(keep[..., None], self.embed(embedding), x.gather(1, index)))
-        x = x + self.positions
+        x = placed(x, self.embed(embedding), places, keep) + self.positions
         for block in self.blocks:
             x = block(x, None)
         return self.head(self.norm(x))
@@ -128,15 +117,11 @@ class MaskedAutoencoder(nn.Module):
 
     def visible(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Return places [B, V] of the patches without a hidden pixel, and which of them are no padding [B, V]."""
-        seen = ~F.max_pool2d(hidden.float(), self.patch_size).flatten(1).bool()
-        count = int(seen.sum(1).max())
-        places = torch.argsort((~seen).to(torch.uint8), dim=1, stable=True)[:, :count]
-        return places, seen.gather(1, places)
+        return visible(hidden, self.patch_size)
 
     def encode(self, images: Tensor, places: Tensor, keep: Tensor) -> Tensor:
         """Embed the patches at `places`; padding gets zeros."""
-        patches = self.patchify(images)
-        chosen = patches.gather(1, places[..., None].expand(-1, -1, patches.shape[-1])) - 0.5
+        chosen = taken(self.patchify(images), places) - 0.5
         keys = None if bool(keep.all()) else keep[:, None, None, :]
         return self.encoder(chosen, places, keys) * keep[..., None]
 

@@ -1,0 +1,66 @@
+"""Masked autoencoders over timm's vision transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from unlearnkit import hookimpl
+from unlearnkit.recipe.sections import ModelSection
+
+if TYPE_CHECKING:
+    from unlearnkit.contracts import ModelAdapter
+
+Count = Annotated[int, Field(ge=1)]
+Width = Annotated[int, Field(ge=4, multiple_of=4)]
+
+
+class MAE(ModelSection):
+    """A masked autoencoder (He et al. 2022): the encoder is a vision transformer of timm, the decoder as published.
+
+    `weights` is a file in the layout of the official checkpoints with decoder (`mae_pretrain_vit_base_full.pth`,
+    `mae_visualize_vit_large.pth`), which is also what `unlearnkit pretrain` and `unlearnkit export` write, or a file of
+    an encoder alone, of timm or of the official MAE, with `decoder: fresh`.
+    """
+
+    kind: Literal["mae"]
+    """Masked autoencoder over a vision transformer of timm."""
+    architecture: str = "vit_base_patch16_224"
+    """timm's name of the encoder, such as `vit_large_patch16_224` or `vit_huge_patch14_224`; it has a class token."""
+    image_size: Count | None = None
+    """Side of the images in pixels; the architecture's when left out."""
+    patch_size: Count | None = None
+    """Side of a patch in pixels; the architecture's when left out."""
+    width: Width | None = None
+    """Width of the encoder; the architecture's when left out."""
+    depth: Count | None = None
+    """Blocks of the encoder; the architecture's when left out."""
+    heads: Count | None = None
+    """Attention heads of the encoder; the architecture's when left out."""
+    decoder: Literal["required", "fresh"] = "required"
+    """Whether the weights must hold the decoder, or a new one is made for an encoder that comes alone."""
+    decoder_width: Width = 512
+    """Width of the decoder."""
+    decoder_depth: Count = 8
+    """Blocks of the decoder."""
+    decoder_heads: Count = 16
+    """Attention heads of the decoder; they must divide its width."""
+    norm_pix_loss: bool = False
+    """Whether the model was trained on patches normalised to mean 0 and variance 1, as the `norm_pix_loss` checkpoints
+    were. Its patches are shown with mean and deviation interpolated from the visible patches around them."""
+    normalize: Literal["imagenet", "half"] = "imagenet"
+    """How pixels come in: with ImageNet's mean and deviation, or minus one half."""
+
+    def build(self, weights: Path | None) -> ModelAdapter:
+        """Return the model."""
+        from unlearnkit_timm.mae import build
+
+        return build(self, weights)
+
+
+@hookimpl
+def register_models() -> list[type[ModelSection]]:
+    """Return the models of this package."""
+    return [MAE]

@@ -1,0 +1,233 @@
+"""The masked autoencoder of He et al. (CVPR 2022) around a vision transformer of timm.
+
+Parameters have the names of the official checkpoints, so that these load as they are. Shape suffixes: B images,
+N patches, V visible patches, D width of the encoder, P values of a patch.
+"""
+
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+
+import timm
+import torch
+from timm.models.vision_transformer import Block, VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unlearnkit.contracts import Embedding, ModelAdapter, View
+from unlearnkit.errors import Exit, UserError
+from unlearnkit.patches import placed, sincos_positions, taken, visible
+from unlearnkit.weights import fit, read, save
+from unlearnkit_timm import MAE
+
+NORM = partial(nn.LayerNorm, eps=1e-6)
+PIXELS = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), "half": ((0.5,) * 3, (1.0,) * 3)}
+"""Mean and deviation that pixels are normalised with."""
+
+
+class Encoder(nn.Module):
+    """A vision transformer that sees the visible patches and its class token only."""
+
+    def __init__(self, vit: VisionTransformer) -> None:
+        super().__init__()
+        self.vit, self.patch_size = vit, vit.patch_embed.patch_size[0]
+        side = vit.patch_embed.grid_size[0]
+        positions = torch.cat([torch.zeros(1, vit.embed_dim), sincos_positions(vit.embed_dim, side)])[None]
+        # Positions are fixed in a masked autoencoder, while timm would train them.
+        del vit.pos_embed
+        vit.register_buffer("pos_embed", positions)
+        patches = vit.patch_embed.proj.weight
+        nn.init.xavier_uniform_(patches.data.view(patches.shape[0], -1))
+
+    def forward(self, images: Tensor, places: Tensor, keep: Tensor) -> Tensor:
+        """Return the class token and the tokens at `places`, [B, 1 + V, D]; padding gets zeros."""
+        vit = self.vit
+        x = taken(vit.patch_embed(images) + vit.pos_embed[:, 1:], places)
+        x = torch.cat([(vit.cls_token + vit.pos_embed[:, :1]).expand(len(x), -1, -1), x], dim=1)
+        keep = F.pad(keep, (1, 0), value=True)
+        mask = None if bool(keep.all()) else keep[:, None, None, :]
+        for block in vit.blocks:
+            x = block(x, attn_mask=mask)
+        return vit.norm(x) * keep[..., None]
+
+
+class Decoder(nn.Module):
+    """Predict the values of all patches from the encoder's tokens."""
+
+    decoder_pos_embed: Tensor
+
+    def __init__(self, encoder: Encoder, width: int, depth: int, heads: int) -> None:
+        super().__init__()
+        side = encoder.vit.patch_embed.grid_size[0]
+        self.decoder_embed = nn.Linear(encoder.vit.embed_dim, width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
+        positions = torch.cat([torch.zeros(1, width), sincos_positions(width, side)])[None]
+        self.register_buffer("decoder_pos_embed", positions)
+        self.decoder_blocks = nn.ModuleList(
+            Block(width, heads, 4.0, qkv_bias=True, norm_layer=NORM) for _ in range(depth)
+        )
+        self.decoder_norm = NORM(width)
+        self.decoder_pred = nn.Linear(width, 3 * encoder.patch_size**2)
+        self.apply(_initialise)
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def forward(self, embedding: Tensor, places: Tensor, keep: Tensor) -> Tensor:
+        """Return the values of all patches [B, N, P]."""
+        x = self.decoder_embed(embedding)
+        patches = self.decoder_pos_embed.shape[1] - 1
+        background = self.mask_token.to(x.dtype).expand(len(x), patches, -1)
+        x = torch.cat([x[:, :1], placed(background, x[:, 1:], places, keep)], dim=1) + self.decoder_pos_embed
+        for block in self.decoder_blocks:
+            x = block(x)
+        return self.decoder_pred(self.decoder_norm(x))[:, 1:]
+
+
+class MaskedAutoencoder(nn.Module):
+    """Encoder and decoder under the names of the official checkpoints."""
+
+    def __init__(self, encoder: Encoder, decoder: Decoder) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+
+    def official(self) -> dict[str, Tensor]:
+        """Return all weights by their official names."""
+        return {name.removeprefix("vit."): value for name, value in self.encoder.state_dict().items()} | dict(
+            self.decoder.state_dict()
+        )
+
+
+class MAEAdapter(ModelAdapter):
+    """The masked autoencoder as encoder and decoder; a patch with one hidden pixel is hidden."""
+
+    module: MaskedAutoencoder
+
+    def __init__(self, module: MaskedAutoencoder, normalize: str, norm_pix_loss: bool) -> None:
+        self.module, self.encoder, self.norm_pix_loss = module, module.encoder, norm_pix_loss
+        self.patch_size = module.encoder.patch_size
+        self.image_size = module.encoder.vit.patch_embed.img_size[0]
+        self.mean, self.std = (torch.tensor(values)[:, None, None] for values in PIXELS[normalize])
+
+    def embed(self, view: View) -> Embedding:
+        """Return the class token and the tokens of the visible patches, [B, 1 + V, D]."""
+        return self.module.encoder(self._in(view.images), *visible(view.hidden, self.patch_size))
+
+    def decode(self, embedding: Embedding, view: View) -> Tensor:
+        """Return the predicted images [B, 3, H, W]."""
+        assert isinstance(embedding, Tensor)
+        places, keep = visible(view.hidden, self.patch_size)
+        values = self.module.decoder(embedding, places, keep)
+        if self.norm_pix_loss:
+            mean, deviation = self._around(view, places, keep)
+            values = values * deviation + mean
+        return self._unpatchify(values) * self.std.to(values.device) + self.mean.to(values.device)
+
+    def own_loss(self, images: Tensor, view: View) -> Tensor:
+        """Return the mean squared error of the hidden patches (He et al. 2022); of all where nothing is hidden."""
+        places, keep = visible(view.hidden, self.patch_size)
+        values = self.module.decoder(self.module.encoder(self._in(view.images), places, keep), places, keep)
+        wanted = self._patchify(self._in(images))
+        if self.norm_pix_loss:
+            variance, mean = torch.var_mean(wanted, dim=2, keepdim=True)
+            wanted = (wanted - mean) / (variance + 1e-6).sqrt()
+        error = (values.float() - wanted).square().mean(2)
+        weight = F.max_pool2d(view.region.float(), self.patch_size).flatten(1)
+        return (error * weight).sum() / weight.sum()
+
+    def save(self, folder: Path) -> None:
+        """Write `model.safetensors` in the official layout."""
+        save(self.module.official(), folder / "model.safetensors")
+
+    def _in(self, images: Tensor) -> Tensor:
+        return (images - self.mean.to(images.device)) / self.std.to(images.device)
+
+    def _patchify(self, images: Tensor) -> Tensor:
+        """Cut images into patches [B, N, P], values by row, column and colour as in the official code."""
+        patches = F.unfold(images, self.patch_size, stride=self.patch_size).transpose(1, 2)
+        return patches.unflatten(2, (3, -1)).transpose(2, 3).flatten(2)
+
+    def _unpatchify(self, patches: Tensor) -> Tensor:
+        values = patches.unflatten(2, (-1, 3)).transpose(2, 3).flatten(2).transpose(1, 2)
+        return F.fold(values, self.image_size, self.patch_size, stride=self.patch_size)
+
+    def _around(self, view: View, places: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and deviation of each patch [B, N, 1], interpolated from the visible ones by inverse distance."""
+        seen = taken(self._patchify(self._in(view.images)), places)
+        variance, mean = torch.var_mean(seen, dim=2)
+        side = self.image_size // self.patch_size
+        place = torch.stack([places // side, places % side], dim=2).float()
+        every = torch.cartesian_prod(torch.arange(side), torch.arange(side)).float().to(place.device)
+        distance = (every[None, :, None] - place[:, None]).square().sum(3)
+        # A visible patch all but fixes its own figures; one that is padding has no say.
+        weight = keep[:, None] / (distance + 1e-3).square()
+        weight = weight / weight.sum(2, keepdim=True).clamp(min=1e-12)
+        deviation = (variance + 1e-6).sqrt()
+        return (weight * mean[:, None]).sum(2, keepdim=True), (weight * deviation[:, None]).sum(2, keepdim=True)
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+def build(section: MAE, weights: Path | None) -> MAEAdapter:
+    """Return the adapter of a section; raise `UserError` where sizes or weights do not fit."""
+    encoder = Encoder(_transformer(section))
+    if section.decoder_width % section.decoder_heads:
+        raise UserError(
+            f"model.decoder_heads: {section.decoder_heads} must divide decoder_width ({section.decoder_width})",
+            Exit.RECIPE,
+        )
+    decoder = Decoder(encoder, section.decoder_width, section.decoder_depth, section.decoder_heads)
+    module = MaskedAutoencoder(encoder, decoder)
+    if weights is not None:
+        _load(module, weights / "model.safetensors" if weights.is_dir() else weights, section.decoder == "fresh")
+    return MAEAdapter(module, section.normalize, section.norm_pix_loss)
+
+
+def _transformer(section: MAE) -> VisionTransformer:
+    known = timm.list_models("vit_*")
+    if section.architecture not in known:
+        close = get_close_matches(section.architecture, known, 1)
+        hint = f"; did you mean '{close[0]}'?" if close else "; see timm.list_models('vit_*')"
+        raise UserError(f"model.architecture: timm has no '{section.architecture}'{hint}", Exit.RECIPE)
+    sizes = {
+        "img_size": section.image_size, "patch_size": section.patch_size, "embed_dim": section.width,
+        "depth": section.depth, "num_heads": section.heads,
+    }  # fmt: skip
+    try:
+        vit = timm.create_model(
+            section.architecture, num_classes=0, **{name: size for name, size in sizes.items() if size is not None}
+        )
+    except (AssertionError, ValueError, TypeError, RuntimeError) as error:
+        raise UserError(
+            f"model: timm cannot build {section.architecture} in these sizes ({error})", Exit.RECIPE
+        ) from None
+    if not isinstance(vit, VisionTransformer) or vit.num_prefix_tokens != 1 or vit.cls_token is None:
+        raise UserError(
+            f"model.architecture: '{section.architecture}' is no plain vision transformer with one class token; "
+            f"use one such as vit_base_patch16_224",
+            Exit.RECIPE,
+        )
+    size, patch = vit.patch_embed.img_size[0], vit.patch_embed.patch_size[0]
+    if size % patch:
+        raise UserError(f"model.patch_size: {patch} px must divide image_size ({size} px)", Exit.RECIPE)
+    return vit
+
+
+def _load(module: MaskedAutoencoder, path: Path, fresh: bool) -> None:
+    """Load the official layout, or an encoder alone where a fresh decoder is wanted."""
+    found = read(path)
+    whole = any(name.startswith("decoder_") or name == "mask_token" for name in found)
+    if not whole and "patch_embed.proj.weight" in found:
+        if not fresh:
+            raise UserError(
+                f"{path}: these are the weights of an encoder alone; take the checkpoint with decoder "
+                f"(mae_pretrain_vit_*_full.pth), or set `decoder: fresh` and train one with `unlearnkit pretrain`",
+                Exit.RECIPE,
+            )
+        heads = ("head.", "fc_norm.", "head_drop.")
+        kept = {name: value for name, value in found.items() if not name.startswith(heads)}
+        fit(module.encoder.vit.state_dict(), kept, path)
+        return
+    fit(module.official(), found, path)

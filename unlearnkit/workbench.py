@@ -94,8 +94,8 @@ def build(recipe: Recipe, base: Path) -> Workbench:
         }
         for name, part in chosen.items()
     }
-    for section in (recipe.task, *recipe.evaluate.tasks):  # one that does not suit the size is refused at once
-        section.build().degrade(torch.zeros(1, 3, size, size), seeded(recipe.seed, "fits"))
+    for wanted in (recipe.task, *recipe.evaluate.tasks):  # one that does not suit the size is refused at once
+        wanted.build().degrade(torch.zeros(1, 3, size, size), seeded(recipe.seed, "fits"))
     task = recipe.task.build()
     noise = colour_statistics(images["forget"]["train"].cpu())
     losses: dict[str, Loss] = {

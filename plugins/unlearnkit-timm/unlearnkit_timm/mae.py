@@ -7,6 +7,7 @@ N patches, V visible patches, D width of the encoder, P values of a patch.
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -28,7 +29,9 @@ PIXELS = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), "half": ((
 class Encoder(nn.Module):
     """A vision transformer that sees the visible patches and its class token only."""
 
-    def __init__(self, vit: VisionTransformer) -> None:
+    vit: Any  # a VisionTransformer, whose positions are a buffer here
+
+    def __init__(self, vit: Any) -> None:
         super().__init__()
         self.vit, self.patch_size = vit, vit.patch_embed.patch_size[0]
         side = vit.patch_embed.grid_size[0]
@@ -64,7 +67,8 @@ class Decoder(nn.Module):
         positions = torch.cat([torch.zeros(1, width), sincos_positions(width, side)])[None]
         self.register_buffer("decoder_pos_embed", positions)
         self.decoder_blocks = nn.ModuleList(
-            Block(width, heads, 4.0, qkv_bias=True, norm_layer=NORM) for _ in range(depth)
+            Block(width, heads, 4.0, qkv_bias=True, norm_layer=NORM)  # type: ignore[arg-type]
+            for _ in range(depth)
         )
         self.decoder_norm = NORM(width)
         self.decoder_pred = nn.Linear(width, 3 * encoder.patch_size**2)
@@ -191,7 +195,7 @@ def _transformer(section: MAE) -> VisionTransformer:
         close = get_close_matches(section.architecture, known, 1)
         hint = f"; did you mean '{close[0]}'?" if close else "; see timm.list_models('vit_*')"
         raise UserError(f"model.architecture: timm has no '{section.architecture}'{hint}", Exit.RECIPE)
-    sizes = {
+    sizes: dict[str, Any] = {
         "img_size": section.image_size, "patch_size": section.patch_size, "embed_dim": section.width,
         "depth": section.depth, "num_heads": section.heads,
     }  # fmt: skip

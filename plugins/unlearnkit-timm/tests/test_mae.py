@@ -3,11 +3,13 @@
 import pytest
 import torch
 import unlearnkit_timm
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from unlearnkit_timm import MAE
 
 from unlearnkit.builtin.tasks import CenterCrop, RandomBox, Reconstruction
+from unlearnkit.contracts import View
 from unlearnkit.data import seeded
 from unlearnkit.errors import UserError
 from unlearnkit.testing import check_model, check_plugin
@@ -73,15 +75,8 @@ def test_the_plugin_registers(tmp_path, monkeypatch):
 @pytest.mark.parametrize("architecture", PUBLISHED)
 def test_names_and_shapes_are_those_of_the_official_checkpoints(architecture):
     with torch.device("meta"):
-        wanted = {name: torch.empty(shape) for name, shape in layout(*PUBLISHED[architecture]).items()}
-    depth = {"depth": 1} if "base" not in architecture else {}
-    adapter = MAE(kind="mae", architecture=architecture, **depth).build(None)
-    found = adapter.module.official()
-    blocks = {name.split(".")[1] for name in wanted if name.startswith("blocks.")}
-    if depth:  # the big ones with one block; all their blocks are alike
-        wanted = {name: value for name, value in wanted.items() if not name.startswith("blocks.") or ".0." in name[:9]}
-        assert len(blocks) == PUBLISHED[architecture][1]
-    assert {name: value.shape for name, value in found.items()} == {name: value.shape for name, value in wanted.items()}
+        found = MAE(kind="mae", architecture=architecture).build(None).module.official()
+    assert {name: tuple(value.shape) for name, value in found.items()} == layout(*PUBLISHED[architecture])
 
 
 def test_an_official_checkpoint_of_base_size_loads(tmp_path):
@@ -146,8 +141,36 @@ def test_a_converted_checkpoint_computes_what_the_paper_says(tmp_path):
     embedding, _, picture = independent(state, view.images, keep, 4)
     with torch.no_grad():
         found = adapter.embed(view)
-        assert torch.allclose(found, embedding, atol=1e-5)
-        assert torch.allclose(adapter.decode(found, view), picture, atol=1e-4)
+        assert torch.allclose(found, embedding, rtol=0, atol=1e-5)
+        assert torch.allclose(adapter.decode(found, view), picture, rtol=0, atol=1e-5)
+
+
+def box(*sides: int) -> torch.Tensor:
+    """Return masks of 16 px, each with a hidden square in its upper left corner."""
+    hidden = torch.zeros(len(sides), 1, 16, 16, dtype=torch.bool)
+    for row, side in enumerate(sides):
+        hidden[row, :, :side, :side] = True
+    return hidden
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    ["vit_base_patch16_224", "vit_base_patch16_clip_224", "vit_base_patch16_xp_224", "vit_small_patch16_18x2_224"],
+)
+def test_an_image_without_hidden_patches_passes_as_in_timm(architecture):
+    torch.manual_seed(6)
+    adapter = SMALL.model_copy(update={"architecture": architecture}).build(None)
+    with torch.no_grad():
+        for parameter in adapter.encoder.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        images = torch.rand(2, 3, 16, 16)
+        vit, normal = adapter.encoder.vit, (images - adapter.module.mean) / adapter.module.std
+        x = vit.patch_embed(normal) + vit.pos_embed[:, 1:]
+        x = torch.cat([(vit.cls_token + vit.pos_embed[:, :1]).expand(2, -1, -1), x], 1)
+        expected = vit.norm(vit.blocks(vit.norm_pre(x)))
+        assert torch.allclose(adapter.embed(View(images, box(0, 0))), expected, atol=1e-5)
+        both, alone = adapter.embed(View(images, box(8, 4)))[:1], adapter.embed(View(images[:1], box(8)))
+    assert torch.allclose(both[:, : alone.shape[1]], alone, atol=1e-5), "padding is masked in every kind of block"
 
 
 @pytest.mark.parametrize("norm_pix_loss", [False, True])
@@ -169,6 +192,46 @@ def test_the_own_loss_is_that_of_the_hidden_patches(norm_pix_loss):
     assert adapter.own_loss(images, view).item() == pytest.approx(torch.stack(errors).mean().item(), rel=1e-4)
 
 
+def test_the_embedding_depends_on_the_encoder_alone():
+    adapter = SMALL.build(None)
+    _, view = views(adapter, RandomBox(kind="random-box"))
+    adapter.embed(view).square().mean().backward()
+    assert all(parameter.grad is not None for parameter in adapter.encoder.parameters())
+    assert all(parameter.grad is None for parameter in adapter.module.decoder.parameters())
+
+
+def test_normalised_patches_are_shown_in_the_colours_around_them():
+    adapter = SMALL.model_copy(update={"norm_pix_loss": True}).build(None)
+    torch.nn.init.zeros_(adapter.module.decoder.decoder_pred.weight)  # every patch is predicted as its mean
+    ramp = torch.linspace(0.2, 0.8, 16).expand(1, 3, 16, 16) * torch.ones(3)[:, None, None]
+    view = adapter.view(CenterCrop(kind="center-crop").build(), ramp, seeded("view"))
+    # The deviation does not matter where the normalised prediction is zero.
+    with torch.no_grad():
+        shown = adapter.decode(adapter.embed(view), view)
+    gray = torch.full_like(ramp, 0.5)
+    assert (shown - ramp)[..., 4:12].abs().mean() < (gray - ramp)[..., 4:12].abs().mean()
+    left, right = shown[..., 4:12, 4:8].mean(), shown[..., 4:12, 8:12].mean()
+    assert left < right, "the hidden patches follow the ramp of the visible ones"
+
+
+def test_without_a_visible_patch_all_visible_pixels_give_the_colours():
+    torch.manual_seed(7)
+    adapter = SMALL.model_copy(update={"norm_pix_loss": True, "normalize": "half"}).build(None)
+    images = torch.rand(2, 3, 16, 16)
+    hidden = box(0, 8)
+    hidden[0, :, ::4, ::4] = True  # a pixel of every patch of the first image
+    view = View(images.masked_fill(hidden, 0.5), hidden)
+    with torch.no_grad():
+        embedding = adapter.embed(view)
+        shown = adapter.decode(embedding, view)
+        values = adapter.module.decoder(embedding[:1, :1], torch.empty(1, 0, dtype=torch.long), torch.empty(1, 0) > 0)
+        alone = adapter.decode(adapter.embed(view[:1]), view[:1])
+    pixels = images[0].permute(1, 2, 0)[~hidden[0, 0]]
+    corner = values[0, 0].view(4, 4, 3).permute(2, 0, 1) * pixels.std(correction=0) + pixels.mean()
+    assert torch.allclose(shown[0, :, :4, :4], corner, atol=1e-4)
+    assert torch.allclose(alone, shown[:1], atol=1e-5)
+
+
 def test_a_shorter_row_of_a_batch_is_embedded_as_if_alone():
     torch.manual_seed(4)
     adapter = SMALL.build(None)
@@ -176,8 +239,6 @@ def test_a_shorter_row_of_a_batch_is_embedded_as_if_alone():
     hidden = torch.zeros(2, 1, 16, 16, dtype=torch.bool)
     hidden[0, :, 4:12, 4:12] = True
     hidden[1, :, 4:8, 4:8] = True
-    from unlearnkit.contracts import View
-
     with torch.no_grad():
         both = adapter.embed(View(images, hidden))
         alone = adapter.embed(View(images[:1], hidden[:1]))
@@ -205,8 +266,44 @@ def test_an_encoder_alone_needs_a_word(tmp_path):
     save_file(state, tmp_path / "encoder.safetensors")
     with pytest.raises(UserError, match=r"encoder alone; .*`decoder: fresh`"):
         SMALL.build(tmp_path / "encoder.safetensors")
-    adapter = SMALL.model_copy(update={"decoder": "fresh"}).build(tmp_path / "encoder.safetensors")
-    assert torch.equal(adapter.module.official()["blocks.1.mlp.fc1.weight"], state["blocks.1.mlp.fc1.weight"])
+    fresh = SMALL.model_copy(update={"decoder": "fresh"})
+    torch.manual_seed(8)
+    made = fresh.build(None).module.official()
+    torch.manual_seed(8)
+    found = fresh.build(tmp_path / "encoder.safetensors").module.official()
+    for name, value in found.items():
+        assert torch.equal(value, made[name] if name.startswith(("decoder_", "mask_token")) else state[name])
+
+
+def test_a_file_with_decoder_brings_it_even_where_a_fresh_one_is_allowed(tmp_path):
+    adapter = SMALL.build(None)
+    adapter.save(tmp_path)
+    again = SMALL.model_copy(update={"decoder": "fresh"}).build(tmp_path)
+    assert torch.equal(again.module.official()["mask_token"], adapter.module.official()["mask_token"])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "mae.pth"])
+def test_a_truncated_file_is_named(tmp_path, name):
+    state = SMALL.build(None).module.official()
+    path = tmp_path / name
+    save_file(state, path) if path.suffix == ".safetensors" else torch.save({"model": state}, path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(UserError, match=f"{name}: this is no complete") as caught:
+        SMALL.build(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_of_another_size_is_named(tmp_path):
+    SMALL.build(None).save(tmp_path)
+    with pytest.raises(UserError, match=r"other shapes: .* in the file and .* in the model"):
+        SMALL.model_copy(update={"width": 20}).build(tmp_path)
+
+
+def test_another_transformer_is_not_taken_for_an_encoder(tmp_path):
+    names = ("patch_embed.proj.weight", "layers.0.blocks.0.attn.qkv.weight")  # as in a Swin transformer
+    save_file({name: torch.zeros(16, 3, 4, 4) for name in names}, tmp_path / "swin.safetensors")
+    with pytest.raises(UserError, match="do not fit the model; missing"):
+        SMALL.build(tmp_path / "swin.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -214,15 +311,28 @@ def test_an_encoder_alone_needs_a_word(tmp_path):
     [
         ({"architecture": "vit_bass_patch16_224"}, "did you mean 'vit_base_patch16_224'"),
         ({"architecture": "vit_base_patch16_siglip_224"}, "no plain vision transformer"),
-        ({"patch_size": 5}, "must divide image_size"),
-        ({"heads": 5}, "timm cannot build"),
-        ({"decoder_heads": 5}, "must divide decoder_width"),
+        ({"architecture": "vit_base_r50_s16_224", "patch_size": None, "depth": 1}, "no plain vision transformer"),
+        ({"patch_size": None}, r"16 px must divide image_size \(24 px\)"),
+        ({"heads": None}, "timm cannot build"),
     ],
 )
 def test_sizes_that_do_not_fit_are_one_message(changes, words):
     with pytest.raises(UserError, match=words) as caught:
-        SMALL.model_copy(update=changes).build(None)
+        MAE(**(SMALL.model_dump() | {"image_size": 24} | changes)).build(None)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"patch_size": 5}, r"patch_size \(5\) must divide image_size \(16\)"),
+        ({"heads": 5}, r"heads \(5\) must divide width"),
+        ({"decoder_heads": 5}, r"decoder_heads \(5\) must divide decoder_width"),
+    ],
+)
+def test_sizes_that_do_not_divide_are_found_without_building(changes, words):
+    with pytest.raises(ValidationError, match=words):
+        MAE(**(SMALL.model_dump() | changes))
 
 
 def test_a_checkpoint_of_another_family_is_named(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from unlearnkit import hookimpl
 from unlearnkit.recipe.sections import ModelSection
@@ -40,7 +40,8 @@ class MAE(ModelSection):
     heads: Count | None = None
     """Attention heads of the encoder; the architecture's when left out."""
     decoder: Literal["required", "fresh"] = "required"
-    """Whether the weights must hold the decoder, or a new one is made for an encoder that comes alone."""
+    """Whether the weights must hold the decoder, or a new one is made for an encoder that comes alone; weights that
+    hold one bring it in both cases."""
     decoder_width: Width = 512
     """Width of the decoder."""
     decoder_depth: Count = 8
@@ -49,9 +50,20 @@ class MAE(ModelSection):
     """Attention heads of the decoder; they must divide its width."""
     norm_pix_loss: bool = False
     """Whether the model was trained on patches normalised to mean 0 and variance 1, as the `norm_pix_loss` checkpoints
-    were. Its patches are shown with mean and deviation interpolated from the visible patches around them."""
+    were. Its patches are shown with mean and deviation interpolated from the visible patches around them, or of all
+    visible pixels where no patch is wholly visible."""
     normalize: Literal["imagenet", "half"] = "imagenet"
     """How pixels come in: with ImageNet's mean and deviation, or minus one half."""
+
+    @model_validator(mode="after")
+    def _divisible(self) -> MAE:
+        for whole, part in (
+            ("image_size", "patch_size"), ("width", "heads"), ("decoder_width", "decoder_heads"),
+        ):  # fmt: skip
+            size, divisor = getattr(self, whole), getattr(self, part)
+            if size is not None and divisor is not None and size % divisor:
+                raise ValueError(f"{part} ({divisor}) must divide {whole} ({size})")
+        return self
 
     def build(self, weights: Path | None) -> ModelAdapter:
         """Return the model."""

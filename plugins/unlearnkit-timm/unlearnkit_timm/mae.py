@@ -11,6 +11,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers.patch_embed import PatchEmbed
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -49,6 +50,7 @@ class Encoder(nn.Module):
         x = torch.cat([(vit.cls_token + vit.pos_embed[:, :1]).expand(len(x), -1, -1), x], dim=1)
         keep = F.pad(keep, (1, 0), value=True)
         mask = None if bool(keep.all()) else keep[:, None, None, :]
+        x = vit.norm_pre(x)
         for block in vit.blocks:
             x = block(x, attn_mask=mask)
         return vit.norm(x) * keep[..., None]
@@ -89,9 +91,14 @@ class Decoder(nn.Module):
 class MaskedAutoencoder(nn.Module):
     """Encoder and decoder under the names of the official checkpoints."""
 
-    def __init__(self, encoder: Encoder, decoder: Decoder) -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, encoder: Encoder, decoder: Decoder, normalize: str) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
+        for name, values in zip(("mean", "std"), PIXELS[normalize], strict=True):
+            self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
 
     def official(self) -> dict[str, Tensor]:
         """Return all weights by their official names."""
@@ -105,11 +112,10 @@ class MAEAdapter(ModelAdapter):
 
     module: MaskedAutoencoder
 
-    def __init__(self, module: MaskedAutoencoder, normalize: str, norm_pix_loss: bool) -> None:
+    def __init__(self, module: MaskedAutoencoder, norm_pix_loss: bool) -> None:
         self.module, self.encoder, self.norm_pix_loss = module, module.encoder, norm_pix_loss
         self.patch_size = module.encoder.patch_size
         self.image_size = module.encoder.vit.patch_embed.img_size[0]
-        self.mean, self.std = (torch.tensor(values)[:, None, None] for values in PIXELS[normalize])
 
     def embed(self, view: View) -> Embedding:
         """Return the class token and the tokens of the visible patches, [B, 1 + V, D]."""
@@ -123,7 +129,7 @@ class MAEAdapter(ModelAdapter):
         if self.norm_pix_loss:
             mean, deviation = self._around(view, places, keep)
             values = values * deviation + mean
-        return self._unpatchify(values) * self.std.to(values.device) + self.mean.to(values.device)
+        return self._unpatchify(values) * self.module.std + self.module.mean
 
     def own_loss(self, images: Tensor, view: View) -> Tensor:
         """Return the mean squared error of the hidden patches (He et al. 2022); of all where nothing is hidden."""
@@ -142,21 +148,25 @@ class MAEAdapter(ModelAdapter):
         save(self.module.official(), folder / "model.safetensors")
 
     def _in(self, images: Tensor) -> Tensor:
-        return (images - self.mean.to(images.device)) / self.std.to(images.device)
+        return (images - self.module.mean) / self.module.std
 
     def _patchify(self, images: Tensor) -> Tensor:
         """Cut images into patches [B, N, P], values by row, column and colour as in the official code."""
-        patches = F.unfold(images, self.patch_size, stride=self.patch_size).transpose(1, 2)
-        return patches.unflatten(2, (3, -1)).transpose(2, 3).flatten(2)
+        cut = images.unflatten(3, (-1, self.patch_size)).unflatten(2, (-1, self.patch_size))
+        return cut.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
 
     def _unpatchify(self, patches: Tensor) -> Tensor:
-        values = patches.unflatten(2, (-1, 3)).transpose(2, 3).flatten(2).transpose(1, 2)
-        return F.fold(values, self.image_size, self.patch_size, stride=self.patch_size)
+        side, patch = self.image_size // self.patch_size, self.patch_size
+        cut = patches.unflatten(1, (side, side)).unflatten(3, (patch, patch, 3))
+        return cut.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
 
     def _around(self, view: View, places: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and deviation of each patch [B, N, 1], interpolated from the visible ones by inverse distance."""
-        seen = taken(self._patchify(self._in(view.images)), places)
-        variance, mean = torch.var_mean(seen, dim=2)
+        """Return mean and deviation of each patch [B, N, 1], interpolated from the visible ones by inverse distance.
+
+        In an image without a visible patch, those of all its visible pixels.
+        """
+        pixels = self._in(view.images)
+        variance, mean = (figure.gather(1, places) for figure in torch.var_mean(self._patchify(pixels), dim=2))
         side = self.image_size // self.patch_size
         place = torch.stack([places // side, places % side], dim=2).float()
         every = torch.cartesian_prod(torch.arange(side), torch.arange(side)).float().to(place.device)
@@ -165,7 +175,15 @@ class MAEAdapter(ModelAdapter):
         weight = keep[:, None] / (distance + 1e-3).square()
         weight = weight / weight.sum(2, keepdim=True).clamp(min=1e-12)
         deviation = (variance + 1e-6).sqrt()
-        return (weight * mean[:, None]).sum(2, keepdim=True), (weight * deviation[:, None]).sum(2, keepdim=True)
+        shown = (~view.hidden).expand_as(pixels).float()
+        count = shown.sum((1, 2, 3), keepdim=True).clamp(min=1)
+        middle = (pixels * shown).sum((1, 2, 3), keepdim=True) / count
+        spread = (((pixels - middle).square() * shown).sum((1, 2, 3), keepdim=True) / count + 1e-6).sqrt()
+        some = keep.any(1)[:, None, None]
+        return (
+            torch.where(some, (weight * mean[:, None]).sum(2, keepdim=True), middle.flatten(2)),
+            torch.where(some, (weight * deviation[:, None]).sum(2, keepdim=True), spread.flatten(2)),
+        )
 
 
 def _initialise(module: nn.Module) -> None:
@@ -177,16 +195,11 @@ def _initialise(module: nn.Module) -> None:
 def build(section: MAE, weights: Path | None) -> MAEAdapter:
     """Return the adapter of a section; raise `UserError` where sizes or weights do not fit."""
     encoder = Encoder(_transformer(section))
-    if section.decoder_width % section.decoder_heads:
-        raise UserError(
-            f"model.decoder_heads: {section.decoder_heads} must divide decoder_width ({section.decoder_width})",
-            Exit.RECIPE,
-        )
     decoder = Decoder(encoder, section.decoder_width, section.decoder_depth, section.decoder_heads)
-    module = MaskedAutoencoder(encoder, decoder)
+    module = MaskedAutoencoder(encoder, decoder, section.normalize)
     if weights is not None:
         _load(module, weights / "model.safetensors" if weights.is_dir() else weights, section.decoder == "fresh")
-    return MAEAdapter(module, section.normalize, section.norm_pix_loss)
+    return MAEAdapter(module, section.norm_pix_loss)
 
 
 def _transformer(section: MAE) -> VisionTransformer:
@@ -207,7 +220,12 @@ def _transformer(section: MAE) -> VisionTransformer:
         raise UserError(
             f"model: timm cannot build {section.architecture} in these sizes ({error})", Exit.RECIPE
         ) from None
-    if not isinstance(vit, VisionTransformer) or vit.num_prefix_tokens != 1 or vit.cls_token is None:
+    if (
+        not isinstance(vit, VisionTransformer)
+        or type(vit.patch_embed) is not PatchEmbed  # a convolutional stem sees beyond its patch
+        or vit.num_prefix_tokens != 1
+        or vit.cls_token is None
+    ):
         raise UserError(
             f"model.architecture: '{section.architecture}' is no plain vision transformer with one class token; "
             f"use one such as vit_base_patch16_224",
@@ -223,7 +241,7 @@ def _load(module: MaskedAutoencoder, path: Path, fresh: bool) -> None:
     """Load the official layout, or an encoder alone where a fresh decoder is wanted."""
     found = read(path)
     whole = any(name.startswith("decoder_") or name == "mask_token" for name in found)
-    if not whole and "patch_embed.proj.weight" in found:
+    if not whole and {"cls_token", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"} <= found.keys():
         if not fresh:
             raise UserError(
                 f"{path}: these are the weights of an encoder alone; take the checkpoint with decoder "

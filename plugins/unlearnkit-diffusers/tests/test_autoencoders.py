@@ -1,0 +1,120 @@
+"""The autoencoders: their contract, their own losses, and folders that plain diffusers reads."""
+
+import diffusers
+import pytest
+import torch
+from unlearnkit_diffusers import VQGAN, AutoencoderKL, AutoencoderTiny
+
+from unlearnkit.builtin.tasks import CenterCrop, Downscaling, RandomBox
+from unlearnkit.data import seeded
+from unlearnkit.errors import UserError
+from unlearnkit.testing import check_model
+
+SIZES = {"image_size": 16, "block_out_channels": (8, 16)}
+VQ = VQGAN(kind="vq-gan", **SIZES, codes=32, code_width=4, latent_channels=4)
+KL = AutoencoderKL(kind="autoencoder-kl", **SIZES, latent_channels=4)
+TINY = AutoencoderTiny(kind="autoencoder-tiny", image_size=16, block_out_channels=(8, 8))
+ALL = [VQ, KL, TINY]
+TASKS = [CenterCrop(kind="center-crop"), RandomBox(kind="random-box"), Downscaling(kind="downscaling", factor=2)]
+
+
+def built(section, task=TASKS[0]):
+    torch.manual_seed(0)
+    adapter = section.build(None)
+    images = torch.rand(2, 3, 16, 16, generator=seeded("images"))
+    return adapter, images, adapter.view(task.build(), images, seeded("view"))
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.kind)
+@pytest.mark.parametrize("section", ALL, ids=lambda section: section.kind)
+def test_it_keeps_its_contract(section, task):
+    check_model(section, task.build())
+
+
+@pytest.mark.parametrize(
+    ("section", "kind"),
+    [(VQ, diffusers.VQModel), (KL, diffusers.AutoencoderKL), (TINY, diffusers.AutoencoderTiny)],
+)
+def test_plain_diffusers_reads_what_is_saved_and_gives_the_same_output(section, kind, tmp_path):
+    adapter, _, view = built(section)
+    adapter.save(tmp_path)
+    plain = kind.from_pretrained(tmp_path, use_safetensors=True, local_files_only=True)
+    inside = view.images * 2 - 1
+    with torch.no_grad():
+        if kind is diffusers.AutoencoderKL:
+            found = plain.decode(plain.encode(inside).latent_dist.mean).sample
+        elif kind is diffusers.VQModel:
+            found = plain.decode(plain.encode(inside).latents).sample
+        else:
+            found = plain.decode(plain.encode(inside).latents).sample
+        assert torch.allclose(found / 2 + 0.5, adapter.decode(adapter.embed(view), view), atol=1e-6)
+
+
+def test_the_own_loss_of_a_vq_gan_is_reconstruction_codebook_and_commitment():
+    adapter, images, view = built(VQ)
+    latents = adapter.embed(view)
+    codebook = adapter.net.quantize.embedding.weight
+    flat = latents.permute(0, 2, 3, 1).reshape(-1, 4)
+    nearest = codebook[(flat[:, None] - codebook[None]).square().sum(2).argmin(1)]
+    error = (adapter.decode(latents, view) - images) * 2
+    error = error.abs() + error.square()
+    expected = error.mean() + error[:, :, 4:12, 4:12].mean() + 1.25 * (nearest - flat).square().mean()
+    assert adapter.own_loss(images, view).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_own_loss_of_a_variational_autoencoder_has_the_divergence():
+    adapter, _, view = built(KL)
+    made = adapter.encoder(view.images * 2 - 1)
+    mean, log = made.chunk(2, 1)
+    normal = torch.distributions.Normal(mean, (0.5 * log).exp())
+    divergence = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).sum((1, 2, 3)).mean()
+    assert adapter.penalty(made).item() == pytest.approx(1e-6 * divergence.item(), rel=1e-4)
+
+
+def test_a_frozen_codebook_and_decoder_stay_while_the_encoder_is_trained():
+    adapter, _, view = built(VQ)
+    before = {name: value.clone() for name, value in adapter.module.decoder.state_dict().items()}
+    optimizer = torch.optim.SGD(adapter.trainable("encoder"), lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        adapter.decode(adapter.embed(view), view).square().mean().backward()
+        optimizer.step()
+    assert all(torch.equal(value, before[name]) for name, value in adapter.module.decoder.state_dict().items())
+
+
+def test_training_uses_many_codes():
+    torch.manual_seed(1)
+    adapter = VQ.build(None)
+    images = torch.rand(16, 3, 16, 16, generator=seeded("many"))
+    optimizer = torch.optim.AdamW(adapter.trainable(), lr=2e-3)
+    for step in range(60):
+        view = adapter.view(TASKS[0].build(), images, seeded(step))
+        optimizer.zero_grad()
+        adapter.own_loss(images, view).backward()
+        optimizer.step()
+    _, _, (_, _, codes) = adapter.net.quantize(adapter.embed(view))
+    assert codes.unique().numel() > 8
+
+
+@pytest.mark.parametrize("section", ALL, ids=lambda section: section.kind)
+def test_what_does_not_fit_is_one_message(section, tmp_path):
+    with pytest.raises(UserError, match="no multiple of 2"):
+        section.model_copy(update={"image_size": 17}).build(None)
+    adapter, _, _ = built(section)
+    adapter.save(tmp_path)
+    with pytest.raises(UserError, match=r"latent_channels: the recipe says 9.*leave it out"):
+        section.model_copy(update={"latent_channels": 9}).build(tmp_path)
+    with pytest.raises(UserError, match="from a folder of diffusers"):
+        section.build(tmp_path / "config.json")
+    weights = tmp_path / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:500])
+    with pytest.raises(UserError) as caught:
+        section.build(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_of_another_family_is_refused(tmp_path):
+    built(KL)[0].save(tmp_path)
+    with pytest.raises(UserError) as caught:
+        VQGAN(kind="vq-gan").build(tmp_path)
+    assert "VQModel" in str(caught.value)

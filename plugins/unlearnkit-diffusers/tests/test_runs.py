@@ -1,0 +1,92 @@
+"""From recipe to report with models of this package, untrained and tiny."""
+
+import json
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from unlearnkit.cache import Store
+from unlearnkit.evaluate import Originals
+from unlearnkit.plugins import discover
+from unlearnkit.recipe.validate import load
+from unlearnkit.workbench import build
+
+MODELS = {
+    "vq-gan": "{kind: vq-gan, image_size: 16, block_out_channels: [8, 16], codes: 16, code_width: 4}",
+    "palette": "{kind: palette, image_size: 16, block_out_channels: [8, 16], attention_head_dim: 8, steps: 2}",
+    "latent-inpainting": "{kind: latent-inpainting, image_size: 16, steps: 2, block_out_channels: [8, 16], "
+    "vae_channels: [8, 8], cross_attention_dim: 8, heads: 2}",
+}
+RECIPE = """\
+name: tiny
+model: MODEL
+data:
+  source: {kind: image-folder, root: pictures}
+  forget: {classes: [red]}
+  retain: {classes: [green]}
+  per_class: {train: 6, validation: 3}
+epsilons: {fractions: [0.5]}
+training: {optimizer: {kind: adamw, lr: 3.0e-3}, batch_size: 3, steps: 6, checks: 2, device: cpu}
+evaluate: {metrics: [{kind: hidden-psnr}], images: 2}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    for number, label in enumerate(("red", "green")):
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        for place in range(9):
+            pixels = np.random.default_rng([number, place]).integers(0, 90, (16, 16, 3), dtype=np.uint8)
+            pixels[..., number] += 120
+            Image.fromarray(pixels).save(tmp_path / "pictures" / label / f"{place}.png")
+    return tmp_path / "recipe.yaml"
+
+
+def bench(recipe, kind, *overrides):
+    recipe.write_text(RECIPE.replace("MODEL", MODELS[kind]))
+    return build(load(recipe, discover(), overrides).recipe, recipe.parent)
+
+
+def step(side, rows, number):
+    """Return a batch's loss and its gradient."""
+    parameters = side.student.trainable("encoder")
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    loss = side.value(rows, number)
+    return [loss, *torch.autograd.grad(loss, parameters)]
+
+
+def test_a_recipe_runs_and_a_solution_is_exported(recipe, unlearnkit):
+    recipe.write_text(RECIPE.replace("MODEL", MODELS["vq-gan"]))
+    unlearnkit("run", recipe, "--to", "run").succeeded()
+    results = json.loads((recipe.parent / "run" / "results.json").read_text())
+    assert len(results["solutions"]) == 3
+    assert all(row["frozen_unchanged"] for row in results["solutions"])
+    unlearnkit("export", "run", "--epsilon", "epsilon-0", "--to", "exported").succeeded()
+    diffusers.VQModel.from_pretrained(recipe.parent / "exported", use_safetensors=True)
+    recipe.write_text(RECIPE.replace("MODEL", "{kind: vq-gan, weights: exported}"))
+    unlearnkit("plan", recipe).succeeded()
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_kept_frozen_outputs_change_no_bit(kind, recipe):
+    kept, off = bench(recipe, kind), bench(recipe, kind)
+    store, none = Store(None, 2**30, 0, "", kept.device), Store(None, 0, 0, "", off.device)
+    for name in ("forget", "retain"):
+        kept.sides[name].prepare(store)
+        off.sides[name].prepare(none)
+    for number in range(3):
+        rows = torch.tensor([[4, 1], [0, 5], [2, 3]])[number]
+        for name in ("forget", "retain"):
+            with_it, without = (step(found.sides[name], rows, number) for found in (kept, off))
+            assert all(torch.equal(a, b) for a, b in zip(with_it, without, strict=True))
+    Originals(kept).outputs("forget", "train")
+    first = {name: count for name, count in store.passes.items() if "first stage" in name}
+    expected = {"forget train: first stage": 6, "retain train: first stage": 6}
+    assert first == (expected if kept.student.first is not None else {})
+    if kind == "vq-gan":
+        assert store.passes["retain train: reference"] == 6
+        assert none.passes["retain train: reference"] > 6

@@ -1,0 +1,66 @@
+"""Sections of the autoencoders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from unlearnkit.recipe.sections import ModelSection
+
+if TYPE_CHECKING:
+    from unlearnkit.contracts import ModelAdapter
+
+Count = Annotated[int, Field(ge=1)]
+Side = Annotated[int, Field(ge=8)]
+
+
+class _Autoencoder(ModelSection):
+    image_size: Side | None = None
+    """Side of the images in pixels; left out: what the weights say, or 64."""
+    block_out_channels: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+    """Channels of each level, each of which but the last halves the side; left out: what the weights say, or
+    [16, 32, 64, 96]."""
+    layers_per_block: Count | None = None
+    """Residual blocks of each level; left out: what the weights say, or 1."""
+    latent_channels: Count | None = None
+    """Channels of the latents; left out: what the weights say, or the kind's own."""
+
+    def build(self, weights: Path | None) -> ModelAdapter:
+        """Return the model."""
+        from unlearnkit_diffusers.autoencoders import build
+
+        return build(self, weights)
+
+
+class VQGAN(_Autoencoder):
+    """A VQ-GAN (Esser et al. 2021) over diffusers' `VQModel`: E gives latents, the frozen codebook quantises them.
+
+    `weights` is a folder of diffusers, whose configuration counts. Sizes left out make a small model for 64 px.
+    """
+
+    kind: Literal["vq-gan"]
+    """Vector-quantised autoencoder."""
+    codes: Annotated[int, Field(ge=2)] | None = None
+    """Entries of the codebook; left out: what the weights say, or 512."""
+    code_width: Count | None = None
+    """Width of a codebook entry; left out: what the weights say, or 8."""
+    norm_num_groups: Count | None = None
+    """Groups of the normalisations; left out: what the weights say, or 8."""
+
+
+class AutoencoderKL(_Autoencoder):
+    """A variational autoencoder over diffusers' `AutoencoderKL` (Rombach et al. 2022): E gives the posterior's mean."""
+
+    kind: Literal["autoencoder-kl"]
+    """Variational autoencoder."""
+    norm_num_groups: Count | None = None
+    """Groups of the normalisations; left out: what the weights say, or 8."""
+
+
+class AutoencoderTiny(_Autoencoder):
+    """A small autoencoder without normalisations over diffusers' `AutoencoderTiny` (the TAESD family)."""
+
+    kind: Literal["autoencoder-tiny"]
+    """Tiny autoencoder."""

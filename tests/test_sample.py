@@ -37,8 +37,9 @@ def test_the_shipped_model_is_the_one_its_facts_describe_and_inpaints():
     weights = resolve("sample:mae-64", Path())
     assert sha256(weights) == facts["weights_sha256"]
     loaded = load(ROOT / "recipes" / "pretrain" / "mae-64.yaml", discover())
-    assert loaded.resolved == facts["recipe"]
     recipe = loaded.recipe
+    # Fields that a later version added have the values they had without them.
+    assert type(recipe).model_validate_json(json.dumps(facts["recipe"])) == recipe
     source = recipe.data.source.open(Path())
     chosen = choose("sample", source, sorted(source.labels), PerClass(), recipe.seed)
     found = quality(recipe.model.build(weights), recipe.tasks[0].build(), decode(source, chosen.validation, 64))

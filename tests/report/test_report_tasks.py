@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from unlearnkit.errors import UserError
 from unlearnkit.evaluate import Further
 from unlearnkit.plugins import discover, kind_of
 from unlearnkit.recipe.sections import TaskSection

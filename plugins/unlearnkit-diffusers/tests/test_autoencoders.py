@@ -50,7 +50,7 @@ def test_plain_diffusers_reads_what_is_saved_and_gives_the_same_output(section, 
         assert torch.allclose(found / 2 + 0.5, adapter.decode(adapter.embed(view), view), atol=1e-6)
 
 
-def test_the_own_loss_of_a_vq_gan_is_reconstruction_codebook_and_commitment():
+def test_the_own_loss_of_a_vq_gan_is_reconstruction_codebook_commitment_and_revival():
     adapter, images, view = built(VQ)
     latents = adapter.embed(view)
     codebook = adapter.net.quantize.embedding.weight
@@ -58,7 +58,8 @@ def test_the_own_loss_of_a_vq_gan_is_reconstruction_codebook_and_commitment():
     nearest = codebook[(flat[:, None] - codebook[None]).square().sum(2).argmin(1)]
     error = (adapter.decode(latents, view) - images) * 2
     error = error.abs() + error.square()
-    expected = error.mean() + error[:, :, 4:12, 4:12].mean() + 1.25 * (nearest - flat).square().mean()
+    unused = (flat[:, None] - codebook[None]).square().mean(2).amin(0).mean()
+    expected = error.mean() + error[:, :, 4:12, 4:12].mean() + 1.25 * (nearest - flat).square().mean() + 0.25 * unused
     assert adapter.own_loss(images, view).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
@@ -80,6 +81,23 @@ def test_a_frozen_codebook_and_decoder_stay_while_the_encoder_is_trained():
         adapter.decode(adapter.embed(view), view).square().mean().backward()
         optimizer.step()
     assert all(torch.equal(value, before[name]) for name, value in adapter.module.decoder.state_dict().items())
+
+
+def test_codes_that_go_unused_move_to_the_latents_and_the_encoder_does_not_feel_it():
+    adapter, images, view = built(VQ)
+    codebook = adapter.net.quantize.embedding.weight
+    with torch.no_grad():
+        codebook[16:] += 9
+        _, _, (_, _, codes) = adapter.net.quantize(adapter.embed(view))
+    assert int(codes.max()) < 16
+    adapter.own_loss(images, view).backward()
+    assert bool((codebook.grad[16:] > 0).all())
+    found = adapter.encoder.quant_conv.weight.grad.clone()
+    adapter.module.zero_grad()
+    with torch.no_grad():
+        codebook[16:] += 9
+    adapter.own_loss(images, view).backward()
+    assert torch.equal(found, adapter.encoder.quant_conv.weight.grad)
 
 
 def test_training_uses_many_codes():
@@ -104,13 +122,27 @@ def test_what_does_not_fit_is_one_message(section, tmp_path):
     adapter.save(tmp_path)
     with pytest.raises(UserError, match=r"latent_channels: the recipe says 9.*leave it out"):
         section.model_copy(update={"latent_channels": 9}).build(tmp_path)
-    with pytest.raises(UserError, match="from a folder of diffusers"):
+    with pytest.raises(UserError, match=r"from a folder of diffusers|no complete safetensors"):
         section.build(tmp_path / "config.json")
     weights = tmp_path / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:500])
     with pytest.raises(UserError) as caught:
         section.build(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("section", ALL, ids=lambda section: section.kind)
+def test_the_side_of_the_images_is_64_px_or_that_of_the_weights(section, tmp_path):
+    assert type(section)(kind=section.kind).build(None).image_size == 64
+    built(section)[0].save(tmp_path)
+    # An AutoencoderTiny's configuration has no place for it.
+    assert type(section)(kind=section.kind).build(tmp_path).image_size == (64 if section is TINY else 16)
+
+
+def test_a_decoder_that_reads_the_codes_too_is_refused(tmp_path):
+    diffusers.VQModel(block_out_channels=(32,), norm_type="spatial").save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="norm_type spatial is not supported"):
+        VQGAN(kind="vq-gan").build(tmp_path)
 
 
 def test_a_folder_of_another_family_is_refused(tmp_path):

@@ -16,6 +16,8 @@ from unlearnkit.workbench import build
 
 MODELS = {
     "vq-gan": "{kind: vq-gan, image_size: 16, block_out_channels: [8, 16], codes: 16, code_width: 4}",
+    "mage": "{kind: mage, image_size: 16, width: 16, depth: 1, heads: 2, decoder_width: 16, decoder_depth: 1, "
+    "decoder_heads: 2}",
     "palette": "{kind: palette, image_size: 16, block_out_channels: [8, 16], attention_head_dim: 8, steps: 2}",
     "latent-inpainting": "{kind: latent-inpainting, image_size: 16, steps: 2, block_out_channels: [8, 16], "
     "vae_channels: [8, 8], cross_attention_dim: 8, heads: 2}",

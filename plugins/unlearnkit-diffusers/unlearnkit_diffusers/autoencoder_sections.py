@@ -37,7 +37,8 @@ class _Autoencoder(ModelSection):
 class VQGAN(_Autoencoder):
     """A VQ-GAN (Esser et al. 2021) over diffusers' `VQModel`: E gives latents, the frozen codebook quantises them.
 
-    `weights` is a folder of diffusers, whose configuration counts. Sizes left out make a small model for 64 px.
+    `weights` is a folder of diffusers, whose configuration counts, or a checkpoint of taming-transformers. Sizes left
+    out make a small model for 64 px.
     """
 
     kind: Literal["vq-gan"]
@@ -60,7 +61,46 @@ class AutoencoderKL(_Autoencoder):
 
 
 class AutoencoderTiny(_Autoencoder):
-    """A small autoencoder without normalisations over diffusers' `AutoencoderTiny` (the TAESD family)."""
+    """A small autoencoder without normalisations over diffusers' `AutoencoderTiny` (the TAESD family).
+
+    `weights` is a folder of diffusers, or one with TAESD's two files, such as taesd_encoder.pth and taesd_decoder.pth.
+    """
 
     kind: Literal["autoencoder-tiny"]
     """Tiny autoencoder."""
+
+
+class Mage(ModelSection):
+    """MAGE (Li et al. 2023): a transformer that fills in masked tokens of a frozen VQ-GAN.
+
+    `weights` is a folder that unlearnkit wrote, or a published checkpoint with its tokenizer (mage-vitb-1600.pth).
+    Sizes left out make a small model.
+    """
+
+    kind: Literal["mage"]
+    """Masked transformer over a VQ-GAN's tokens."""
+    image_size: Side | None = None
+    """Side of the images in pixels; left out: what the weights or the VQ-GAN say."""
+    width: Count | None = None
+    """Width of the encoder; left out: what the weights say, or 192."""
+    depth: Count | None = None
+    """Blocks of the encoder; left out: what the weights say, or 4."""
+    heads: Count | None = None
+    """Attention heads of the encoder; left out: what the weights say, or 4."""
+    decoder_width: Count | None = None
+    """Width of the decoder; left out: what the weights say, or 192."""
+    decoder_depth: Count | None = None
+    """Blocks of the decoder; left out: what the weights say, or 3."""
+    decoder_heads: Count | None = None
+    """Attention heads of the decoder; left out: what the weights say, or 4."""
+    decoding_steps: Count = 8
+    """Steps in which the masked tokens of an output are decided."""
+    first_stage: str | None = None
+    """The trained VQ-GAN of a new transformer, as `weights` of a vq-gan, relative to the working folder. `weights` of
+    a MAGE bring their own. Without both it is an untrained one, whose tokens mean nothing: only to try things out."""
+
+    def build(self, weights: Path | None) -> ModelAdapter:
+        """Return the model."""
+        from unlearnkit_diffusers.mage import build
+
+        return build(self, weights)

@@ -1,4 +1,7 @@
-"""Adapters of diffusers' autoencoders. Inside, images are in [-1, 1]; shape suffixes: B images, L latent channels."""
+"""Adapters of diffusers' autoencoders. Inside, images are in [-1, 1], but where a model's weights are for [0, 1].
+
+Shape suffixes: B images, L latent channels, h and w the latents' side.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -10,10 +13,13 @@ from torch import Tensor, nn
 from unlearnkit.contracts import Embedding, ModelAdapter, View
 from unlearnkit.errors import Exit, UserError
 from unlearnkit_diffusers import autoencoder_sections as sections
-from unlearnkit_diffusers.unet import pretrained, require_given, require_side
+from unlearnkit_diffusers import loading
+from unlearnkit_diffusers.unet import require_given, require_side
 
 COMMITMENT = 0.25
 """Weight of the term that holds latents to their codes (van den Oord et al. 2017; Esser et al. 2021)."""
+REVIVAL = 0.25
+"""Weight of the term that draws each code to its nearest latent."""
 KL_WEIGHT = 1e-6
 """Weight of the Kullback-Leibler divergence (Rombach et al. 2022)."""
 
@@ -60,32 +66,38 @@ class AutoencoderAdapter(ModelAdapter):
 
     module: Parts
 
-    def __init__(self, net: Any, image_size: int) -> None:
-        self.net, self.module, self.image_size = net, Parts(net), image_size
+    def __init__(self, net: Any, image_size: int, unit: bool = False) -> None:
+        """Take a model for images in [-1, 1], or, where `unit`, in [0, 1]."""
+        self.net, self.module, self.image_size, self.unit = net, Parts(net), image_size, unit
         self.encoder = self.module.encoder
+
+    def made(self, view: View) -> Tensor:
+        """Return what the encoder makes of a view, [B, L, h, w] or [B, 2L, h, w]."""
+        return self.encoder(view.images if self.unit else view.images * 2 - 1)
 
     def embed(self, view: View) -> Embedding:
         """Return the latents [B, L, h, w] before quantisation."""
-        return self.encoder(view.images * 2 - 1)
+        return self.latents(self.made(view))
 
     def decode(self, embedding: Embedding, view: View) -> Tensor:
         """Return the images of latents [B, 3, H, W]."""
         assert isinstance(embedding, Tensor)
-        return self.module.decoder(embedding) / 2 + 0.5
+        images = self.module.decoder(embedding)
+        return images if self.unit else images / 2 + 0.5
 
     def own_loss(self, images: Tensor, view: View) -> Tensor:
         """Return the reconstruction loss, L1 + L2 over all pixels and over those to be made, plus the kind's penalty.
 
         The perceptual and the adversarial terms that published autoencoders add are left out.
         """
-        made = self.encoder(view.images * 2 - 1)
+        made = self.made(view)
         error = (self.decode(self.latents(made), view).float() - images) * 2
         error = (error.abs() + error.square()).mean(1, keepdim=True)
         region = view.region.float()
         return error.mean() + (error * region).sum() / region.sum() + self.penalty(made)
 
     def latents(self, made: Tensor) -> Tensor:
-        """Return the latents that training decodes, from what the encoder made."""
+        """Return the latents [B, L, h, w] of what the encoder made."""
         return made
 
     def penalty(self, made: Tensor) -> Tensor:
@@ -93,29 +105,32 @@ class AutoencoderAdapter(ModelAdapter):
         return made.new_zeros(())
 
     def save(self, folder: Path) -> None:
-        """Write the model as diffusers does."""
-        self.net.save_pretrained(folder)
+        """Write the model as diffusers does, or in TAESD's layout one that diffusers does not know."""
+        loading.save(self.net, self.unit, folder)
 
 
 class VQGANAdapter(AutoencoderAdapter):
     """A vector-quantised autoencoder."""
 
     def penalty(self, made: Tensor) -> Tensor:
-        """Return the codebook loss and the commitment loss."""
+        """Return the codebook loss, the commitment loss, and what draws codes that go unused to the latents.
+
+        The last is the mean squared distance of each code from its nearest latent of the batch. Without it most codes
+        of a small model fall out of use for good; it is not in the published loss and moves nothing but the codebook.
+        """
         quantize = self.module.decoder.quantize
-        width = made.permute(0, 2, 3, 1)
+        width = made.permute(0, 2, 3, 1).flatten(0, 2)
         _, _, (_, _, codes) = quantize(made.detach())
-        nearest = quantize.embedding(codes).view(width.shape)
+        nearest = quantize.embedding(codes.flatten())
         codebook, commitment = (nearest - width.detach()).square().mean(), (nearest.detach() - width).square().mean()
-        return codebook + COMMITMENT * commitment
+        with torch.no_grad():
+            closest = width[torch.cdist(quantize.embedding.weight, width).argmin(1)]
+        unused = (quantize.embedding.weight - closest).square().mean()
+        return codebook + COMMITMENT * commitment + REVIVAL * unused
 
 
 class KLAdapter(AutoencoderAdapter):
     """A variational autoencoder."""
-
-    def embed(self, view: View) -> Embedding:
-        """Return the mean of the posterior [B, L, h, w]."""
-        return self.encoder(view.images * 2 - 1).chunk(2, dim=1)[0]
 
     def latents(self, made: Tensor) -> Tensor:
         """Return the posterior's mean; its width is held by the divergence alone, as nothing is drawn."""
@@ -131,23 +146,24 @@ class KLAdapter(AutoencoderAdapter):
 def build(section: Any, weights: Path | None) -> AutoencoderAdapter:
     """Return the adapter of a section; raise `UserError` where sizes or weights do not fit."""
     kind, adapter = KINDS[section.kind]
-    if weights is not None and not weights.is_dir():
-        raise UserError(
-            f"{weights}: a {section.kind} is loaded from a folder of diffusers (config.json and safetensors); give it",
-            Exit.RECIPE,
-        )
     wanted = {name: value for name, value in _sizes(section).items() if value is not None}
+    unit = False
     if weights is None:
-        net = _fresh(kind, DEFAULTS[section.kind] | wanted)
+        sizes = DEFAULTS[section.kind] | wanted
+        net = _fresh(kind, sizes if kind is diffusers.AutoencoderTiny else sizes | {"sample_size": SIDE})
     else:
-        net = pretrained(kind, weights)
+        net, unit = loading.load(kind, weights)
         require_given({FIELDS.get(name, name): (value, net.config[name]) for name, value in wanted.items()}, weights)
     levels = len(net.config.get("block_out_channels") or net.config["encoder_block_out_channels"])
-    size = section.image_size or net.config.get("sample_size") or 64
+    size = section.image_size or net.config.get("sample_size") or SIDE
     require_side(size, 2 ** (levels - 1))
-    return adapter(net, size)
+    if "sample_size" in net.config:
+        net.register_to_config(sample_size=size)
+    return adapter(net, size, unit)
 
 
+SIDE = 64
+"""Side of the images of a model that says nothing of it, in pixels."""
 KINDS: dict[str, tuple[Any, type[AutoencoderAdapter]]] = {
     "vq-gan": (diffusers.VQModel, VQGANAdapter),
     "autoencoder-kl": (diffusers.AutoencoderKL, KLAdapter),
@@ -203,6 +219,7 @@ def _fresh(kind: Any, sizes: dict[str, Any]) -> Any:
         message = f"model: diffusers cannot build a {kind.__name__} in these sizes ({error}); change them"
         raise UserError(message, Exit.RECIPE) from None
     if kind is diffusers.VQModel:
-        # diffusers' codebook starts within 1/codes of zero, where nearly all latents have the same nearest code.
-        torch.nn.init.normal_(net.quantize.embedding.weight, std=0.5)
+        # diffusers' codebook starts within 1/codes of zero, where nearly all latents have the same nearest code. An
+        # untrained encoder's latents deviate by about this much, so that most codes are in use from the start.
+        torch.nn.init.normal_(net.quantize.embedding.weight, std=0.15)
     return net

@@ -201,6 +201,8 @@ class Item:
     """Its class."""
     split: str | None = None
     """`train` or `validation` where the source fixes it."""
+    columns: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What else the source knows of it, by column: what `where` of a selection reads."""
 
 
 class Images(ABC):
@@ -220,7 +222,7 @@ class Images(ABC):
 
 
 class Metric(ABC):
-    """A measure that is fed batches and then computed."""
+    """A measure that is fed batches and then computed; evaluation feeds deep copies of it."""
 
     @abstractmethod
     def update(self, outputs: Tensor, targets: Tensor, view: View) -> None:

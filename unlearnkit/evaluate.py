@@ -1,11 +1,14 @@
 """From solutions to metrics and pictures, on each set, against the ground truth and against the original model."""
 
+import copy
 import json
 import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import tee
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -18,6 +21,7 @@ from unlearnkit.errors import UserError
 from unlearnkit.recipe.sections import TaskSection
 from unlearnkit.workbench import SETS, SPLITS, Workbench
 
+T = TypeVar("T")
 CHUNK = 64
 """Images of one pass."""
 
@@ -54,27 +58,27 @@ class Originals:
 
     def __init__(self, bench: Workbench) -> None:
         self.bench = bench
-        self._kept: dict[tuple[str, str, str, str], Any] = {}
+        self._kept: dict[tuple[str, ...], Iterable[Any]] = {}
         self._left = KEPT_BYTES
 
-    def views(self, name: str, split: str, further: Further | None = None) -> list[View]:
+    def views(self, name: str, split: str, further: Further | None = None) -> Iterable[View]:
         """Return the views of a set in chunks, under the training task or a further one.
 
-        What is random in them is the same for every solution. Raise `UserError` where a task does not suit the images.
+        What is random in them is the same for every solution. A task that does not suit the images raises `UserError`
+        at the first chunk.
         """
         key = ("views", name, split, further.label if further else "")
-        if key in self._kept:
-            return self._kept[key]
+        return self._kept.get(key) or self._keeping(key, self._views(name, split, further), _bytes)
+
+    def _views(self, name: str, split: str, further: Further | None) -> Iterator[View]:
         bench, images = self.bench, self.bench.images[name][split]
         task, purpose = (further.task, (further.label,)) if further else (bench.task, ())
-        views = []
-        for number, rows in enumerate(torch.arange(len(images)).split(CHUNK)):
-            truth = to_float(images[rows.to(images.device)].to(bench.device))
-            generator = seeded(bench.recipe.seed, "evaluate", name, split, number, *purpose)
-            view = bench.reference.view(task, truth, generator)
-            views.append(self._staged(view, rows, name, split, further))
-        self._keep(key, views, sum(_bytes(view) for view in views))
-        return views
+        chunks = torch.arange(len(images)).split(CHUNK)
+        with images.expect(chunks):
+            for number, rows in enumerate(chunks):
+                truth = to_float(images[rows].to(bench.device))
+                generator = seeded(bench.recipe.seed, "evaluate", name, split, number, *purpose)
+                yield self._staged(bench.reference.view(task, truth, generator), rows, name, split, further)
 
     def _staged(self, view: View, rows: Tensor, name: str, split: str, further: Further | None) -> View:
         side = self.bench.sides[name]
@@ -87,20 +91,28 @@ class Originals:
         stages = [self.bench.reference.staged(view[row : row + 1]) for row in range(len(rows))]
         return replace(view, stage=joined(stages))
 
-    def outputs(self, name: str, split: str, further: Further | None = None) -> list[Tensor]:
-        """Return the outputs in the chunks of `views`."""
+    def pairs(self, name: str, split: str, further: Further | None = None) -> Iterable[tuple[View, Tensor]]:
+        """Return the views of a set, each with the original model's output; call it where no gradient is kept."""
         key = ("outputs", name, split, further.label if further else "")
         if key in self._kept:
-            return self._kept[key]
-        with torch.no_grad():
-            found = [self.bench.reference.output(view) for view in self.views(name, split, further)]
-        self._keep(key, found, sum(chunk.nbytes for chunk in found))
-        return found
+            return zip(self.views(name, split, further), self._kept[key], strict=True)
+        views, again = tee(self.views(name, split, further))
+        outputs = self._keeping(key, map(self.bench.reference.output, again), lambda chunk: chunk.nbytes)
+        return zip(views, outputs, strict=True)
 
-    def _keep(self, key: tuple[str, str, str, str], value: Any, size: int) -> None:
-        if size <= self._left:
-            self._left -= size
-            self._kept[key] = value
+    def _keeping(self, key: tuple[str, ...], chunks: Iterable[T], size: Callable[[T], int]) -> Iterator[T]:
+        """Yield the chunks of a set, and keep all of them for the next time if there is room."""
+        number = -(-len(self.bench.images[key[1]][key[2]]) // CHUNK)
+        kept: list[T] | None = None
+        for place, chunk in enumerate(chunks):
+            if place == 0 and size(chunk) * number <= self._left:
+                self._left -= size(chunk) * number
+                kept = []
+            if kept is not None:
+                kept.append(chunk)
+            yield chunk
+        if kept:
+            self._kept[key] = kept
 
 
 def _bytes(view: View) -> int:
@@ -123,9 +135,10 @@ def measure(originals: Originals, model: ModelAdapter) -> dict[str, dict[str, Ce
 
     A metric that cannot be computed gives `{"failed": reason}` in its own cell.
     """
-    images = originals.bench.images
+    images, train = originals.bench.images, originals.bench.recipe.evaluate.train
+    splits = [split for split in SPLITS if train or split != "train"]
     return {
-        name: {split: _cells(originals, model, name, split) for split in SPLITS if len(images[name][split])}
+        name: {split: _cells(originals, model, name, split) for split in splits if len(images[name][split])}
         for name in SETS
     }
 
@@ -148,31 +161,47 @@ def measure_further(originals: Originals, model: ModelAdapter, further: Further)
 
 
 def _cells(originals: Originals, model: ModelAdapter, name: str, split: str, further: Further | None = None) -> Cells:
-    bench = originals.bench
-    views = originals.views(name, split, further)
-    with torch.no_grad():
-        outputs = [model.output(view) for view in views]
-        targets = {"truth": [truth(view) for view in views], "original": originals.outputs(name, split, further)}
-        return {
-            against: {
-                kind: _cell(metric, list(zip(outputs, found, views, strict=True)))
-                for kind, metric in bench.metrics.items()
-            }
-            for against, found in targets.items()
+    metrics = originals.bench.metrics
+    # One chunk at a time, so both comparisons of a metric are under way at once.
+    cells = {
+        against: {
+            kind: _Cell(metric if against == "truth" else copy.deepcopy(metric)) for kind, metric in metrics.items()
         }
+        for against in ("truth", "original")
+    }
+    with torch.no_grad():
+        for view, original in originals.pairs(name, split, further):
+            outputs = model.output(view)
+            for against, targets in (("truth", truth(view)), ("original", original)):
+                for cell in cells[against].values():
+                    cell.update(outputs, targets, view)
+    return {against: {kind: cell.value() for kind, cell in found.items()} for against, found in cells.items()}
 
 
-def _cell(metric: Metric | str, batches: list[tuple[Tensor, Tensor, View]]) -> object:
-    if isinstance(metric, str):
-        return {"failed": metric}
-    metric.reset()
-    try:
-        for outputs, targets, view in batches:
-            metric.update(outputs, targets, view)
-        value = metric.compute()["value"]
-    except Exception as error:  # one metric's failure stays in its own cell, whatever it is
-        return {"failed": f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)}
-    return value if math.isfinite(value) else {"failed": f"the value is {value}"}
+class _Cell:
+    """A metric on one set against one thing, or why it has no value."""
+
+    def __init__(self, metric: Metric | str) -> None:
+        self.metric = metric
+        self.failed = metric if isinstance(metric, str) else None
+        self._try(lambda metric: metric.reset())
+
+    def update(self, outputs: Tensor, targets: Tensor, view: View) -> None:
+        self._try(lambda metric: metric.update(outputs, targets, view))
+
+    def value(self) -> object:
+        value = self._try(lambda metric: metric.compute()["value"])
+        if self.failed is None and not math.isfinite(value):
+            self.failed = f"the value is {value}"
+        return value if self.failed is None else {"failed": self.failed}
+
+    def _try(self, what: Callable[[Metric], Any]) -> Any:
+        if self.failed is not None or isinstance(self.metric, str):
+            return None
+        try:
+            return what(self.metric)
+        except Exception as error:  # one metric's failure stays in its own cell, whatever it is
+            self.failed = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
 
 
 def strip(originals: Originals, model: ModelAdapter | None, name: str, what: str = "output") -> Image.Image:

@@ -40,18 +40,18 @@ def saved_bytes(function: Callable[[], object], own: set[int]) -> int:
     return total
 
 
-def need(adapter: ModelAdapter, task: Task, part: str, precision: str) -> Need:
-    """Return what one image takes, from passes of one and of two images on the CPU."""
-    adapter.module.requires_grad_(False)
+def need(adapter: ModelAdapter, task: Task, part: str, precision: str, device: torch.device) -> Need:
+    """Return what one image takes on the device, from passes of one and of two images."""
+    adapter.module.to(device).requires_grad_(False)
     for parameter in adapter.trainable(part):
         parameter.requires_grad_(True)
     own = {tensor.untyped_storage().data_ptr() for tensor in adapter.module.state_dict().values()}
 
     def once(count: int) -> tuple[int, int, int]:
-        images = torch.rand(count, 3, adapter.image_size, adapter.image_size, generator=seeded("plan"))
+        images = torch.rand(count, 3, adapter.image_size, adapter.image_size, generator=seeded("plan")).to(device)
         view = adapter.view(task, images, seeded("plan"))
         stage = adapter.staged(view)
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             kept = saved_bytes(lambda: adapter.embed(view), own)
         with torch.no_grad():
             embedding = sum(4 * tensor.numel() for tensor in parts(adapter.embed(view)))

@@ -6,7 +6,7 @@ exchanged. Phase 2, for each ε: min f2 s.t. f1 ≤ ε (Feng et al., ICLR 2025).
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from unlearnkit.builtin.distances import parts
 from unlearnkit.cache import Rows, Store, joined
 from unlearnkit.contracts import Loss, ModelAdapter, Psi, Task, View
 from unlearnkit.control import LAM_MAX, Facts, Multiplier, direction, dot, residual
-from unlearnkit.data import augment, batch_index, seeded, to_float
+from unlearnkit.data import Pixels, augment, batch_index, seeded, to_float
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.flat import Flat
 from unlearnkit.recipe.recipe import Training
@@ -43,7 +43,7 @@ class Side:
     """One of the two losses on its training set: f1 on the forget set or f2 on the retain set."""
 
     def __init__(
-        self, name: str, loss: Loss, images: Tensor, task: Task, student: ModelAdapter, seed: int, training: Training
+        self, name: str, loss: Loss, images: Pixels, task: Task, student: ModelAdapter, seed: int, training: Training
     ) -> None:
         self.name, self.loss, self.images, self.task, self.student = name, loss, images, task, student
         self.seed, self.precision, self.crop = seed, training.precision, training.crop
@@ -60,9 +60,11 @@ class Side:
         """Compute once what is frozen, where views are fixed."""
         self.store = store
         if self.fixed and self.student.first is not None:
-            self.stages = store.rows(f"{self.name}-first-stage", self.count, self._stage_of)
+            with self.images.expect(torch.arange(self.count).split(1)):
+                self.stages = store.rows(f"{self.name}-first-stage", self.count, self._stage_of)
         if self.lasting:
-            self.targets = store.rows(f"{self.name}-reference", self.count, self._target_of)
+            with self.images.expect(torch.arange(self.count).split(1)):
+                self.targets = store.rows(f"{self.name}-reference", self.count, self._target_of)
 
     def chunks(self) -> list[Tensor]:
         """Return the rows of the whole set in pieces."""
@@ -82,7 +84,7 @@ class Side:
         return replace(view, stage=stage)
 
     def _bare(self, rows: Tensor, *purpose: object) -> View:
-        images = to_float(self.images[rows.to(self.images.device)])
+        images = to_float(self.images[rows])
         generator = seeded(self.seed, self.name, *purpose)
         if self.crop is not None:
             images = augment(images, self.crop, generator)
@@ -126,8 +128,9 @@ class Side:
 
     def terms(self) -> Iterator[Callable[[], Tensor]]:
         """Yield the loss on the whole set as a sum of terms, one a chunk."""
-        for number, rows in enumerate(self.chunks()):
-            yield partial(self._term, rows, number)
+        with self.images.expect(self.chunks()):
+            for number, rows in enumerate(self.chunks()):
+                yield partial(self._term, rows, number)
 
     def _term(self, rows: Tensor, number: int) -> Tensor:
         return self.value(rows, "check", number) * (len(rows) / self.count)
@@ -198,12 +201,21 @@ class Descent:
         self.history = History()
         self._recent: list[Tensor] = []
 
+    def _rows(self, side: Side, step: int) -> Tensor:
+        return batch_index(step, side.count, self.training.batch_size, side.seed, self.problem.phase, side.name)
+
+    @contextmanager
+    def decoding(self) -> Iterator[None]:
+        """Decode the batches of the steps to come ahead of time inside the block, where memory does not hold them."""
+        with ExitStack() as stack:
+            for side in self.sides.values():
+                steps = range(self.done, self.steps)
+                stack.enter_context(side.images.expect(map(partial(self._rows, side), steps)))
+            yield
+
     def step(self) -> None:
         r"""Take one step: $g = \nabla f + \lambda\nabla h$ is handed to the optimiser as its gradient."""
-        rows = {
-            name: batch_index(self.done, side.count, self.training.batch_size, side.seed, self.problem.phase, name)
-            for name, side in self.sides.items()
-        }
+        rows = {name: self._rows(side, self.done) for name, side in self.sides.items()}
         purpose = self.problem.phase, self.done
 
         def value(side: Side) -> Callable[[], Tensor]:

@@ -6,14 +6,17 @@ from typing import Any
 import torch
 
 from unlearnkit.contracts import ModelAdapter
-from unlearnkit.data import Chosen, split
+from unlearnkit.data import Chosen, in_memory, sections, split
 from unlearnkit.errors import UserError
 from unlearnkit.memory import Need, need
 from unlearnkit.phases import budget
-from unlearnkit.recipe.recipe import Recipe
+from unlearnkit.recipe.recipe import Recipe, Selection
 from unlearnkit.weights import choose_device, resolve
 
 MIB = 2**20
+
+SHOWN = 5
+"""Classes named of many."""
 
 
 def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
@@ -29,7 +32,13 @@ def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
 
     device = tried(choose_device, recipe.training.device)
     tried(resolve, recipe.model.weights, base)
-    chosen: tuple[Chosen, Chosen] | None = tried(split, recipe.data, base, recipe.seed)
+    # One after the other, so that a second source that is not there is told as well.
+    ours, theirs = sections(recipe.data)
+    opened = tried(ours.open, base)
+    sources = opened, opened if theirs == ours else tried(theirs.open, base)
+    chosen: tuple[Chosen, Chosen] | None = (
+        tried(split, recipe.data, base, recipe.seed, sources) if None not in sources else None
+    )
     for section in recipe.evaluate.metrics:
         tried(section.build, base, torch.device("cpu"))
     adapter = recipe.model.build(None)
@@ -46,10 +55,13 @@ def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
     forget, retain = counts["forget"]["train"], counts["retain"]["train"]
     steps = budget(recipe.training, forget, retain) if forget and retain else recipe.training.steps
     size = adapter.image_size
-    needed = tried(need, adapter, recipe.task.build(), recipe.model.train, recipe.training.precision) or Need(0, 0, 0)
-    images = sum((counts[name][split] or 0) for name in counts for split in counts[name]) * 3 * size**2
+    task, here = recipe.task.build(), device or torch.device("cpu")
+    needed = tried(need, adapter, task, recipe.model.train, recipe.training.precision, here) or Need(0, 0, 0)
+    decoded = [(counts[name][half] or 0) * 3 * size**2 for name in counts for half in counts[name]]
+    fits = in_memory(decoded, recipe.data.memory_mib * MIB)
+    images = sum(bytes_ for bytes_, held in zip(decoded, fits, strict=True) if held)
     rows = (forget or 0) + (retain or 0)
-    once = recipe.task.build().fixed and recipe.training.crop is None and bool(needed.stage or not adapter.random)
+    once = task.fixed and recipe.training.crop is None and bool(needed.stage or not adapter.random)
     kept = (needed.embedding * (retain or 0) * (not adapter.random) + needed.stage * rows) if once else 0
     room = recipe.training.cache
     where = "memory" if kept <= room.memory_mib * MIB else "disk" if kept <= room.disk_mib * MIB else "nowhere"
@@ -66,12 +78,17 @@ def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
         "steps": steps * len(problems) if steps else None,
         "images_seen": 2 * steps * len(problems) * recipe.training.batch_size if steps else None,
         "sets": counts,
+        "classes": {part.name: list(part.classes) for part in chosen} if chosen else None,
         "parameters": {"trained": trained, "all": every},
         "memory_mib": {
             "weights, gradients, optimiser": round(state / MIB),
             "images": round(images / MIB),
             "kept frozen outputs": round(kept / MIB) if where == "memory" else 0,
             "activations": round(batch / MIB),
+        },
+        "images": {
+            "decoded": "once" if all(fits) else "for each batch where data.memory_mib does not hold them",
+            "all_mib": round(sum(decoded) / MIB),
         },
         "frozen": {
             "computed": "once an image" if once and where != "nowhere" else "at every step",
@@ -97,14 +114,20 @@ def _counts(recipe: Recipe, chosen: tuple[Chosen, Chosen] | None) -> dict[str, d
     """Return the images of each set, from the data or, where that is missing, from the recipe."""
     if chosen is not None:
         return {part.name: {"train": len(part.train), "validation": len(part.validation)} for part in chosen}
-    per_class = recipe.data.per_class
     return {
         name: {
-            "train": per_class.train * len(selection.classes) if per_class.train else None,
-            "validation": per_class.validation * len(selection.classes) if per_class.validation else None,
+            half: wanted * classes if wanted and (classes := _classes(selection)) else None
+            for half, wanted in (selection.per_class or recipe.data.per_class).model_dump().items()
         }
         for name, selection in (("forget", recipe.data.forget), ("retain", recipe.data.retain))
     }
+
+
+def _classes(selection: Selection) -> int | None:
+    """Return the number of whole classes in a set where the recipe alone says it."""
+    if selection.files is not None or selection.where is not None or selection.fraction is not None:
+        return None
+    return selection.draw or (None if selection.classes is None else len(selection.classes))
 
 
 def lines(plan: dict[str, Any]) -> list[str]:
@@ -115,12 +138,17 @@ def lines(plan: dict[str, Any]) -> list[str]:
         f"  model: {plan['parameters']['trained']:,} trained parameters of {plan['parameters']['all']:,}",
     ]
     for name, counts in plan["sets"].items():
+        classes = plan["classes"][name] if plan["classes"] else []
+        named = ", ".join(classes[:SHOWN]) + (", ..." if len(classes) > SHOWN else "")
         rows.append(
             f"  {name} set: {_shown(counts['train'])} training and {_shown(counts['validation'])} validation images"
+            + (f" of {len(classes):,} classes: {named}" if classes else "")
         )
     rows.append(f"  {len(plan['problems'])} problems of up to {_shown(steps)} steps: {_shown(plan['steps'])} steps")
     rows += [f"    {problem}" for problem in plan["problems"]]
     rows.append("  memory, MiB: " + ", ".join(f"{what} {value:,}" for what, value in plan["memory_mib"].items()))
+    if plan["images"]["decoded"] != "once":
+        rows.append(f"  images: {plan['images']['all_mib']:,} MiB, decoded {plan['images']['decoded']}")
     frozen = plan["frozen"]
     rows.append(
         f"  frozen outputs: computed {frozen['computed']}"

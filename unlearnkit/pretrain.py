@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from unlearnkit import __version__
 from unlearnkit.contracts import Images, ModelAdapter, Task, View
@@ -46,6 +48,7 @@ def train(
     tasks = [task.build() for task in recipe.tasks]
     parameters = adapter.trainable()
     optimizer = options.optimizer.build(parameters)
+    averages = [parameter.detach().clone() for parameter in parameters]
     figures: dict[str, float] = {}
     for step in range(options.steps):
         generator = seeded(recipe.seed, "pretrain", step)
@@ -62,11 +65,16 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = options.optimizer.lr * rate(step, options.steps, options.warmup)
         optimizer.step()
+        with torch.no_grad():
+            get_ema_multi_avg_fn(min(options.average, (1 + step) / (10 + step)))(averages, parameters, step)
         if (step + 1) % max(1, options.steps // VALIDATIONS) == 0 or step + 1 == options.steps:
+            exchange(parameters, averages)
             figures = {"loss": float(loss.detach())} | (
                 quality(adapter, tasks[0], validation) if len(validation) else {}
             )
+            exchange(parameters, averages)
             tell(step + 1, figures)
+    exchange(parameters, averages)
     write(
         recipe, resolved, adapter, to, figures, {"train": digest(images.cpu()), "validation": digest(validation.cpu())}
     )
@@ -79,6 +87,12 @@ def rate(step: int, steps: int, warmup: float) -> float:
     if step < rise:
         return (step + 1) / rise
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1.0, steps - rise)))
+
+
+def exchange(parameters: list[Parameter], averages: list[Tensor]) -> None:
+    """Exchange the values of the parameters with those of their moving averages."""
+    for parameter, average in zip(parameters, averages, strict=True):
+        parameter.data, average.data = average.data, parameter.data
 
 
 def mean_colour_fill(view: View) -> Tensor:
@@ -131,6 +145,6 @@ def write(
         "recipe": resolved,
         "figures": figures,
         "data_sha256": digests,
-        "weights_sha256": sha256(to),
+        "sha256": {path.relative_to(to).as_posix(): sha256(path) for path in sorted(to.rglob("*")) if path.is_file()},
     }
     (to / "model.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

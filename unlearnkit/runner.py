@@ -382,14 +382,15 @@ def solve(
 def _descend(run: Run, bench: Workbench, descent: Descent, checkpoints: Path) -> None:
     """Step until the problem is done, checking, telling and saving on the way."""
     every = bench.recipe.training.checkpoint_every
-    while descent.done < descent.steps and not descent.converged():
-        descent.step()
-        if descent.due():
-            check = descent.check()
-            run.event("check", id=descent.problem.id, **vars(check))
-        if (point := descent.latest()) is not None:
-            run.event("step", id=descent.problem.id, **point)
-        if run.stop_signal is not None or descent.done % every == 0:
-            checkpoint.write(checkpoints / f"step-{descent.done:09d}", *descent.state())
-            checkpoint.rotate(checkpoints)
-        run.check_signal()
+    with descent.decoding():
+        while descent.done < descent.steps and not descent.converged():
+            descent.step()
+            if descent.due():
+                check = descent.check()
+                run.event("check", id=descent.problem.id, **vars(check))
+            if (point := descent.latest()) is not None:
+                run.event("step", id=descent.problem.id, **point)
+            if run.stop_signal is not None or descent.done % every == 0:
+                checkpoint.write(checkpoints / f"step-{descent.done:09d}", *descent.state())
+                checkpoint.rotate(checkpoints)
+            run.check_signal()

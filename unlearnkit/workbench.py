@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from unlearnkit.contracts import Loss, Metric, ModelAdapter, Task
-from unlearnkit.data import Chosen, colour_statistics, decode, digest, seeded, split
+from unlearnkit.data import Chosen, Pixels, colour_statistics, digest, load, seeded, split
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.flat import Flat
 from unlearnkit.phases import Side
@@ -35,8 +35,8 @@ class Workbench:
     """The trained parameters of the reference, flat."""
     task: Task
     chosen: Mapping[str, Chosen]
-    images: Mapping[str, Mapping[str, Tensor]]
-    """By set and split: uint8 [N, 3, S, S]; the training images on the device."""
+    images: Mapping[str, Mapping[str, Pixels]]
+    """By set and split: uint8 [N, 3, S, S]; the training images come on the device."""
     sides: Mapping[str, Side]
     metrics: Mapping[str, Metric | str]
     """By kind; a metric that cannot be built is its reason."""
@@ -87,17 +87,11 @@ def build(recipe: Recipe, base: Path) -> Workbench:
     flat = Flat(parameters)
     size = student.image_size
     chosen = {"forget": forget, "retain": retain}
-    images = {
-        name: {
-            "train": decode(part.source, part.train, size).to(device),
-            "validation": decode(part.source, part.validation, size),
-        }
-        for name, part in chosen.items()
-    }
     for wanted in (recipe.task, *recipe.evaluate.tasks):  # one that does not suit the size is refused at once
         wanted.build().degrade(torch.zeros(1, 3, size, size), seeded(recipe.seed, "fits"))
     task = recipe.task.build()
-    noise = colour_statistics(images["forget"]["train"].cpu())
+    images = load(chosen, size, recipe.data, device)
+    noise = colour_statistics(images["forget"]["train"])
     losses: dict[str, Loss] = {
         "forget": recipe.forget.build(reference, task, noise, seeded(recipe.seed, "noise")),
         "retain": recipe.retain.build(reference, task, noise, seeded(recipe.seed, "noise")),
@@ -120,7 +114,8 @@ def build(recipe: Recipe, base: Path) -> Workbench:
             {
                 "set": name,
                 **part.source.describe(),
-                "digest": digest(torch.cat([images[name][split].cpu() for split in SPLITS])),
+                "classes": list(part.classes),
+                "digest": digest(*(images[name][split] for split in SPLITS)),
             }
             for name, part in chosen.items()
         ],

@@ -7,6 +7,7 @@ from unlearnkit.builtin.degradations import Box
 from unlearnkit.builtin.models import VitMae
 from unlearnkit.memory import need, saved_bytes
 
+CPU = torch.device("cpu")
 SMALL = VitMae(kind="vit-mae", image_size=32, width=16, depth=1, heads=2, decoder_width=16, decoder_depth=1)
 
 
@@ -19,9 +20,9 @@ def test_what_a_perceptron_keeps_is_its_input_and_its_hidden_layer():
 def test_the_need_of_an_image_is_linear_in_depth_and_counts_the_visible_tokens():
     task = Box((0.5, 0.5), central=True)
     one, three = (
-        need(SMALL.model_copy(update={"depth": depth}).build(None), task, "encoder", "fp32") for depth in (1, 3)
+        need(SMALL.model_copy(update={"depth": depth}).build(None), task, "encoder", "fp32", CPU) for depth in (1, 3)
     )
-    two = need(SMALL.model_copy(update={"depth": 2}).build(None), task, "encoder", "fp32")
+    two = need(SMALL.model_copy(update={"depth": 2}).build(None), task, "encoder", "fp32", CPU)
     assert one.embedding == 12 * 16 * 4
     assert one.stage == 0
     assert three.activations - two.activations == two.activations - one.activations > 12 * 16 * 4
@@ -29,6 +30,6 @@ def test_the_need_of_an_image_is_linear_in_depth_and_counts_the_visible_tokens()
 
 def test_half_precision_needs_less():
     task = Box((0.5, 0.5), central=True)
-    full, half = (need(SMALL.build(None), task, "encoder", precision) for precision in ("fp32", "bf16"))
+    full, half = (need(SMALL.build(None), task, "encoder", precision, CPU) for precision in ("fp32", "bf16"))
     assert half.activations < full.activations
     assert half.embedding == full.embedding, "the reference stays in fp32"

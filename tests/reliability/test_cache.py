@@ -83,3 +83,18 @@ def test_rows_that_fit_nowhere_are_not_kept(tmp_path, room):
     store = Store(tmp_path, room, room, "a", torch.device("cpu"))
     assert rows(store, []) is None
     assert store.kept["rows"]["where"] == "nowhere"
+
+
+def test_metrics_do_not_depend_on_what_was_kept(tiny, monkeypatch):
+    from unlearnkit import evaluate
+    from unlearnkit.plugins import discover
+    from unlearnkit.recipe.validate import load
+    from unlearnkit.workbench import build
+
+    bench = build(load(tiny, discover(installed=False)).recipe, tiny.parent)
+    found = []
+    for room in (2**30, 20_000, 0):
+        monkeypatch.setattr(evaluate, "KEPT_BYTES", room)
+        originals = evaluate.Originals(bench)
+        found += [evaluate.measure(originals, bench.student) for _ in range(2)]
+    assert all(other == found[0] for other in found)

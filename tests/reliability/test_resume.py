@@ -118,3 +118,29 @@ def test_resuming_with_another_value_is_said(tiny, unlearnkit):
     outcome = unlearnkit("resume", run, "--set", "training.optimizer.lr=0.003").succeeded()
     assert "resumed with training.optimizer.lr=0.003" in outcome.err
     assert "training.optimizer.lr=0.003" in (run / "report.html").read_text()
+
+
+STREAMED = "--set", "data.memory_mib=0", "--set", "data.workers=2"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_that_decodes_each_batch_has_the_bytes_of_one_in_memory(
+    whole, shared_tiny, tmp_path, unlearnkit, workers
+):
+    unlearnkit("run", shared_tiny, "--to", "run", *STREAMED[:3], f"data.workers={workers}").succeeded()
+    assert files(tmp_path / "run") == files(whole)
+    facts = [json.loads((run / "manifest.json").read_text())["data"] for run in (whole, tmp_path / "run")]
+    assert facts[0] == facts[1]
+    assert [entry["classes"] for entry in facts[0]] == [["red"], ["green", "blue"]]
+
+
+@pytest.mark.parametrize("how", ["kill", "terminate"])
+def test_a_run_that_decodes_each_batch_can_be_stopped_too(whole, shared_tiny, tmp_path, unlearnkit, how):
+    run = tmp_path / "run"
+    process = begun(["run", str(shared_tiny), "--to", str(run), *STREAMED], tmp_path)
+    wait_for_events(process, run, 12)
+    getattr(process, how)()
+    process.communicate()
+    time.sleep(1)  # a killed run's processes see that it is gone and let go of the folder
+    unlearnkit("resume", run).succeeded()
+    assert files(run) == files(whole)

@@ -147,3 +147,13 @@ def test_the_results_keep_their_shape(runs: tuple[Path, Path]) -> None:
 def test_a_label_names_kind_and_fields(fields: dict[str, Any], label: str) -> None:
     classes = {kind_of(cls): cls for cls in discover(installed=False).classes(TaskSection)}
     assert Further(classes[fields["kind"]].model_validate(fields)).label == label
+
+
+def test_training_images_that_were_not_measured_have_no_table(shared_tiny: Path, runs: tuple[Path, Path]) -> None:
+    run = ran(shared_tiny, "validation-alone", "evaluate.train=false")
+    found, before = results_of(run), results_of(runs[1])
+    for solution, other in zip(found["solutions"], before["solutions"], strict=True):
+        assert solution["metrics"] == {of: {"validation": other["metrics"][of]["validation"]} for of in other["metrics"]}
+    for file, title in (("report.md", "8 training images"), ("report.html", "<summary>Training images</summary>")):
+        assert title in (runs[1] / file).read_text(encoding="utf-8")
+        assert title not in (run / file).read_text(encoding="utf-8")

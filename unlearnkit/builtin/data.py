@@ -1,4 +1,4 @@
-"""Data sources: the shipped sample and a folder of images."""
+"""Data sources: the shipped sample, files with folders or a list of them, and published data sets on this machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Sample(DataSection):
 
 
 class ImageFolder(DataSection):
-    """A folder with one folder of images a class; or with folders `train` and `validation` that hold these."""
+    """A folder with one folder of images a class; or with folders `train` and `validation` (or `val`) of these."""
 
     kind: Literal["image-folder"]
     """A folder of images."""
@@ -43,7 +43,114 @@ class ImageFolder(DataSection):
         return Folder(base / Path(self.root).expanduser())
 
 
+class Manifest(DataSection):
+    """A CSV or JSONL file that lists images, one a line, with columns that selections can read."""
+
+    kind: Literal["manifest"]
+    """A file that lists images."""
+    path: str
+    """The file, absolute or relative to the recipe; paths in it start at its folder. `.jsonl` is read as JSON lines,
+    anything else as CSV with a line of names."""
+    file: str = "file"
+    """Column with the path of the image, which is also its key."""
+    label: str | None = None
+    """Column with the class; `label` where there is one, else all images are of the class `all`."""
+    split: str | None = None
+    """Column with train, validation or test (which is left out); `split` where there is one, else the seed splits."""
+
+    def open(self, base: Path) -> Images:
+        """List the images of the file."""
+        from unlearnkit.builtin.images import Manifest as Listed
+
+        return Listed(base / Path(self.path).expanduser(), self.file, self.label, self.split)
+
+
+class Cifar10(DataSection):
+    """CIFAR-10 (Krizhevsky, 2009): ten classes at 32 px; its test images are the validation images."""
+
+    kind: Literal["cifar10"]
+    """CIFAR-10."""
+    root: str
+    """Folder that holds `cifar-10-batches-py`, absolute or relative to the recipe."""
+
+    def open(self, base: Path) -> Images:
+        """List the images."""
+        from unlearnkit.builtin.datasets import Arrays
+
+        return Arrays("CIFAR-10", base / Path(self.root).expanduser())
+
+
+class Stl10(DataSection):
+    """STL-10 (Coates et al., 2011): ten classes at 96 px; its test images are the validation images."""
+
+    kind: Literal["stl10"]
+    """STL-10."""
+    root: str
+    """Folder that holds `stl10_binary`, absolute or relative to the recipe."""
+
+    def open(self, base: Path) -> Images:
+        """List the images."""
+        from unlearnkit.builtin.datasets import Arrays
+
+        return Arrays("STL-10", base / Path(self.root).expanduser())
+
+
+class Places365(DataSection):
+    """Places365-Standard (Zhou et al., 2018): 365 scenes such as `airfield` or `apartment_building/outdoor`."""
+
+    kind: Literal["places365"]
+    """Places365-Standard."""
+    root: str
+    """Folder that holds its lists and its folders of images, absolute or relative to the recipe."""
+    small: bool = True
+    """The images of 256 px; false for the large ones."""
+
+    def open(self, base: Path) -> Images:
+        """List the images."""
+        from unlearnkit.builtin.datasets import Places
+
+        return Places(base / Path(self.root).expanduser(), self.small)
+
+
+class HuggingFace(DataSection):
+    """A local Hugging Face data set: what `save_to_disk` wrote, parquet files, or an image folder with metadata."""
+
+    kind: Literal["hugging-face"]
+    """A Hugging Face data set."""
+    path: str
+    """The folder or parquet file, absolute or relative to the recipe."""
+    image: str = "image"
+    """Column of images."""
+    label: str | None = None
+    """Column with the class; `label` where there is one, else all images are of the class `all`."""
+
+    def open(self, base: Path) -> Images:
+        """List the images."""
+        from unlearnkit.builtin.datasets import HuggingFace as Rows
+
+        return Rows(base / Path(self.path).expanduser(), self.image, self.label)
+
+
+class WebDataset(DataSection):
+    """Tar shards in the layout of WebDataset, uncompressed: `KEY.jpg` beside `KEY.cls` or `KEY.json`."""
+
+    kind: Literal["webdataset"]
+    """Tar shards."""
+    shards: str
+    """The shards by a pattern such as `shards/train-*.tar`, absolute or relative to the recipe."""
+    validation: str | None = None
+    """Pattern of the shards with validation images; without it the seed splits."""
+    label: str = "cls"
+    """What holds the class: a member by its extension, or `json.FIELD` for a field of `KEY.json`."""
+
+    def open(self, base: Path) -> Images:
+        """List the images of the shards."""
+        from unlearnkit.builtin.datasets import Shards
+
+        return Shards(base, self.shards, self.validation, self.label)
+
+
 @hookimpl
 def register_data() -> list[type[DataSection]]:
     """Return the built-in data sources."""
-    return [Sample, ImageFolder]
+    return [Sample, ImageFolder, Manifest, Cifar10, Stl10, Places365, HuggingFace, WebDataset]

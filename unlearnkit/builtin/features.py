@@ -49,6 +49,10 @@ class Extractor(nn.Module):
         }
         self._seen: dict[bytes, Tensor] = {}
 
+    def __deepcopy__(self, memo: dict[int, object]) -> "Extractor":
+        """Return itself: copies of a metric share the network and what it has seen."""
+        return self
+
     def forward(self, images: Tensor) -> Tensor:
         """Return features [B, D] of images [B, 3, H, W] in [0, 1]."""
         key = hashlib.sha256(images.cpu().numpy().tobytes()).digest()

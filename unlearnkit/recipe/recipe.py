@@ -43,10 +43,21 @@ class PerClass(Section):
 
 
 class Selection(Section):
-    """Which images belong to a set."""
+    """Which images belong to a set: those that fit every criterion given."""
 
-    classes: Annotated[list[str], Field(min_length=1)]
-    """Names of the source's classes."""
+    classes: Annotated[list[str], Field(min_length=1)] | None = None
+    """Names of the source's classes; all when left out."""
+    files: str | None = None
+    """A text file, relative to the recipe, with the key of one image a line: its path below the source's folder."""
+    where: Annotated[dict[str, str | list[str]], Field(min_length=1)] | None = None
+    """Values, or lists of them, that columns of the source must have, such as `{identity: [n03, n17]}`."""
+    draw: Annotated[int, Field(gt=0)] | None = None
+    """So many of the classes that the others leave, drawn from the seed; for the retain set from those without an image
+    in the forget set. `results.json` lists them."""
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Part of what the others select, drawn from the seed: 0.01 alone is one in a hundred of all images."""
+    per_class: PerClass | None = None
+    """How many images of each class this set uses; `data.per_class` when left out."""
     source: DataSection | None = None
     """Another source than `data.source`, such as a proxy retain set."""
 
@@ -57,11 +68,15 @@ class Data(Section):
     source: DataSection
     """Where the images come from."""
     forget: Selection
-    """The forget set."""
+    """The forget set; it needs a criterion: `classes`, `files`, `where`, `draw` or `fraction`."""
     retain: Selection
-    """The retain set."""
+    """The retain set, which never holds an image of the forget set; `{}` is the rest of the source."""
     per_class: PerClass = PerClass()
     """How many images of each class are used; which ones is drawn from the seed."""
+    memory_mib: Annotated[int, Field(ge=0)] = 8192
+    """Memory for decoded images, MiB; what it does not hold is decoded again for each batch. It changes no number."""
+    workers: Annotated[int, Field(ge=0)] = 2
+    """Processes that decode the batches of each set that memory does not hold; 0 decodes them when they are needed."""
 
 
 class Control(Section):
@@ -165,6 +180,8 @@ class Evaluate(Section):
 
     metrics: list[MetricSection] = Field([{"kind": "psnr"}, {"kind": "ssim"}], validate_default=True)
     """Metrics on each set, against the ground truth and against the original model."""
+    train: bool = True
+    """Measure the training images too; false saves most of the time where they are many or sampling is slow."""
     images: Annotated[int, Field(ge=1, le=64)] = 8
     """Validation images of each set that the report shows."""
     tasks: list[TaskSection] = []  # noqa: RUF012
@@ -227,6 +244,8 @@ class PretrainTraining(Section):
     """Smallest part of an image's area that a random crop keeps; images are also flipped."""
     clip: Positive = 1.0
     """Largest norm of the gradient."""
+    average: Annotated[float, Field(ge=0, lt=1)] = 0
+    """Decay of the moving average of the weights, which is what is validated and stored; 0 stores the last weights."""
     half: bool = False
     """Store the weights in half precision."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"

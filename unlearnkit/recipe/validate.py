@@ -14,11 +14,13 @@ from unlearnkit.errors import Exit
 from unlearnkit.plugins import Plugins
 from unlearnkit.recipe.explain import Complaint, explain, value_at
 from unlearnkit.recipe.problem import Loc, Problem, RecipeError, shown
-from unlearnkit.recipe.recipe import PretrainRecipe, Recipe, assemble
+from unlearnkit.recipe.recipe import PretrainRecipe, Recipe, Selection, assemble
 from unlearnkit.recipe.sections import Section
 from unlearnkit.recipe.source import Source, read
 
 R = TypeVar("R", bound=BaseModel)
+CRITERIA = ("classes", "files", "where", "draw", "fraction")
+"""What selects images; a forget set needs one of them."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ def _cross_checks(data: dict[str, Any]) -> Iterator[Complaint]:
         yield from _repeated(data, loc)
     for loc in (("epsilons", "fractions"), ("epsilons", "values")):
         yield from _repeated(data, loc)
+    yield from _criteria(data)
     yield from _overlap(data)
     yield from _alternatives(data, ("training",), ("steps", "epochs"))
     yield from _alternatives(data, ("epsilons",), ("fractions", "values"))
@@ -158,11 +161,28 @@ def _repeated(data: dict[str, Any], loc: Loc) -> Iterator[Complaint]:
                 yield Complaint((*loc, index), f"{shown(entry)} is already entry [{earlier}]; remove one")
 
 
+def _criteria(data: dict[str, Any]) -> Iterator[Complaint]:
+    for name in ("forget", "retain"):
+        classes, draw = (value_at(data, ("data", name, field)) for field in ("classes", "draw"))
+        if isinstance(classes, list) and isinstance(draw, int) and draw > len(classes):
+            yield Complaint(("data", name, "draw"), f"there are {len(classes)} classes to draw from; lower the number")
+    forget = value_at(data, ("data", "forget"))
+    if not isinstance(forget, dict) or not forget.keys() <= Selection.model_fields.keys():
+        return  # a misspelt criterion is complaint enough
+    if all(forget.get(name) is None for name in CRITERIA):
+        message = f"give at least one of {', '.join(CRITERIA[:-1])} and {CRITERIA[-1]}: what is to be forgotten"
+        yield Complaint(("data", "forget"), message)
+
+
 def _overlap(data: dict[str, Any]) -> Iterator[Complaint]:
     sources = [
         value_at(data, ("data", part, "source")) or value_at(data, ("data", "source")) for part in ("forget", "retain")
     ]
     forget, retain = (value_at(data, ("data", part, "classes")) for part in ("forget", "retain"))
+    # Where single images of a class are forgotten, the rest of it may be retained; where classes are drawn, others.
+    partly = (("forget", name) for name in CRITERIA if name != "classes")
+    if any(value_at(data, ("data", *loc)) is not None for loc in (*partly, ("retain", "draw"))):
+        return
     if sources[0] != sources[1] or not isinstance(forget, list) or not isinstance(retain, list):
         return
     for index, name in enumerate(retain):

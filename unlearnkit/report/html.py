@@ -46,7 +46,7 @@ def page(results: Results, manifest: dict[str, Any], strips: list[Strip], missin
         curves=curves,
         panels=curves.panels(results),
         solutions=tables.solutions(results, manifest.get("times") or {}),
-        scores={s: [tables.scores(results, of, s) for of in shape.SETS] for s in ("validation", "train")},
+        scores={s: [tables.scores(results, of, s) for of in shape.SETS] for s in shape.splits(results)},
         reading=tables.READING,
         further=tables.further(results),
         beside_training=tables.FURTHER,

@@ -29,7 +29,7 @@ def text(results: Results, manifest: dict[str, Any], plots: list[Path], missing:
     blocks += [_listed(f"**{c.head}**: {plain(c.meaning)}" for c in solutions.columns if c.meaning)]
     if shape.metric_names(results):
         blocks += ["## Metrics", tables.READING]
-    for split in ("validation", "train"):
+    for split in shape.splits(results):
         for of in shape.SETS if shape.metric_names(results) else ():
             scores = tables.scores(results, of, split)
             blocks += _titled(scores)

@@ -160,6 +160,12 @@ def metric_names(results: Results) -> list[str]:
     return list(named)
 
 
+def splits(results: Results) -> list[str]:
+    """Return the splits that were measured, validation first."""
+    measured = {split for s in results["solutions"] for found in s.get("metrics", {}).values() for split in found}
+    return [split for split in ("validation", "train") if split in measured]
+
+
 def score(solution: Solution, of: str, split: str, against: str, metric: str) -> Score:
     """Look one score up; what was not measured is None."""
     return solution.get("metrics", {}).get(of, {}).get(split, {}).get(against, {}).get(metric)

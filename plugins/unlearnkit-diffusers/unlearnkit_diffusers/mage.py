@@ -319,7 +319,11 @@ def build(section: Mage, weights: Path | None) -> MageAdapter:
 def _first_stage(section: Mage) -> tuple[Any, bool]:
     """Return the VQ-GAN that a new transformer is to work on, and whether its images are in [0, 1]."""
     if section.first_stage is None:
-        return autoencoders.build(VQGAN(kind="vq-gan", image_size=section.image_size), None).net, False
+        levels: tuple[int, ...] = autoencoders.LEVELS
+        while (section.image_size or autoencoders.SIDE) > 16 * 2 ** (len(levels) - 1):  # at most 16 x 16 tokens
+            levels += levels[-1:]
+        untrained = VQGAN(kind="vq-gan", image_size=section.image_size, block_out_channels=levels)
+        return autoencoders.build(untrained, None).net, False
     try:
         path = resolve(section.first_stage, Path())
     except UserError as error:

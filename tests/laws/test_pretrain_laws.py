@@ -1,0 +1,44 @@
+"""The moving average that a training may store."""
+
+import torch
+from safetensors.torch import load_file
+
+from unlearnkit.plugins import discover
+from unlearnkit.pretrain import train
+from unlearnkit.recipe.validate import load
+
+RECIPE = """\
+name: small
+model:
+  kind: vit-mae
+  image_size: 16
+  patch_size: 4
+  width: 16
+  depth: 1
+  heads: 2
+  decoder_width: 16
+  decoder_depth: 1
+data: {{source: {{kind: image-folder, root: pictures}}}}
+tasks: [{{kind: center-crop}}]
+pretrain: {{steps: {steps}, batch_size: 8, device: cpu, average: {average}}}
+"""
+
+
+def weights(folder, steps, average):
+    path = folder / f"small-{steps}-{average}.yaml"
+    path.write_text(RECIPE.format(steps=steps, average=average))
+    recipe = load(path, discover()).recipe
+    train(recipe, {}, folder, folder / path.stem, lambda step, figures: None)
+    return load_file(folder / path.stem / "model.safetensors")
+
+
+def test_what_is_stored_is_the_moving_average_of_the_weights(tiny):
+    """After one step it is (1 + 0)/(10 + 0) of the start and the rest of the first step's weights."""
+    folder = tiny.parent
+    last, averaged = (weights(folder, 1, average) for average in (0, 0.9))
+    recipe = load(folder / "small-1-0.yaml", discover()).recipe
+    torch.manual_seed(recipe.seed)
+    start = recipe.model.build(None).module.state_dict()
+    for name, found in averaged.items():
+        torch.testing.assert_close(found, 0.1 * start[name] + 0.9 * last[name], rtol=0, atol=1e-6)
+    assert any((last[name] != start[name]).any() for name in last)

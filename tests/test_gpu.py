@@ -1,9 +1,21 @@
-"""The tiny task on a CUDA device; run with `pytest -m gpu` where there is one."""
+"""Checks on a CUDA device; run with `pytest -m gpu` where there is one."""
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+
+from unlearnkit.builtin.multipliers import ClosedForm
+from unlearnkit.cache import MIB, Store
+from unlearnkit.phases import Descent
+from unlearnkit.plan import describe
+from unlearnkit.plugins import discover
+from unlearnkit.recipe.validate import load
+from unlearnkit.runner import boundaries
+from unlearnkit.workbench import build
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
@@ -16,3 +28,34 @@ def test_the_tiny_task_runs_on_cuda(tiny, unlearnkit, precision):
     manifest = json.loads((tiny.parent / "run" / "manifest.json").read_text())
     assert manifest["device"]["kind"] == "cuda"
     assert all(row["frozen_unchanged"] for row in results["solutions"])
+
+
+PAPERS = sorted((Path(__file__).parents[1] / "recipes" / "papers").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
+def test_two_steps_at_the_papers_size_take_the_memory_that_plan_predicts(path, tmp_path):
+    """Untrained weights and generated pictures, which change nothing of what a step holds."""
+    pictures = f"source: {{kind: image-folder, root: {tmp_path}}}, forget: {{classes: [a]}}, retain: {{classes: [b]}}"
+    overrides = ["model.weights=null", f"data={{{pictures}}}", "training.steps=2", "training.epochs=null"]
+    recipe = load(path, discover(), [*overrides, "training.device=cuda"]).recipe
+    assert recipe.training.precision == "bf16"
+    side, count = recipe.model.build(None).image_size, recipe.training.batch_size + 4
+    for label, seed in (("a", 0), ("b", 1)):
+        (tmp_path / label).mkdir()
+        pixels = np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+        for number, picture in enumerate(pixels):
+            Image.fromarray(picture).save(tmp_path / label / f"{number:03}.png")
+    predicted = sum(describe(recipe, tmp_path)["memory_mib"].values())
+    torch.cuda.empty_cache()
+    bench = build(recipe, tmp_path)
+    room, sides = recipe.training.cache, bench.sides
+    store = Store(tmp_path / "cache", room.memory_mib * MIB, room.disk_mib * MIB, bench.identity, bench.device)
+    for half in sides.values():
+        half.prepare(store)
+    highest, _ = boundaries(recipe)
+    descent = Descent(highest, ClosedForm(), bench.flat, sides["forget"], sides["retain"], recipe.training, 2)
+    torch.cuda.reset_peak_memory_stats()
+    descent.step()
+    descent.step()
+    assert torch.cuda.max_memory_allocated() / MIB == pytest.approx(predicted, rel=0.2)

@@ -191,6 +191,9 @@ def test_cifar10(tmp_path, unchecked):
     assert torch.equal(images.read(found, 32), chw(pixels(3, 32)))
     with pytest.raises(UserError, match="train/00003: 32 x 32 px, but the model works on 64 px"):
         images.read(found, 64)
+    enlarged = section.model_copy(update={"enlarge": True}).open(tmp_path).read(found, 64)
+    wanted = Image.fromarray(pixels(3, 32)).resize((64, 64), Image.Resampling.LANCZOS)
+    assert torch.equal(enlarged, chw(np.array(wanted)))
 
 
 def test_cifar10_is_checked(tmp_path):

@@ -9,6 +9,7 @@ from unlearnkit import hookimpl
 from unlearnkit.recipe.sections import DataSection
 
 if TYPE_CHECKING:
+    from unlearnkit.builtin.images import Pictures
     from unlearnkit.contracts import Images
 
 
@@ -28,7 +29,16 @@ class Sample(DataSection):
         return Archive(sample(self.name, "images.zip"))
 
 
-class ImageFolder(DataSection):
+class _Pictures(DataSection):
+    enlarge: bool = False
+    """Scale up images that are smaller than the model's; otherwise such an image ends the run with its name."""
+
+    def _opened(self, images: Pictures) -> Images:
+        images.enlarge = self.enlarge
+        return images
+
+
+class ImageFolder(_Pictures):
     """A folder with one folder of images a class; or with folders `train` and `validation` (or `val`) of these."""
 
     kind: Literal["image-folder"]
@@ -40,10 +50,10 @@ class ImageFolder(DataSection):
         """List the images below the folder."""
         from unlearnkit.builtin.images import Folder
 
-        return Folder(base / Path(self.root).expanduser())
+        return self._opened(Folder(base / Path(self.root).expanduser()))
 
 
-class Manifest(DataSection):
+class Manifest(_Pictures):
     """A CSV or JSONL file that lists images, one a line, with columns that selections can read."""
 
     kind: Literal["manifest"]
@@ -62,10 +72,10 @@ class Manifest(DataSection):
         """List the images of the file."""
         from unlearnkit.builtin.images import Manifest as Listed
 
-        return Listed(base / Path(self.path).expanduser(), self.file, self.label, self.split)
+        return self._opened(Listed(base / Path(self.path).expanduser(), self.file, self.label, self.split))
 
 
-class Cifar10(DataSection):
+class Cifar10(_Pictures):
     """CIFAR-10 (Krizhevsky, 2009): ten classes at 32 px; its test images are the validation images."""
 
     kind: Literal["cifar10"]
@@ -77,10 +87,10 @@ class Cifar10(DataSection):
         """List the images."""
         from unlearnkit.builtin.datasets import Arrays
 
-        return Arrays("CIFAR-10", base / Path(self.root).expanduser())
+        return self._opened(Arrays("CIFAR-10", base / Path(self.root).expanduser()))
 
 
-class Stl10(DataSection):
+class Stl10(_Pictures):
     """STL-10 (Coates et al., 2011): ten classes at 96 px; its test images are the validation images."""
 
     kind: Literal["stl10"]
@@ -92,10 +102,10 @@ class Stl10(DataSection):
         """List the images."""
         from unlearnkit.builtin.datasets import Arrays
 
-        return Arrays("STL-10", base / Path(self.root).expanduser())
+        return self._opened(Arrays("STL-10", base / Path(self.root).expanduser()))
 
 
-class Places365(DataSection):
+class Places365(_Pictures):
     """Places365-Standard (Zhou et al., 2018): 365 scenes such as `airfield` or `apartment_building/outdoor`."""
 
     kind: Literal["places365"]
@@ -109,10 +119,10 @@ class Places365(DataSection):
         """List the images."""
         from unlearnkit.builtin.datasets import Places
 
-        return Places(base / Path(self.root).expanduser(), self.small)
+        return self._opened(Places(base / Path(self.root).expanduser(), self.small))
 
 
-class HuggingFace(DataSection):
+class HuggingFace(_Pictures):
     """A local Hugging Face data set: what `save_to_disk` wrote, parquet files, or an image folder with metadata."""
 
     kind: Literal["hugging-face"]
@@ -128,10 +138,10 @@ class HuggingFace(DataSection):
         """List the images."""
         from unlearnkit.builtin.datasets import HuggingFace as Rows
 
-        return Rows(base / Path(self.path).expanduser(), self.image, self.label)
+        return self._opened(Rows(base / Path(self.path).expanduser(), self.image, self.label))
 
 
-class WebDataset(DataSection):
+class WebDataset(_Pictures):
     """Tar shards in the layout of WebDataset, uncompressed: `KEY.jpg` beside `KEY.cls` or `KEY.json`."""
 
     kind: Literal["webdataset"]
@@ -147,7 +157,7 @@ class WebDataset(DataSection):
         """List the images of the shards."""
         from unlearnkit.builtin.datasets import Shards
 
-        return Shards(base, self.shards, self.validation, self.label)
+        return self._opened(Shards(base, self.shards, self.validation, self.label))
 
 
 @hookimpl

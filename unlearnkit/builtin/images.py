@@ -31,6 +31,9 @@ UNLABELLED = "all"
 class Pictures(Images):
     """Images that Pillow can open."""
 
+    enlarge = False
+    """Whether images that are smaller than what is asked for are scaled up."""
+
     @abstractmethod
     def open_image(self, item: Item) -> Image.Image:
         """Return an image as it is stored; it may fail with any of Pillow's errors."""
@@ -40,7 +43,10 @@ class Pictures(Images):
         """Return where an image is, for messages."""
 
     def read(self, item: Item, size: int) -> Tensor:
-        """Return the central square as uint8 [3, size, size], scaled down with a Lanczos filter."""
+        """Return the central square as uint8 [3, size, size], scaled with a Lanczos filter.
+
+        Raise `UserError` where it cannot be read, or is smaller and not to be enlarged.
+        """
         try:
             image = ImageOps.exif_transpose(self.open_image(item)).convert("RGB")
         except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -48,10 +54,10 @@ class Pictures(Images):
             raise UserError(
                 f"{self.place(item)}: not a readable image ({reason}); mend or remove it", Exit.RECIPE
             ) from None
-        if min(image.size) < size:
+        if min(image.size) < size and not self.enlarge:
             raise UserError(
                 f"{self.place(item)}: {image.width} x {image.height} px, but the model works on {size} px; "
-                f"remove the image or use a model of a smaller size",
+                f"remove the image, set data.source.enlarge, or use a model of a smaller size",
                 Exit.RECIPE,
             )
         fitted = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)

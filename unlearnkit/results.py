@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from unlearnkit import fronts
 from unlearnkit.contracts import Metric
 from unlearnkit.evaluate import Further, Originals, measure, measure_further, save_strip, strip
 from unlearnkit.phases import TOLERANCE, Solution
@@ -143,5 +144,4 @@ def _row(solution: Solution, solutions: Sequence[Solution]) -> dict[str, Any]:
 
 def dominates(one: Solution, other: Solution) -> bool:
     """Tell whether `one` is at least as good in f1 and f2 and better in one of them."""
-    a, b = (one.last.f1, one.last.f2), (other.last.f1, other.last.f2)
-    return a[0] <= b[0] and a[1] <= b[1] and a != b
+    return fronts.dominates((one.last.f1, one.last.f2), (other.last.f1, other.last.f2))

@@ -7,6 +7,7 @@ from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import Plugins, kind_of
 from unlearnkit.recipe.sections import (
     DataSection,
+    ExtractorSection,
     LossSection,
     MethodSection,
     MetricSection,
@@ -26,6 +27,7 @@ SORTS: dict[str, type[Section]] = {
     "multipliers": MultiplierSection,
     "methods": MethodSection,
     "metrics": MetricSection,
+    "extractors": ExtractorSection,
 }
 
 

@@ -1,4 +1,4 @@
-"""What a plugin's sections build: models, degradations, losses, image sources and metrics.
+"""What a plugin's sections build: models, degradations, losses, image sources, metrics and their extractors.
 
 Shape suffixes: B images of a batch, H and W their side. Images are float32 in [0, 1] unless a line says uint8.
 """
@@ -221,8 +221,32 @@ class Images(ABC):
         """Return facts for the report: name, licence, attribution where there is one."""
 
 
+class Extractor(ABC):
+    """A frozen network that turns images into feature vectors; it never saw the model that is measured."""
+
+    label: str
+    """One or two words for a heading, such as `MobileNetV2 96`."""
+    width: int
+    """Length D of a feature vector."""
+
+    @abstractmethod
+    def features(self, images: Tensor) -> Tensor:
+        """Return features [B, D] of images [B, 3, H, W] in [0, 1], without a gradient."""
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Return a classifier's logits [B, K] of features [B, D]; raise `ValueError` where there is no classifier."""
+        raise ValueError(f"{self.label} has no classifier")
+
+    @abstractmethod
+    def describe(self) -> Mapping[str, object]:
+        """Return facts for the report: `extractor`, `weights_sha256`, `features`, `resize`."""
+
+
 class Metric(ABC):
     """A measure that is fed batches and then computed; evaluation feeds deep copies of it."""
+
+    compares: bool = True
+    """False where the targets play no part, so that outputs equal to their targets are nothing special."""
 
     @abstractmethod
     def update(self, outputs: Tensor, targets: Tensor, view: View) -> None:

@@ -8,6 +8,7 @@ import typer
 
 from unlearnkit.recipe.sections import (
     DataSection,
+    ExtractorSection,
     LossSection,
     MethodSection,
     MetricSection,
@@ -48,6 +49,11 @@ def register_controls() -> list[type[PsiSection] | type[MultiplierSection]]:  # 
 @hookspec
 def register_methods() -> list[type[MethodSection]]:  # type: ignore[empty-body]
     """Return method sections, for `compare:`."""
+
+
+@hookspec
+def register_extractors() -> list[type[ExtractorSection]]:  # type: ignore[empty-body]
+    """Return networks whose features metrics compare, for `extractor:` of a metric."""
 
 
 @hookspec

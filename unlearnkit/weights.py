@@ -2,11 +2,16 @@
 
 import argparse
 import hashlib
+import pickle
 import re
-from collections.abc import Mapping
+import warnings
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -32,8 +37,8 @@ def sample(name: str, file: str) -> Path:
 HUB = re.compile(r"hub:(?P<repo>[\w.-]+/[\w.-]+?)(?:/(?P<file>[\w./-]+))?@(?P<revision>[0-9a-f]{40})")
 
 
-def resolve(reference: str | None, base: Path) -> Path | None:
-    """Return the file or folder that `weights:` names, relative to the recipe's folder `base`.
+def resolve(reference: str | None, base: Path, key: str = "model.weights") -> Path | None:
+    """Return the file or folder that `weights:` names, relative to the recipe's folder `base`; messages name `key`.
 
     `hub:OWNER/NAME/FILE@COMMIT` is a file of the Hugging Face hub, `hub:OWNER/NAME@COMMIT` a whole repository.
     """
@@ -42,39 +47,62 @@ def resolve(reference: str | None, base: Path) -> Path | None:
     if reference.startswith("sample:"):
         return sample(reference.removeprefix("sample:"), "model.safetensors")
     if reference.startswith("hub:"):
-        return _from_hub(reference)
+        return _from_hub(reference, key)
     path = base / Path(reference).expanduser()
     if not path.exists():
         raise UserError(
-            f"model.weights: there is no file or folder {path}; give one, sample:NAME, or hub:OWNER/NAME@COMMIT",
+            f"{key}: there is no file or folder {path}; give one, sample:NAME, or hub:OWNER/NAME@COMMIT",
             Exit.RECIPE,
         )
     return path
 
 
-def _from_hub(reference: str) -> Path:
+def _from_hub(reference: str, key: str) -> Path:
     match = HUB.fullmatch(reference)
     if match is None:
         raise UserError(
-            f"model.weights: '{reference}' is no pinned reference; write hub:OWNER/NAME@COMMIT or "
+            f"{key}: '{reference}' is no pinned reference; write hub:OWNER/NAME@COMMIT or "
             f"hub:OWNER/NAME/FILE@COMMIT with the 40 digits of the commit, so that it means the same tomorrow",
             Exit.RECIPE,
         )
     try:
         from huggingface_hub import hf_hub_download, snapshot_download
     except ImportError:
-        raise UserError("model.weights: a hub reference needs `pip install 'unlearnkit[hub]'`", Exit.PLUGIN) from None
+        raise UserError(f"{key}: a hub reference needs `pip install 'unlearnkit[hub]'`", Exit.PLUGIN) from None
     repo, file, revision = match["repo"], match["file"], match["revision"]
     try:
         found = hf_hub_download(repo, file, revision=revision) if file else snapshot_download(repo, revision=revision)
     except Exception as error:  # the hub's client raises many kinds, for the net, for a name, for a right
         reason = str(error).strip().split("\n")[0]
         raise UserError(
-            f"model.weights: '{reference}' could not be fetched ({type(error).__name__}: {reason}); check name and "
+            f"{key}: '{reference}' could not be fetched ({type(error).__name__}: {reason}); check name and "
             f"connection, or give a local file",
             Exit.RECIPE,
         ) from None
     return Path(found)
+
+
+def packaged(package: str, file: str) -> Path:
+    """Return where an installed package has a file, without importing it; a path that is not there without it."""
+    found = find_spec(package)
+    folders = list(found.submodule_search_locations or ()) if found else []
+    return Path(folders[0]) / file if folders else Path(package) / file
+
+
+def cached(file: str) -> Path:
+    """Return where torch keeps a file of weights that it has downloaded."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / file
+
+
+def located(reference: str | None, base: Path, key: str, places: Iterable[Path], advice: str) -> Path:
+    """Return the weights that `reference` names, or without one the first of `places` that is there.
+
+    Raise `UserError` with `advice`, which says what to install or which file to put where.
+    """
+    path = resolve(reference, base, key) or next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise UserError(f"{key}: the weights are missing; {advice}", Exit.RECIPE)
+    return path
 
 
 def sha256(path: Path) -> str:
@@ -105,8 +133,12 @@ def read(path: Path) -> dict[str, Tensor]:
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a `.pth` file of the wild, refusing all that is not plain tensors.
 
-    Where the weights stand under `model` or `state_dict`, as training scripts save them, those are returned.
+    Where the weights stand under `model` or `state_dict`, as training scripts save them, those are returned. Of a
+    TorchScript file the tensors are taken and its code is not run.
     """
+    if _is_script(path):
+        with warnings.catch_warnings(action="ignore"):  # torch deprecates the format, in which files exist all the same
+            return dict(torch.jit.load(path, map_location="cpu").state_dict())
     try:
         # Training scripts save their arguments beside the weights; a namespace runs no code.
         with torch.serialization.safe_globals([argparse.Namespace]):
@@ -125,6 +157,47 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise UserError(f"{path}: this holds no table of tensors; give a file of a model's weights", Exit.RECIPE)
     return dict(found)
+
+
+def _is_script(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """An unpickler that can make numpy's arrays of numbers, and refuses all else."""
+
+    def find_class(self, module: str, name: str) -> object:
+        """Return what `module` calls `name` if it is one of the three things that an array is made of."""
+        if name == "_reconstruct" and module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            return np.empty(0).__reduce__()[0]
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return getattr(np, name)
+        raise pickle.UnpicklingError(f"{module}.{name} is no array")
+
+
+def read_arrays(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a pickled tree of numpy arrays, as flax writes them, by their path such as `a.b.kernel`.
+
+    Raise `UserError` where there is anything but dictionaries and arrays.
+    """
+
+    def leaves(tree: object, place: tuple[str, ...]) -> Iterator[tuple[str, Tensor]]:
+        if isinstance(tree, dict):
+            for name, part in tree.items():
+                yield from leaves(part, (*place, str(name)))
+        else:
+            yield ".".join(place), torch.from_numpy(np.array(tree))
+
+    try:
+        with path.open("rb") as stream:
+            return dict(leaves(_ArraysOnly(stream).load(), ()))
+    except Exception as error:  # a damaged pickle can raise anything
+        raise UserError(
+            f"{path}: this is no complete file of arrays ({error}); install it again", Exit.RECIPE
+        ) from None
 
 
 FAMILIES = {
@@ -157,7 +230,7 @@ def load(module: nn.Module, path: Path) -> None:
     fit(module.state_dict(), read(path), path)
 
 
-def fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -> None:
+def fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path, section: str = "model") -> None:
     """Copy what was `found` in `path` into the tensors `wanted`, such as a `state_dict`, in their precision.
 
     Raise `UserError` where names or shapes do not fit; nothing is copied then.
@@ -175,7 +248,7 @@ def fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path) -
             seen = f" The file looks like {looks}." if looks and what != "other shapes" else ""
             raise UserError(
                 f"{path}: the weights do not fit the model; {what}: {'; '.join(names[:SHOWN])}{more}.{seen} "
-                f"Set the kind and sizes of `model:` to those the weights were trained with",
+                f"Set the kind and sizes of `{section}:` to those the weights were trained with",
                 Exit.RECIPE,
             )
     for name, value in wanted.items():

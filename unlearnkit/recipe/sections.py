@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 if TYPE_CHECKING:
     import torch
 
-    from unlearnkit.contracts import Images, Loss, Metric, ModelAdapter, Psi, Statistics, Task
+    from unlearnkit.contracts import Extractor, Images, Loss, Metric, ModelAdapter, Psi, Statistics, Task
     from unlearnkit.control import Multiplier
 
 
@@ -113,6 +113,20 @@ class MethodSection(Section):
         """Return the rule that mixes the two gradients of each step."""
 
 
+class ExtractorSection(Section):
+    """A frozen network whose features some metrics compare."""
+
+    kind: str
+    """Which extractor."""
+
+    @abstractmethod
+    def build(self, base: Path, device: torch.device) -> Extractor:
+        """Return the network on `device`; relative paths start at `base`, the recipe's folder.
+
+        Raise `UserError` saying which file to put where if its weights are missing.
+        """
+
+
 class MetricSection(Section):
     """A measure of outputs against targets."""
 
@@ -131,6 +145,7 @@ OPEN: Mapping[str, tuple[type[Section], ...]] = {
     "register_losses": (LossSection,),
     "register_controls": (PsiSection, MultiplierSection),
     "register_methods": (MethodSection,),
+    "register_extractors": (ExtractorSection,),
     "register_metrics": (MetricSection,),
 }
-"""Which section classes each hook may return subclasses of."""
+"""Which section classes each hook may return subclasses of; a sort stands after those that its sections contain."""

@@ -1,4 +1,4 @@
-"""Masked autoencoders over timm's vision transformers."""
+"""Masked autoencoders over timm's vision transformers, and timm's networks as feature extractors."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, model_validator
 
 from unlearnkit import hookimpl
-from unlearnkit.recipe.sections import ModelSection
+from unlearnkit.recipe.sections import ExtractorSection, ModelSection
 
 if TYPE_CHECKING:
-    from unlearnkit.contracts import ModelAdapter
+    import torch
+
+    from unlearnkit.contracts import Extractor, ModelAdapter
 
 Count = Annotated[int, Field(ge=1)]
 Width = Annotated[int, Field(ge=4, multiple_of=4)]
@@ -70,6 +72,32 @@ class MAE(ModelSection):
         from unlearnkit_timm.mae import build
 
         return build(self, weights)
+
+
+class Timm(ExtractorSection):
+    """Any classifier or backbone of timm: its pooled features, and its classifier for the Inception Score."""
+
+    kind: Literal["timm"]
+    """A network of timm."""
+    architecture: str
+    """timm's name of it, such as `resnet50` or `vit_base_patch16_224`."""
+    weights: str
+    """timm's file of its weights, relative to the recipe, or `hub:OWNER/NAME/FILE@COMMIT`, such as
+    `hub:timm/resnet50.a1_in1k/model.safetensors@` and the commit's 40 digits."""
+    size: Count | None = None
+    """Side in pixels that images are resized to, with antialiasing; the architecture's when left out."""
+
+    def build(self, base: Path, device: torch.device) -> Extractor:
+        """Return the network."""
+        from unlearnkit_timm.extractor import build
+
+        return build(self, base, device)
+
+
+@hookimpl
+def register_extractors() -> list[type[ExtractorSection]]:
+    """Return the extractors of this package."""
+    return [Timm]
 
 
 @hookimpl

@@ -4,7 +4,6 @@ Parameters have the names of the official checkpoints, so that these load as the
 N patches, V visible patches, D width of the encoder, P values of a patch.
 """
 
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from unlearnkit.errors import Exit, UserError
 from unlearnkit.patches import placed, sincos_positions, taken, visible
 from unlearnkit.weights import fit, read, save
 from unlearnkit_timm import MAE
+from unlearnkit_timm.names import check_name
 
 NORM = partial(nn.LayerNorm, eps=1e-6)
 PIXELS = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), "half": ((0.5,) * 3, (1.0,) * 3)}
@@ -203,11 +203,7 @@ def build(section: MAE, weights: Path | None) -> MAEAdapter:
 
 
 def _transformer(section: MAE) -> VisionTransformer:
-    known = timm.list_models("vit_*")
-    if section.architecture not in known:
-        close = get_close_matches(section.architecture, known, 1)
-        hint = f"; did you mean '{close[0]}'?" if close else "; see timm.list_models('vit_*')"
-        raise UserError(f"model.architecture: timm has no '{section.architecture}'{hint}", Exit.RECIPE)
+    check_name("model.architecture", section.architecture, "vit_*")
     sizes: dict[str, Any] = {
         "img_size": section.image_size, "patch_size": section.patch_size, "embed_dim": section.width,
         "depth": section.depth, "num_heads": section.heads,

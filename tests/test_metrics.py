@@ -14,6 +14,7 @@ import torch
 from scipy import linalg, ndimage
 from torch import nn
 
+from unlearnkit.builtin.data import Sample
 from unlearnkit.builtin.extractors import ExportedModule, Inception, MobileNetV2
 from unlearnkit.builtin.metrics import FID, KID, LPIPS, PSNR, SSIM, FeatureDistance, InceptionScore
 from unlearnkit.builtin.perceptual import TRUNKS
@@ -45,6 +46,13 @@ def pictures(count, size=32, seed=0):
     noise = ndimage.gaussian_filter(draw.standard_normal((count, 3, size, size)), (0, 0, 2, 2))
     noise = (noise - noise.min()) / (noise.max() - noise.min())
     return torch.from_numpy((noise * 255).round() / 255).float()
+
+
+def photographs(count):
+    """Return photographs of the shipped sample, of all its classes, [count, 3, 64, 64]."""
+    images = Sample(kind="sample").open(Path())
+    places = range(0, len(images.items), len(images.items) // count)[:count]
+    return torch.stack([images.read(images.items[place], 64) for place in places]) / 255
 
 
 def worse(images, seed=1):
@@ -125,7 +133,7 @@ def ssim(a, b):
 
 
 def test_psnr_and_ssim_agree_with_numpy_and_scipy():
-    targets = pictures(10)
+    targets = photographs(10)
     outputs = worse(targets)
     a, b = outputs.double().numpy(), targets.double().numpy()
     expected = np.mean([-10 * np.log10(((x - y) ** 2).mean()) for x, y in zip(a, b, strict=True)])
@@ -271,7 +279,7 @@ def test_lpips_agrees_with_torchmetrics_on_the_published_weights():
     metric = section.build(Path(), CPU)
     layers = torchvision.models.alexnet(weights=None).features
     layers.load_state_dict(metric.trunk.state_dict(), strict=False)
-    targets = pictures(6, size=64)
+    targets = photographs(6)
     outputs = worse(targets)
     expected = reference_lpips("alex", layers, outputs, targets)
     assert value(metric, outputs, targets) == pytest.approx(expected, rel=1e-4)
@@ -334,7 +342,7 @@ def test_fid_and_kid_agree_with_the_published_network_run_as_it_was_exported():
     with pytest.warns(FutureWarning, match="deprecated"):
         script = torch.jit.load(FID_NETWORK, map_location="cpu")
     section = Inception(weights=str(FID_NETWORK))
-    targets = pictures(12, size=48)
+    targets = photographs(6)
     outputs = worse(targets)
     prepared = section.build(Path(), CPU).prepared
     with torch.no_grad():
@@ -352,7 +360,7 @@ def test_fid_and_kid_agree_with_the_published_network_run_as_it_was_exported():
 def test_the_inception_score_of_a_real_classifier_agrees_with_its_formula():
     section = MobileNetV2(features=1280, size=64)
     metric = InceptionScore(kind="inception-score", extractor=section, splits=3).build(Path(), CPU)
-    images = pictures(12, 64)
+    images = photographs(12)
     extractor = section.build(Path(), CPU)
     logits = extractor.logits(extractor.features(images)).double().numpy()
     assert value(metric, images, images) == pytest.approx(score(logits, 3), rel=1e-5)

@@ -1,6 +1,8 @@
 """Put what a run found into one JSON value without clock or path, so that the same recipe gives the same bytes."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,7 @@ def collect(
             for name, part in bench.chosen.items()
         },
         "range": {"lowest": bounds[0], "highest": bounds[1]},
+        "front": _front(original["f1"], rows),
         "original": original,
         "solutions": rows,
         "tasks": tasks,
@@ -115,6 +118,19 @@ def mode(bench: Workbench) -> dict[str, str]:
         "retain": recipe.retain.kind,
         "target": bench.sides["forget"].loss.mode,
     }
+
+
+def _front(start: float, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return the hypervolume of both phases' solutions below the original model's f1 and the highest boundary's f2.
+
+    `share` is that area over the whole rectangle from 0 to the reference; None where the rectangle has no area.
+    """
+    corner = next((row["f2"] for row in rows if row["id"] == "boundary-highest"), math.nan)
+    ours = [(row["f1"], row["f2"]) for row in rows if row["phase"] is not None]
+    if not (all(map(math.isfinite, (start, corner, *chain(*ours)))) and start * corner > 0):
+        return None
+    area = fronts.hypervolume(ours, (start, corner))
+    return {"reference": [start, corner], "hypervolume": area, "share": area / (start * corner)}
 
 
 def _row(solution: Solution, solutions: Sequence[Solution]) -> dict[str, Any]:

@@ -79,3 +79,17 @@ def test_what_is_not_finite_is_refused(bad):
             measure()
     with pytest.raises(ValueError, match="at least one point"):
         inverted_generational_distance([], [(0.0, 0.0)])
+
+
+def test_the_share_of_a_run_is_the_area_below_the_original_and_the_highest_boundary():
+    from unlearnkit.results import _front
+
+    rows = [
+        {"id": "boundary-lowest", "phase": 1, "f1": 4.0, "f2": 0.0},
+        {"id": "epsilon-0", "phase": 2, "f1": 2.0, "f2": 1.0},
+        {"id": "boundary-highest", "phase": 1, "f1": 1.0, "f2": 2.0},
+        {"id": "composite", "phase": None, "f1": 0.0, "f2": 0.0},
+    ]
+    assert _front(4.0, rows) == {"reference": [4.0, 2.0], "hypervolume": 2.0, "share": 0.25}
+    assert _front(4.0, [row | {"f1": math.nan} for row in rows]) is None
+    assert _front(4.0, rows[:2]) is None

@@ -46,6 +46,14 @@ def test_a_dominated_solution_is_said(results: Any) -> None:
     assert said in verdict(results)
 
 
+def test_the_hypervolume_of_the_front_is_said(results: Any) -> None:
+    results["front"] = {"reference": [1.0, 0.05], "hypervolume": 0.0305, "share": 0.61}
+    said = "The front dominates 61 % of the area below the original model's f1 and the f2 of the highest completeness"
+    assert f"{said} (hypervolume 0.0305)." in verdict(results)
+    results["front"] = None
+    assert "The front dominates" not in verdict(results)
+
+
 def test_a_number_reads_back_at_four_digits() -> None:
     for value in (0.0, 1.0, 12.5, -0.0021, 3.14159e-9, 123456.0, 0.99996, -7e20):
         assert math.isclose(float(figure(value).replace("−", "-")), value, rel_tol=5e-4)

@@ -68,6 +68,14 @@ class Solution(TypedDict):
     frozen_unchanged: NotRequired[bool | None]
 
 
+class Front(TypedDict):
+    """How much of the rectangle from 0 to `reference` (f1, f2) the solutions of both phases dominate."""
+
+    reference: list[float]
+    hypervolume: float
+    share: float
+
+
 class Further(TypedDict):
     """What was measured under one of `evaluate.tasks`, on validation images: set → "truth" or "original" → metric."""
 
@@ -104,6 +112,7 @@ class Results(TypedDict):
     mode: dict[str, str]
     sets: dict[str, dict[str, Any]]
     range: dict[str, float] | None
+    front: NotRequired[Front | None]
     original: dict[str, Any]
     solutions: list[Solution]
     tasks: NotRequired[list[Further]]

@@ -10,7 +10,7 @@ def verdict(results: Results) -> str:
     sentences = [_satisfied(results)]
     if (last := tightest(results)) is not None:
         sentences += [_losses(results, last), _pictures(results, last)]
-    return " ".join(filter(None, [*sentences, _dominated(results)]))
+    return " ".join(filter(None, [*sentences, _front(results), _dominated(results)]))
 
 
 def tightest(results: Results) -> Solution | None:
@@ -71,6 +71,16 @@ def _pictures(results: Results, last: Solution) -> str:
                 f"while the retain set's {retain}."
             )
     return ""
+
+
+def _front(results: Results) -> str:
+    found = results.get("front")
+    if not found:
+        return ""
+    return (
+        f"The front dominates {percent(found['share'], signed=False)} of the area below the original model's f1 and "
+        f"the f2 of the highest completeness (hypervolume {figure(found['hypervolume'], 3)})."
+    )
 
 
 def _dominated(results: Results) -> str:

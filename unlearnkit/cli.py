@@ -68,7 +68,7 @@ def run(
     """Run a recipe: both phases, evaluation, report."""
     loaded = _load(recipe, _plugins(context), set_)
     from unlearnkit.progress import Screen
-    from unlearnkit.runner import start
+    from unlearnkit.seeds import start
 
     with Screen() as screen:
         folder = to or Path("runs") / loaded.recipe.name
@@ -82,7 +82,7 @@ def resume(context: typer.Context, run: RunFolder, set_: Overrides = None) -> No
     """Continue a stopped run from its last checkpoint."""
     loaded = _resolved(run, _plugins(context), set_)
     from unlearnkit.progress import Screen
-    from unlearnkit.runner import resume as continue_run
+    from unlearnkit.seeds import resume as continue_run
 
     with Screen() as screen:
         continue_run(loaded.recipe, loaded.resolved, run, tuple(set_ or ()), _plugins(context), screen.tell)
@@ -182,12 +182,34 @@ def plugins(context: typer.Context, json_: Json = False) -> None:
 
 @app.command(epilog="Example: unlearnkit report runs/first")
 def report(run: RunFolder) -> None:
-    """Write the report of a finished run again."""
+    """Write the report of a finished run again; of a run with several seeds, all of theirs and their comparison."""
     from unlearnkit.report import write
 
+    if inside := sorted(path.parent for path in run.glob("seed-*/results.json")):
+        from unlearnkit.report.comparison import write as compare
+
+        for path in (*(path for one in inside for path in write(one)), *compare(inside, run)):
+            print(path)
+        return
     if not (run / "results.json").is_file():
         raise UserError(f"{run}: there is no results.json; finish the run with `unlearnkit resume {run}`", Exit.FOLDER)
     for path in write(run):
+        print(path)
+
+
+@app.command(epilog="Example: unlearnkit compare runs/first runs/second --to runs/compared")
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders; one with seeds stands for all of them.")
+    ],
+    to: Annotated[Path, typer.Option("--to", help="The folder to write.")] = Path("runs/comparison"),
+    x: Annotated[str, typer.Option("--x", help="f1, f2, or set/split/against/metric.")] = "f1",
+    y: Annotated[str, typer.Option("--y", help="As --x, such as retain/validation/truth/psnr.")] = "f2",
+) -> None:
+    """Put the solutions of several runs, seeds and methods on the same two axes, with tables as CSV and LaTeX."""
+    from unlearnkit.report.comparison import write
+
+    for path in write(runs, to, x, y):
         print(path)
 
 
@@ -202,6 +224,10 @@ def export(
 ) -> None:
     """Write one solution as a model, with a card that states the evidence."""
     loaded = _resolved(run, _plugins(context), None)
+    if loaded.recipe.seeds is not None:
+        raise UserError(
+            f"{run} has a run for each seed; give one, such as {run}/seed-{loaded.recipe.seeds[0]}", Exit.FOLDER
+        )
     from unlearnkit.export import export as write
 
     print(write(run, loaded.recipe, epsilon, to))

@@ -86,6 +86,7 @@ def split(data: Data, base: Path, seed: int, sources: Sequence[Images] | None = 
     Relative paths start at `base`; `sources` are the two of `sections` where they are open already. Raise `UserError`
     where a source is not there, or a selection names what it does not have, or leaves nothing.
     """
+    seed = seed if data.seed is None else data.seed
     if sources is None:
         ours, theirs = sections(data)
         opened = ours.open(base)

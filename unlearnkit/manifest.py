@@ -36,6 +36,7 @@ def describe(bench: Workbench, plugins: Plugins, recipe_text: str, base: Path) -
         "base": str(base.resolve()),
         **bench.facts,
         "times": {},
+        "costs": {},
         "resumed": [],
     }
 

@@ -1,7 +1,9 @@
-"""How much memory a step takes, counted on one image rather than guessed."""
+"""How much memory a step takes, counted on one image rather than guessed, and how much was taken in the end."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -59,3 +61,25 @@ def need(adapter: ModelAdapter, task: Task, part: str, precision: str, device: t
 
     one, two = once(1), once(2)
     return Need(*(b - a for a, b in zip(one, two, strict=True)))
+
+
+def reset_peak(device: torch.device) -> None:
+    """Let `peak` count from here on."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError):  # Linux forgets the largest resident set here; elsewhere the peak is not known
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak(device: torch.device) -> int | None:
+    """Return the most memory since `reset_peak`, MiB: of tensors on a CUDA device, of the process elsewhere.
+
+    None where the system does not tell.
+    """
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20)
+    with suppress(OSError):
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next((int(line.split()[1]) // 2**10 for line in lines if line.startswith("VmHWM:")), None)
+    return None

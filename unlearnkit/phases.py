@@ -364,6 +364,12 @@ class Descent:
         weight, lam = rule.weights(facts)
         return constraint, objective, lam, direction(gradient, constraint_gradient, lam, weight)
 
+    def images_read(self) -> int:
+        """Return how many images its steps took so far, each as often as it was in a batch."""
+        taken = [*(int(str(end["steps"])) for end in self.ends), self.done - self.since][: len(self.legs)]
+        sides = (len(leg.sides) for leg in self.legs)
+        return self.training.batch_size * sum(steps * count for steps, count in zip(taken, sides, strict=False))
+
     def _record(self) -> None:
         """Move the window's mean to the host; raise `UserError` naming the first step that was not finite."""
         if not self._recent:

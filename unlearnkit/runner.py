@@ -15,7 +15,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from unlearnkit import checkpoint, manifest
+from unlearnkit import checkpoint, manifest, memory
 from unlearnkit.builtin.multipliers import ClosedForm
 from unlearnkit.cache import MIB, Store
 from unlearnkit.control import Multiplier
@@ -112,11 +112,7 @@ def start(
     recipe: Recipe, text: str, resolved: Mapping[str, Any], base: Path, folder: Path, plugins: Plugins, tell: Tell
 ) -> Path:
     """Run a recipe in a new folder and return the folder; relative paths of the recipe start at `base`."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(
-            f"{folder} exists already; continue it with `unlearnkit resume {folder}`, or give another with --to",
-            Exit.FOLDER,
-        )
+    refuse_used(folder)
     bench = build(recipe, base)
     _room(bench, folder)
     with checkpoint.disk_errors(folder):
@@ -129,6 +125,15 @@ def start(
         run.save_manifest()
         _work(run, bench)
     return folder
+
+
+def refuse_used(folder: Path) -> None:
+    """Raise `UserError` where a new run would write over something."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(
+            f"{folder} exists already; continue it with `unlearnkit resume {folder}`, or give another with --to",
+            Exit.FOLDER,
+        )
 
 
 def resume(
@@ -345,6 +350,7 @@ def solve(run: Run, bench: Workbench, problem: Problem, legs: Sequence[Leg], beg
         run.event("kept", id=problem.id)
         return Solution(problem, tensors["theta"].to(bench.device), facts)
     began = time.monotonic()
+    memory.reset_peak(bench.device)
     bench.put(problem.part, bench.original(problem.part))
     flat = bench.flats[problem.part].alone()
     descent = Descent(problem, legs, flat, bench.sides["forget"], bench.sides["retain"], bench.recipe.training)
@@ -371,6 +377,7 @@ def solve(run: Run, bench: Workbench, problem: Problem, legs: Sequence[Leg], beg
     checkpoint.write(folder, {"theta": theta}, facts)
     spent = run.manifest["times"].get(problem.id, 0.0) + time.monotonic() - began
     run.manifest["times"][problem.id] = round(spent, 2)
+    run.manifest["costs"][problem.id] = {"images": descent.images_read(), "peak_mib": memory.peak(bench.device)}
     run.save_manifest()
     shutil.rmtree(checkpoints, ignore_errors=True)
     solution = Solution(problem, theta, facts)

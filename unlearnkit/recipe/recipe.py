@@ -73,6 +73,8 @@ class Data(Section):
     """The retain set, which never holds an image of the forget set; `{}` is the rest of the source."""
     per_class: PerClass = PerClass()
     """How many images of each class are used; which ones is drawn from the seed."""
+    seed: Annotated[int, Field(ge=0)] | None = None
+    """Seed of what is drawn here; the recipe's `seed` when left out. With `seeds` all of them see the same images."""
     memory_mib: Annotated[int, Field(ge=0)] = 8192
     """Memory for decoded images, MiB; what it does not hold is decoded again for each batch. It changes no number."""
     workers: Annotated[int, Field(ge=0)] = 2
@@ -196,6 +198,8 @@ class Recipe(Section):
     """Name of the run and of its folder: lower-case letters, digits and hyphens."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of everything random."""
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
+    """Run once for each of these seeds, on the same images, and report means and standard deviations."""
     model: ModelSection
     """The trained model that has to forget."""
     data: Data

@@ -21,43 +21,53 @@ PIXELATED_SIDE = 40
 
 def page(results: Results, manifest: dict[str, Any], strips: list[Strip], missing: list[str]) -> str:
     """Return report.html."""
-    environment = Environment(
+    script, style = asset("report.js"), asset("report.css")
+    first = tightest(results) or shape.original(results)
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            results=results,
+            verdict=verdict(results),
+            cautions=[*cautions(results), *missing],
+            positions=panel.positions(results),
+            beside=panel.beside(results),
+            fields=panel.FIELDS,
+            first=first["id"],
+            metrics=[(metric, name(results, metric)) for metric in shape.metric_names(results)],
+            strips={of: [strip for strip in strips if strip.set == of] for of in shape.SETS},
+            front=front,
+            plot=front.front(results),
+            curves=curves,
+            panels=curves.panels(results),
+            solutions=tables.solutions(results, manifest.get("times") or {}),
+            scores={s: [tables.scores(results, of, s) for of in shape.SETS] for s in shape.splits(results)},
+            reading=tables.READING,
+            further=tables.further(results),
+            beside_training=tables.FURTHER,
+            provenance=provenance(results, manifest),
+            version=manifest.get("unlearnkit", ""),
+            script=script,
+            style=style,
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+            pixelated=PIXELATED_SIDE,
+        )
+    )
+
+
+def environment() -> Environment:
+    """Return what renders the templates: every value is escaped, and one that is missing is an error."""
+    found = Environment(
         loader=PackageLoader("unlearnkit.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"figure": figure, "unbroken": unbroken}
-    script, style = _asset("report.js"), _asset("report.css")
-    first = tightest(results) or shape.original(results)
-    return environment.get_template("report.html.j2").render(
-        results=results,
-        verdict=verdict(results),
-        cautions=[*cautions(results), *missing],
-        positions=panel.positions(results),
-        beside=panel.beside(results),
-        fields=panel.FIELDS,
-        first=first["id"],
-        metrics=[(metric, name(results, metric)) for metric in shape.metric_names(results)],
-        strips={of: [strip for strip in strips if strip.set == of] for of in shape.SETS},
-        front=front,
-        plot=front.front(results),
-        curves=curves,
-        panels=curves.panels(results),
-        solutions=tables.solutions(results, manifest.get("times") or {}),
-        scores={s: [tables.scores(results, of, s) for of in shape.SETS] for s in shape.splits(results)},
-        reading=tables.READING,
-        further=tables.further(results),
-        beside_training=tables.FURTHER,
-        provenance=provenance(results, manifest),
-        version=manifest.get("unlearnkit", ""),
-        script=script,
-        style=style,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
-        pixelated=PIXELATED_SIDE,
-    )
+    found.filters |= {"figure": figure, "unbroken": unbroken}
+    return found
 
 
-def _asset(file: str) -> str:
+def asset(file: str) -> str:
+    """Return a script or a style sheet of ours."""
     return (resources.files("unlearnkit.report") / "templates" / file).read_text(encoding="utf-8")

@@ -39,7 +39,7 @@ def draw(folder: Path, results: Results, strips: list[Strip]) -> list[Path]:
         plots = {
             "front.png": _front(front(results)),
             "convergence.png": _convergence(results),
-            "montage.png": _montage(strips),
+            "montage.png": montage(strips),
         }
         drawn = {folder / name: plot for name, plot in plots.items() if plot is not None}
         for path, plot in drawn.items():
@@ -94,7 +94,8 @@ def _convergence(results: Results) -> Figure | None:
     return plot
 
 
-def _montage(strips: list[Strip]) -> Figure | None:
+def montage(strips: list[Strip]) -> Figure | None:
+    """Return every solution's pictures side by side, or None without any."""
     if not strips:
         return None
     columns = list(dict.fromkeys((s.of, s.label) for s in strips))

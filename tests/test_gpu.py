@@ -10,7 +10,7 @@ from PIL import Image
 
 from unlearnkit.builtin.multipliers import ClosedForm
 from unlearnkit.cache import MIB, Store
-from unlearnkit.phases import Descent
+from unlearnkit.phases import Descent, Leg
 from unlearnkit.plan import describe
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
@@ -54,7 +54,8 @@ def test_two_steps_at_the_papers_size_take_the_memory_that_plan_predicts(path, t
     for half in sides.values():
         half.prepare(store)
     highest, _ = boundaries(recipe)
-    descent = Descent(highest, ClosedForm(), bench.flat, sides["forget"], sides["retain"], recipe.training, 2)
+    legs = [Leg(sides, ClosedForm(), 2)]
+    descent = Descent(highest, legs, bench.flat, sides["forget"], sides["retain"], recipe.training)
     torch.cuda.reset_peak_memory_stats()
     descent.step()
     descent.step()

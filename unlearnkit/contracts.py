@@ -172,6 +172,24 @@ def standard_normal() -> Statistics:
     return Statistics(torch.zeros(3), torch.eye(3))
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What losses, forget targets and methods are built for."""
+
+    reference: ModelAdapter
+    """The frozen model θ0."""
+    task: Task
+    """The degradation T."""
+    noise: Statistics
+    """Colour statistics of the forget images."""
+    generator: Callable[[], torch.Generator]
+    """A generator of the recipe's seed, the same at each call."""
+    drawn: Callable[[str | None, int, torch.Generator], Tensor]
+    """So many training images [count, 3, S, S] of the retain set, of one class or of any; `UserError` without one."""
+    base: Path
+    """The recipe's folder, where relative paths start."""
+
+
 class Loss(ABC):
     """A forget or a retain loss: a distance between the student and a target that θ does not change."""
 

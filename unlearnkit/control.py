@@ -69,8 +69,10 @@ def multiplier(psi: Tensor, squared_norm: Tensor, product: Tensor, objective_nor
     return torch.where(vanishes, 0.0, lam).clamp(0.0, LAM_MAX)
 
 
-def direction(objective: Tensor, constraint: Tensor, lam: Tensor) -> Tensor:
-    r"""Return $g = \nabla f + \lambda\nabla h$ for flat gradients, built in place of `objective`."""
+def direction(objective: Tensor, constraint: Tensor, lam: Tensor, weight: Tensor | None = None) -> Tensor:
+    r"""Return $g = w\nabla f + \lambda\nabla h$ for flat gradients, built in place of `objective`; w is 1 left out."""
+    if weight is not None:
+        objective.mul_(weight.to(objective.dtype))
     return objective.add_(constraint * lam.to(constraint.dtype))
 
 
@@ -101,6 +103,8 @@ class Facts:
     """∇f·∇h."""
     objective_norm: Tensor | None = None
     """‖∇f‖²."""
+    objective_loss: Tensor | None = None
+    """The objective's loss f on the batch."""
 
     def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return ‖∇h‖², ∇f·∇h and ‖∇f‖² for a rule that is not joint."""
@@ -110,18 +114,22 @@ class Facts:
         return self.squared_norm, self.product, self.objective_norm
 
 
-class Multiplier(ABC):
-    """A rule for λ together with the state it carries from step to step."""
+class Mixture(ABC):
+    """A rule that mixes the two gradients of a step, together with the state it carries from step to step."""
 
     joint: bool = False
-    """True where λ depends on the loss alone, so that one backward pass through f + λh does."""
+    """True where the weights depend on the losses alone, so that one backward pass through the mixture does."""
 
     def __init__(self) -> None:
         self.state: dict[str, Tensor] = {}
 
     @abstractmethod
-    def lam(self, facts: Facts) -> Tensor:
-        """Return λ ≥ 0 for this step and advance the state, without a host synchronisation."""
+    def weights(self, facts: Facts) -> tuple[Tensor | None, Tensor]:
+        """Return w (None is 1) and λ of w∇f + λ∇h for this step and advance the state, without a host wait."""
+
+    def over(self) -> bool:
+        """Tell from the state whether no further step is worth its harm; the stage then ends. By default never."""
+        return False
 
     def warm(self, lam: Tensor) -> None:  # noqa: B027
         """Take an estimate of λ at the start point; rules that need none ignore it."""
@@ -136,3 +144,15 @@ class Multiplier(ABC):
         weight = self.state.get(name + "_weight", torch.zeros_like(value)) * decay + (1 - decay)
         self.state[name], self.state[name + "_weight"] = total, weight
         return total / weight
+
+
+class Multiplier(Mixture):
+    """A rule for λ of ∇f + λ∇h."""
+
+    @abstractmethod
+    def lam(self, facts: Facts) -> Tensor:
+        """Return λ ≥ 0 for this step and advance the state, without a host synchronisation."""
+
+    def weights(self, facts: Facts) -> tuple[Tensor | None, Tensor]:
+        """Return 1 and λ."""
+        return None, self.lam(facts)

@@ -31,7 +31,7 @@ def export(run: Path, recipe: Recipe, epsilon: str, to: Path) -> Path:
             f"{run}: the original weights changed since the run; the solution does not fit them", Exit.FOLDER
         )
     tensors, _ = checkpoint.read(run / "solutions" / row["id"])
-    bench.flat.set(tensors["theta"].to(bench.device))
+    bench.put(row.get("part", recipe.model.train), tensors["theta"].to(bench.device))
     part = to.with_name(f".{to.name}.part")
     with checkpoint.disk_errors(to):
         try:

@@ -4,6 +4,7 @@ Phase 1, highest completeness: min f2 s.t. f1 ≤ inf f1; lowest completeness: t
 exchanged. Phase 2, for each ε: min f2 s.t. f1 ≤ ε (Feng et al., ICLR 2025).
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -17,11 +18,12 @@ from torch import Tensor
 from unlearnkit.builtin.distances import parts
 from unlearnkit.cache import Rows, Store, joined
 from unlearnkit.contracts import Loss, ModelAdapter, Psi, Task, View
-from unlearnkit.control import LAM_MAX, Facts, Multiplier, direction, dot, residual
+from unlearnkit.control import LAM_MAX, Facts, Mixture, direction, dot, residual
 from unlearnkit.data import Pixels, augment, batch_index, seeded, to_float
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.flat import Flat
 from unlearnkit.recipe.recipe import Training
+from unlearnkit.stages import Stage
 
 TOLERANCE = 0.02
 """Largest relative gap (f1 − ε)/ε of a solution that satisfies its ε."""
@@ -65,6 +67,17 @@ class Side:
         if self.lasting:
             with self.images.expect(torch.arange(self.count).split(1)):
                 self.targets = store.rows(f"{self.name}-reference", self.count, self._target_of)
+
+    def under(self, loss: Loss) -> "Side":
+        """Return the same set under another loss, or this side itself under its own.
+
+        What is kept of the first stage serves both; targets of the other loss are not kept.
+        """
+        if loss is self.loss:
+            return self
+        side = copy.copy(self)
+        side.loss, side.lasting, side.targets = loss, False, None
+        return side
 
     def chunks(self) -> list[Tensor]:
         """Return the rows of the whole set in pieces."""
@@ -173,33 +186,111 @@ class Problem:
     psi: Psi
     epsilon: float | None = None
     fraction: float | None = None
+    part: Literal["encoder", "all"] = "encoder"
+    """What it trains."""
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A stage on its way: one stretch of steps with an optimiser and a learning-rate schedule of its own."""
+
+    sides: Mapping[str, "Side"]
+    """By name (forget, retain) the losses it takes steps on; the images of one that is absent are not read."""
+    rule: Mixture | None
+    """How the gradients of two losses are mixed."""
+    steps: int
+    """Steps at most."""
+    until: tuple["Side", float] | None = None
+    """A loss on the batch, and the value of it from which on no step is taken."""
+    start: Callable[[Tensor], Tensor] | None = None
+    """What is done to the weights before the first step."""
+
+
+def legs_of(
+    stages: Sequence[Stage], sides: Mapping[str, Side], steps: int, start: Callable[[Stage, int, Tensor], Tensor]
+) -> list[Leg]:
+    """Return the legs of a method's stages on the sets of `sides`, where `steps` is the budget of one problem.
+
+    `start` takes a stage, its number and the weights it finds, and returns those that it starts from.
+    """
+    legs = []
+    for number, stage in enumerate(stages):
+        given = {"forget": stage.forget, "retain": stage.retain}
+        own = {name: sides[name].under(loss) for name, loss in given.items() if loss is not None}
+        until = None if stage.until is None else (sides["forget"].under(stage.until.loss), stage.until.least)
+        begun = partial(start, stage, number) if stage.fresh or stage.noise else None
+        legs.append(Leg(own, stage.rule, max(1, round(stage.budget * steps)), until, begun))
+    return legs
 
 
 @dataclass
 class History:
-    """Losses on the batches and λ, every so many steps."""
+    """Losses on the batches and λ, every so many steps; None for a loss that no step is taken on."""
 
     step: list[int] = field(default_factory=list)
-    f1: list[float] = field(default_factory=list)
-    f2: list[float] = field(default_factory=list)
-    lam: list[float] = field(default_factory=list)
+    f1: list[float | None] = field(default_factory=list)
+    f2: list[float | None] = field(default_factory=list)
+    lam: list[float | None] = field(default_factory=list)
 
 
 class Descent:
-    """The state of one problem on its way down; `step` is the update rule."""
+    """The state of one problem on its way down its legs; `step` is the update rule."""
 
     def __init__(
-        self, problem: Problem, rule: Multiplier, flat: Flat, forget: Side, retain: Side, training: Training, steps: int
+        self, problem: Problem, legs: Sequence[Leg], flat: Flat, forget: Side, retain: Side, training: Training
     ) -> None:
-        self.problem, self.rule, self.flat, self.training, self.steps = problem, rule, flat, training, steps
+        """Take `forget` and `retain` as what f1 and f2 are measured by; the legs may take steps on other losses."""
+        self.problem, self.legs, self.flat, self.training = problem, legs, flat, training
         self.sides = {"forget": forget, "retain": retain}
         self.objective = self.sides[problem.objective]
         self.constraint = retain if problem.objective == "forget" else forget
         self.optimizer = training.optimizer.build([flat.theta])
-        self.done = 0
+        self.place = self.since = self.done = 0
+        self.ends: list[dict[str, object]] = []
+        """Of each leg that has ended its `steps`, and whether it was `stopped` before they were spent."""
         self.checks: list[Check] = []
         self.history = History()
         self._recent: list[Tensor] = []
+
+    @property
+    def leg(self) -> Leg:
+        """The leg under way, or the last one."""
+        return self.legs[min(self.place, len(self.legs) - 1)]
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole problem, if no leg to come ends early."""
+        return self.since + sum(leg.steps for leg in self.legs[self.place :])
+
+    def begin(self, theta: Tensor) -> None:
+        """Start from the weights `theta`."""
+        self.flat.set(theta if self.leg.start is None else self.leg.start(theta))
+
+    def advance(self) -> bool:
+        """Go on to the next leg where one is at its end; tell whether there is a step to take."""
+        while self.place < len(self.legs):
+            taken = self.done - self.since
+            spent = taken >= self.leg.steps
+            if not spent and not self._enough():
+                return True
+            self._record()
+            self.ends.append({"steps": taken, "stopped": not spent})
+            self.place, self.since = self.place + 1, self.done
+            if self.place < len(self.legs):
+                self.optimizer = self.training.optimizer.build([self.flat.theta])
+                self.begin(self.flat.theta.detach().clone())
+        return False
+
+    def _enough(self) -> bool:
+        """Tell whether the leg's stop rule holds on the batch to come, or its rule says that it is over."""
+        leg = self.leg
+        if leg.rule is not None and leg.rule.over():
+            return True
+        if leg.until is None:
+            return False
+        side, least = leg.until
+        with torch.no_grad():
+            return bool(side.value(self._rows(side, self.done), self.problem.phase, self.done) >= least)
 
     def _rows(self, side: Side, step: int) -> Tensor:
         return batch_index(step, side.count, self.training.batch_size, side.seed, self.problem.phase, side.name)
@@ -208,46 +299,21 @@ class Descent:
     def decoding(self) -> Iterator[None]:
         """Decode the batches of the steps to come ahead of time inside the block, where memory does not hold them."""
         with ExitStack() as stack:
-            for side in self.sides.values():
-                steps = range(self.done, self.steps)
+            for side in self.leg.sides.values():
+                steps = range(self.done, self.since + self.leg.steps)
                 stack.enter_context(side.images.expect(map(partial(self._rows, side), steps)))
             yield
 
     def step(self) -> None:
-        r"""Take one step: $g = \nabla f + \lambda\nabla h$ is handed to the optimiser as its gradient."""
-        rows = {name: self._rows(side, self.done) for name, side in self.sides.items()}
-        purpose = self.problem.phase, self.done
-
-        def value(side: Side) -> Callable[[], Tensor]:
-            return lambda: side.value(rows[side.name], *purpose)
-
-        if self.rule.joint:
-            found: dict[str, Tensor] = {}
-
-            def joint() -> Tensor:
-                found["h"], found["f"] = value(self.constraint)(), value(self.objective)()
-                found["lam"] = self.rule.lam(Facts(found["h"].detach(), self.problem.epsilon, self.problem.psi))
-                return found["f"] + found["lam"] * found["h"]
-
-            _, gradient = self.flat.backward(0, [joint])
-            constraint, objective, lam = found["h"].detach(), found["f"].detach(), found["lam"]
-        else:
-            constraint, constraint_gradient = self.flat.backward(1, [value(self.constraint)])
-            objective, gradient = self.flat.backward(0, [value(self.objective)])
-            facts = Facts(
-                constraint.double(), self.problem.epsilon, self.problem.psi,
-                squared_norm=dot(constraint_gradient, constraint_gradient),
-                product=dot(gradient, constraint_gradient),
-                objective_norm=dot(gradient, gradient),
-            )  # fmt: skip
-            lam = self.rule.lam(facts)
-            direction(gradient, constraint_gradient, lam)
+        r"""Take one step: $g = w\nabla f + \lambda\nabla h$ is handed to the optimiser as its gradient."""
+        constraint, objective, lam, gradient = self._mixed()
         facts_of_step = torch.stack([constraint.double(), objective.double(), lam.double(), dot(gradient, gradient)])
         # The fused optimisers skip an update on the device where found_inf is set, so no host synchronisation is due.
         self.optimizer.found_inf = (~facts_of_step.isfinite().all()).float()  # type: ignore[attr-defined]
         self.optimizer.grad_scale = None  # type: ignore[attr-defined]
         for group in self.optimizer.param_groups:
-            group["lr"] = self.training.optimizer.lr * decayed(self.done, self.steps, self.training.decay)
+            rate = decayed(self.done - self.since, self.leg.steps, self.training.decay)
+            group["lr"] = self.training.optimizer.lr * rate
         self.flat.theta.grad = gradient
         self.optimizer.step()
         self.done += 1
@@ -255,8 +321,53 @@ class Descent:
         if self.done % self.every == 0 or self.done == self.steps:
             self._record()
 
+    def _mixed(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return h, f, λ and the direction of the batch; a loss that the leg does not have is 0."""
+        sides, rule = self.leg.sides, self.leg.rule
+        rows = {name: self._rows(side, self.done) for name, side in sides.items()}
+        purpose = self.problem.phase, self.done
+
+        def value(name: str) -> Callable[[], Tensor]:
+            return lambda: sides[name].value(rows[name], *purpose)
+
+        f, h = self.objective.name, self.constraint.name
+        if rule is None:
+            (only,) = sides
+            loss, gradient = self.flat.backward(0, [value(only)])
+            zero, one = torch.zeros_like(loss), torch.ones_like(loss)
+            return (zero, loss, zero, gradient) if only == f else (loss, zero, one, gradient)
+        if rule.joint:
+            found: dict[str, Tensor] = {}
+
+            def joint() -> Tensor:
+                found["h"], found["f"] = value(h)(), value(f)()
+                weight, found["lam"] = rule.weights(
+                    Facts(
+                        found["h"].detach(), self.problem.epsilon, self.problem.psi,
+                        objective_loss=found["f"].detach(),
+                    )
+                )  # fmt: skip
+                objective = found["f"] if weight is None else weight * found["f"]
+                return objective + found["lam"] * found["h"]
+
+            _, gradient = self.flat.backward(0, [joint])
+            return found["h"].detach(), found["f"].detach(), found["lam"], gradient
+        constraint, constraint_gradient = self.flat.backward(1, [value(h)])
+        objective, gradient = self.flat.backward(0, [value(f)])
+        facts = Facts(
+            constraint.double(), self.problem.epsilon, self.problem.psi,
+            squared_norm=dot(constraint_gradient, constraint_gradient),
+            product=dot(gradient, constraint_gradient),
+            objective_norm=dot(gradient, gradient),
+            objective_loss=objective.double(),
+        )  # fmt: skip
+        weight, lam = rule.weights(facts)
+        return constraint, objective, lam, direction(gradient, constraint_gradient, lam, weight)
+
     def _record(self) -> None:
         """Move the window's mean to the host; raise `UserError` naming the first step that was not finite."""
+        if not self._recent:
+            return
         window = torch.stack(self._recent).cpu()
         self._recent.clear()
         bad = (~window.isfinite().all(1)).nonzero()
@@ -268,7 +379,8 @@ class Descent:
                 Exit.DIVERGED,
             )
         h, f, lam, _ = window.mean(0).tolist()
-        f1, f2 = (f, h) if self.problem.objective == "forget" else (h, f)
+        seen = {self.constraint.name: h, self.objective.name: f}
+        f1, f2 = (seen[name] if name in self.leg.sides else None for name in ("forget", "retain"))
         for values, value in zip(vars(self.history).values(), (self.done, f1, f2, lam), strict=True):
             values.append(value)
 
@@ -293,7 +405,8 @@ class Descent:
     def converged(self) -> bool:
         """Tell whether a check at this very step satisfies ε while the residual has stopped falling."""
         # Before the learning rate is nearly down, a residual that stands still is mini-batch noise.
-        annealed = not self.training.decay or decayed(self.done, self.steps, self.training.decay) < ANNEALED
+        rate = decayed(self.done - self.since, self.leg.steps, self.training.decay)
+        annealed = not self.training.decay or rate < ANNEALED
         if len(self.checks) < 2 or self.checks[-1].step != self.done or not annealed:
             return False
         last, before = self.checks[-1], self.checks[-2]
@@ -303,9 +416,10 @@ class Descent:
 
     def warm(self, check: Check) -> None:
         """Start the rule at the λ of the whole training sets, which mini-batch noise does not bias."""
-        self.rule.warm(torch.tensor(min(check.lam, LAM_MAX), dtype=torch.float64, device=self.flat.theta.device))
+        assert self.leg.rule is not None
+        self.leg.rule.warm(torch.tensor(min(check.lam, LAM_MAX), dtype=torch.float64, device=self.flat.theta.device))
 
-    def latest(self) -> dict[str, float] | None:
+    def latest(self) -> dict[str, float | None] | None:
         """Return the newest window of the history if this step closed one."""
         if not self.history.step or self.history.step[-1] != self.done:
             return None
@@ -319,24 +433,30 @@ class Descent:
     def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
         """Return everything that continuing bit for bit needs: tensors and facts."""
         tensors = {"theta": self.flat.theta.data}
-        tensors |= {f"rule.{name}": value for name, value in self.rule.state.items()}
+        state = {} if self.leg.rule is None else self.leg.rule.state
+        tensors |= {f"rule.{name}": value for name, value in state.items()}
         for name, value in self.optimizer.state[self.flat.theta].items():
             tensors[f"optimizer.{name}"] = value
         if self._recent:
             tensors["recent"] = torch.stack(self._recent)
-        facts = {"done": self.done, "checks": [asdict(check) for check in self.checks], "history": asdict(self.history)}
+        places = {"done": self.done, "stage": self.place, "since": self.since, "stages": self.ends}
+        facts = {**places, "checks": [asdict(check) for check in self.checks], "history": asdict(self.history)}
         return tensors, facts
 
     def load(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Continue from a saved state."""
         device = self.flat.theta.device
+        self.done, self.place, self.since = facts["done"], facts["stage"], facts["since"]
+        self.ends = facts["stages"]
         self.flat.set(tensors["theta"].to(device))
-        self.rule.load({name[5:]: value.to(device) for name, value in tensors.items() if name.startswith("rule.")})
+        if self.leg.rule is not None:
+            self.leg.rule.load(
+                {name[5:]: value.to(device) for name, value in tensors.items() if name.startswith("rule.")}
+            )
         state = {name[10:]: value.to(device) for name, value in tensors.items() if name.startswith("optimizer.")}
         if state:
             self.optimizer.state[self.flat.theta] = state
         self._recent = list(tensors["recent"].to(device)) if "recent" in tensors else []
-        self.done = facts["done"]
         self.checks = [Check(**check) for check in facts["checks"]]
         self.history = History(**facts["history"])
 

@@ -11,6 +11,7 @@ from unlearnkit.errors import UserError
 from unlearnkit.memory import Need, need
 from unlearnkit.phases import budget
 from unlearnkit.recipe.recipe import Recipe, Selection
+from unlearnkit.recipe.sections import label
 from unlearnkit.weights import choose_device, resolve
 
 MIB = 2**20
@@ -42,15 +43,14 @@ def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
     for section in recipe.evaluate.metrics:
         tried(section.build, base, torch.device("cpu"))
     adapter = recipe.model.build(None)
-    trained = sum(
-        parameter.numel()
-        for parameter in (adapter.encoder if recipe.model.train == "encoder" else adapter.module).parameters()
-    )
+    sizes = {part: sum(parameter.numel() for parameter in adapter.trainable(part)) for part in ("encoder", "all")}
+    trained = sizes[recipe.model.train]
     every = sum(parameter.numel() for parameter in adapter.module.parameters())
     epsilons = recipe.epsilons.fractions or recipe.epsilons.values or []
     problems = ["boundary-highest", "boundary-lowest"]
     problems += [f"epsilon-{number} ({value})" for number, value in enumerate(sorted(epsilons))]
-    problems += [method.kind for method in recipe.compare]
+    swept = [one for method in recipe.compare for one in method.each()]
+    problems += [label(one) for one in swept]
     counts = _counts(recipe, chosen)
     forget, retain = counts["forget"]["train"], counts["retain"]["train"]
     steps = budget(recipe.training, forget, retain) if forget and retain else recipe.training.steps
@@ -66,9 +66,10 @@ def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
     room = recipe.training.cache
     where = "memory" if kept <= room.memory_mib * MIB else "disk" if kept <= room.disk_mib * MIB else "nowhere"
     # Student and reference, two gradients, two averages of the optimiser; autocast keeps the weights in bf16 as well.
-    state = 4 * (2 * every + 4 * trained) + (2 * every if recipe.training.precision == "bf16" else 0)
+    parts = [recipe.model.train] * (len(problems) - len(swept)) + [one.part or recipe.model.train for one in swept]
+    vectors, most = [sizes[part] for part in parts], max(sizes[part] for part in parts)
+    state = 4 * (2 * every + 4 * most) + (2 * every if recipe.training.precision == "bf16" else 0)
     batch = needed.activations * recipe.training.batch_size
-    vectors = len(problems) + 9
     return {
         "name": recipe.name,
         "device": str(device) if device else recipe.training.device,
@@ -96,7 +97,7 @@ def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
             "kept_mib": round(kept / MIB),
             "where": where if once else "nowhere",
         },
-        "disk_mib": round(4 * trained * vectors / MIB) + 1,
+        "disk_mib": round(4 * (sum(vectors) + 9 * most) / MIB) + 1,
         "missing": missing,
     }
 

@@ -70,7 +70,8 @@ class Screen:
             self.line(f"{event['label']}: from step {event['step']} of {event['steps']}")
 
     def _step(self, event: Mapping[str, Any]) -> None:
-        facts = f"f1 {event['f1']:.4g}  f2 {event['f2']:.4g}  λ {event['lam']:.3g}"
+        seen = {name: event[key] for name, key in (("f1", "f1"), ("f2", "f2"), ("λ", "lam"))}
+        facts = "  ".join(f"{name} {value:.4g}" for name, value in seen.items() if value is not None)
         if self.epsilon is not None:
             facts += f"  gap {(event['f1'] - self.epsilon) / abs(self.epsilon):+.1%}"
         if self.console.is_terminal:

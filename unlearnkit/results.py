@@ -39,8 +39,8 @@ def collect(
         save_strip(strip(originals, bench.student if model else None, name, what), folder / path)
         return path
 
-    bench.flat.set(bench.origin)
-    original = {
+    bench.put(bench.recipe.model.train, bench.origin)
+    original: dict[str, Any] = {
         "f1": bench.sides["forget"].exact(),
         "f2": bench.sides["retain"].exact(),
         "metrics": measure(originals, bench.student),
@@ -62,7 +62,7 @@ def collect(
         }
     rows = []
     for solution in solutions:
-        bench.flat.set(solution.theta)
+        bench.put(solution.problem.part, solution.theta)
         rows.append(_row(solution, solutions) | {"metrics": measure(originals, bench.student)})
         for entry, other in zip(tasks, further, strict=True):
             entry["solutions"][solution.problem.id] = measure_further(originals, bench.student, other)
@@ -153,7 +153,9 @@ def _row(solution: Solution, solutions: Sequence[Solution]) -> dict[str, Any]:
         "ended": facts["ended"],
         "frozen_unchanged": facts["frozen_unchanged"],
         "dominated_by": [other.problem.id for other in solutions if dominates(other, solution)],
-        "history": facts["history"],
+        "part": problem.part,
+        "stages": facts["stages"],
+        "history": None if facts["own_losses"] else facts["history"],
         "checks": facts["checks"],
     }
 

@@ -5,7 +5,7 @@ import json
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,10 +20,10 @@ from unlearnkit.builtin.multipliers import ClosedForm
 from unlearnkit.cache import MIB, Store
 from unlearnkit.control import Multiplier
 from unlearnkit.errors import Exit, Stopped, UserError
-from unlearnkit.phases import Descent, Problem, Solution, budget, line_start
+from unlearnkit.phases import Descent, Leg, Problem, Solution, budget, line_start
 from unlearnkit.plugins import Plugins
 from unlearnkit.recipe.recipe import Recipe
-from unlearnkit.recipe.sections import MethodSection
+from unlearnkit.recipe.sections import label
 from unlearnkit.report import write as write_report
 from unlearnkit.results import collect
 from unlearnkit.workbench import Workbench, build
@@ -179,9 +179,11 @@ def disk_bytes(bench: Workbench) -> int:
     """Return about how much the run folder grows to: one vector a solution, three a checkpoint, pictures."""
     recipe = bench.recipe
     solutions = problem_count(recipe)
-    vectors = solutions + 3 * (checkpoint.KEPT + 1)
+    parts = [recipe.model.train] * (solutions - len(bench.methods))
+    parts += [method.part or recipe.model.train for method, _ in bench.methods]
+    sizes = [bench.flats[part].theta.numel() for part in parts]
     pictures = 2 * (solutions + 3) * recipe.evaluate.images * 3 * bench.student.image_size**2
-    return bench.flat.theta.numel() * 4 * vectors + 4 * pictures + 2**20
+    return 4 * (sum(sizes) + 3 * (checkpoint.KEPT + 1) * max(sizes)) + 4 * pictures + 2**20
 
 
 def _work(run: Run, bench: Workbench) -> None:
@@ -193,9 +195,11 @@ def _work(run: Run, bench: Workbench) -> None:
         steps = budget(recipe.training, bench.sides["forget"].count, bench.sides["retain"].count)
         run.event("start", name=recipe.name, problems=problem_count(recipe), steps=steps, device=str(bench.device))
         _prepare(run, bench)
-        highest, lowest = (
-            solve(run, bench, problem, ClosedForm(), lambda: bench.origin, steps) for problem in boundaries(recipe)
-        )
+
+        def constrained(problem: Problem, rule: Multiplier, begin: Callable[[], Tensor]) -> Solution:
+            return solve(run, bench, problem, [Leg(bench.sides, rule, steps)], begin)
+
+        highest, lowest = (constrained(problem, ClosedForm(), lambda: bench.origin) for problem in boundaries(recipe))
         bounds = valid_range(highest, lowest)
         inside, outside = epsilon_problems(recipe, *bounds)
         for entry in outside:
@@ -212,9 +216,10 @@ def _work(run: Run, bench: Workbench) -> None:
             begin = partial(
                 line_start, bench.flat, bench.sides["forget"], highest.theta, lowest.theta, problem.epsilon or 0.0
             )
-            solutions.append(solve(run, bench, problem, rule, begin, steps))
-        for problem, method in method_problems(recipe):
-            solutions.append(solve(run, bench, problem, method.build(), lambda: bench.origin, steps))
+            solutions.append(constrained(problem, rule, begin))
+        for problem, (_, stages) in zip(method_problems(recipe), bench.methods, strict=True):
+            legs = bench.legs(stages, problem.part, steps, problem.id)
+            solutions.append(solve(run, bench, problem, legs, partial(bench.original, problem.part)))
         _finish(run, bench, solutions, bounds, outside)
 
 
@@ -275,7 +280,7 @@ def device_errors() -> Iterator[None]:
 
 def problem_count(recipe: Recipe) -> int:
     """Return how many problems a recipe has: two boundaries, each ε, each method."""
-    return 2 + len(recipe.epsilons.fractions or recipe.epsilons.values or ()) + len(recipe.compare)
+    return 2 + len(recipe.epsilons.fractions or recipe.epsilons.values or ()) + len(method_problems(recipe))
 
 
 def valid_range(highest: Solution, lowest: Solution) -> tuple[float, float]:
@@ -291,23 +296,21 @@ def valid_range(highest: Solution, lowest: Solution) -> tuple[float, float]:
 
 def boundaries(recipe: Recipe) -> list[Problem]:
     """Return the two problems of phase 1."""
-    control, method = recipe.control, "epsilon-constraint"
+    control, method, part = recipe.control, "epsilon-constraint", recipe.model.train
     highest, lowest = control.boundary.build(), (control.lowest or control.boundary).build()
     return [
-        Problem(HIGHEST, method, 1, "highest completeness", "retain", highest),
-        Problem(LOWEST, method, 1, "lowest completeness", "forget", lowest),
+        Problem(HIGHEST, method, 1, "highest completeness", "retain", highest, part=part),
+        Problem(LOWEST, method, 1, "lowest completeness", "forget", lowest, part=part),
     ]
 
 
-def method_problems(recipe: Recipe) -> list[tuple[Problem, MethodSection]]:
-    """Return the neighbouring methods of a recipe, each as a problem without ε."""
-    problems = []
-    for number, method in enumerate(recipe.compare):
-        knobs = ", ".join(f"{name} = {value}" for name, value in method if name != "kind")
-        psi = recipe.control.epsilon.build()
-        problem = Problem(f"method-{number}", method.kind, None, f"{method.kind} {knobs}".strip(), "retain", psi)
-        problems.append((problem, method))
-    return problems
+def method_problems(recipe: Recipe) -> list[Problem]:
+    """Return the neighbouring methods of a recipe, one for each value of what they sweep, as problems without ε."""
+    psi = recipe.control.epsilon.build()
+    return [
+        Problem(f"method-{number}", one.kind, None, label(one), "retain", psi, part=one.part or recipe.model.train)
+        for number, one in enumerate(one for method in recipe.compare for one in method.each())
+    ]
 
 
 def epsilon_problems(recipe: Recipe, lowest: float, highest: float) -> tuple[list[Problem], list[dict[str, object]]]:
@@ -322,12 +325,10 @@ def epsilon_problems(recipe: Recipe, lowest: float, highest: float) -> tuple[lis
     outside: list[dict[str, object]] = []
     for fraction, epsilon in wanted:
         if lowest <= epsilon <= highest:
-            label = f"ε = {epsilon:.4g} ({fraction:.0%})"
-            psi = recipe.control.epsilon.build()
+            title, number, place = f"ε = {epsilon:.4g} ({fraction:.0%})", f"epsilon-{len(inside)}", round(fraction, 6)
+            psi, part = recipe.control.epsilon.build(), recipe.model.train
             inside.append(
-                Problem(
-                    f"epsilon-{len(inside)}", "epsilon-constraint", 2, label, "retain", psi, epsilon, round(fraction, 6)
-                )
+                Problem(number, "epsilon-constraint", 2, title, "retain", psi, epsilon, place, part),
             )
         else:
             where = "below" if epsilon < lowest else "above"
@@ -336,9 +337,7 @@ def epsilon_problems(recipe: Recipe, lowest: float, highest: float) -> tuple[lis
     return inside, outside
 
 
-def solve(
-    run: Run, bench: Workbench, problem: Problem, rule: Multiplier, begin: Callable[[], Tensor], steps: int
-) -> Solution:
+def solve(run: Run, bench: Workbench, problem: Problem, legs: Sequence[Leg], begin: Callable[[], Tensor]) -> Solution:
     """Return the solution of a problem: from its folder, or by descending from `begin()` or the last checkpoint."""
     folder = run.folder / "solutions" / problem.id
     if folder.exists():
@@ -346,26 +345,29 @@ def solve(
         run.event("kept", id=problem.id)
         return Solution(problem, tensors["theta"].to(bench.device), facts)
     began = time.monotonic()
-    descent = Descent(
-        problem, rule, bench.flat, bench.sides["forget"], bench.sides["retain"], bench.recipe.training, steps
-    )
+    bench.put(problem.part, bench.original(problem.part))
+    flat = bench.flats[problem.part].alone()
+    descent = Descent(problem, legs, flat, bench.sides["forget"], bench.sides["retain"], bench.recipe.training)
     checkpoints = run.folder / "checkpoints" / problem.id
     found = checkpoint.newest(checkpoints, run.warn)
     if found is not None:
         descent.load(*found)
     else:
-        bench.flat.set(begin())
-        if rule.joint:
+        descent.begin(begin())
+        if (rule := descent.leg.rule) is not None and rule.joint:
             descent.warm(descent.check())
-    run.event("problem", id=problem.id, label=problem.label, epsilon=problem.epsilon, step=descent.done, steps=steps)
+    run.event(
+        "problem", id=problem.id, label=problem.label, epsilon=problem.epsilon, step=descent.done, steps=descent.steps
+    )
     _descend(run, bench, descent, checkpoints)
     facts = {
         "steps": descent.done,
-        "ended": "satisfied" if descent.converged() else "budget",
-        "frozen_unchanged": bench.frozen_digest() == bench.frozen,
+        "ended": _ended(descent),
+        "own_losses": any(side is not bench.sides[name] for leg in legs for name, side in leg.sides.items()),
+        "frozen_unchanged": bench.frozen_digest(problem.part) == bench.frozen[problem.part],
         **descent.state()[1],
     }
-    theta = bench.flat.theta.detach().clone()
+    theta = flat.theta.detach().clone()
     checkpoint.write(folder, {"theta": theta}, facts)
     spent = run.manifest["times"].get(problem.id, 0.0) + time.monotonic() - began
     run.manifest["times"][problem.id] = round(spent, 2)
@@ -382,15 +384,28 @@ def solve(
 def _descend(run: Run, bench: Workbench, descent: Descent, checkpoints: Path) -> None:
     """Step until the problem is done, checking, telling and saving on the way."""
     every = bench.recipe.training.checkpoint_every
-    with descent.decoding():
-        while descent.done < descent.steps and not descent.converged():
-            descent.step()
-            if descent.due():
-                check = descent.check()
-                run.event("check", id=descent.problem.id, **vars(check))
-            if (point := descent.latest()) is not None:
-                run.event("step", id=descent.problem.id, **point)
-            if run.stop_signal is not None or descent.done % every == 0:
-                checkpoint.write(checkpoints / f"step-{descent.done:09d}", *descent.state())
-                checkpoint.rotate(checkpoints)
-            run.check_signal()
+
+    def check() -> None:
+        run.event("check", id=descent.problem.id, **vars(descent.check()))
+
+    while not descent.converged() and descent.advance():
+        with descent.decoding():
+            place = descent.place
+            while not descent.converged() and descent.advance() and descent.place == place:
+                descent.step()
+                if descent.due():
+                    check()
+                if (point := descent.latest()) is not None:
+                    run.event("step", id=descent.problem.id, **point)
+                if run.stop_signal is not None or descent.done % every == 0:
+                    checkpoint.write(checkpoints / f"step-{descent.done:09d}", *descent.state())
+                    checkpoint.rotate(checkpoints)
+                run.check_signal()
+    if not descent.checks or descent.checks[-1].step != descent.done:
+        check()
+
+
+def _ended(descent: Descent) -> str:
+    if descent.converged():
+        return "satisfied"
+    return "stopped" if descent.ends and descent.ends[-1]["stopped"] else "budget"

@@ -3,21 +3,27 @@
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
-from unlearnkit.contracts import Loss, Metric, ModelAdapter, Task
-from unlearnkit.data import Chosen, Pixels, colour_statistics, digest, load, seeded, split
+from unlearnkit.contracts import Loss, Metric, ModelAdapter, Setting, Task
+from unlearnkit.data import Chosen, Pixels, colour_statistics, digest, load, seeded, split, to_float
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.flat import Flat
-from unlearnkit.phases import Side
+from unlearnkit.phases import Leg, Side, legs_of
 from unlearnkit.recipe.recipe import Recipe
+from unlearnkit.recipe.sections import MethodSection
+from unlearnkit.stages import Stage
 from unlearnkit.weights import choose_device, resolve, sha256
 
+Part = Literal["encoder", "all"]
 SETS = ("forget", "retain")
 SPLITS = ("train", "validation")
 
@@ -30,9 +36,10 @@ class Workbench:
     device: torch.device
     student: ModelAdapter
     reference: ModelAdapter
-    flat: Flat
+    flats: Mapping[Part, Flat]
+    """The parameters that a problem may train, by part; those of the encoder come first in those of all."""
     origin: Tensor
-    """The trained parameters of the reference, flat."""
+    """The reference's parameters of the part that the recipe trains, flat."""
     task: Task
     chosen: Mapping[str, Chosen]
     images: Mapping[str, Mapping[str, Pixels]]
@@ -42,8 +49,41 @@ class Workbench:
     """By kind, the second of a kind as `fid-2`; a metric that cannot be built is its reason."""
     facts: Mapping[str, object]
     """What the manifest records of weights and data."""
-    frozen: str
-    """Hash of all that unlearning must not change, as it came from the weights file."""
+    frozen: Mapping[Part, str]
+    """Hash of all that training a part must not change, as it came from the weights file."""
+    methods: Sequence[tuple[MethodSection, Sequence[Stage]]]
+    """The methods of `compare`, one for each value of what they sweep, and their stages."""
+
+    @property
+    def flat(self) -> Flat:
+        """The parameters that the ε solutions train."""
+        return self.flats[self.recipe.model.train]
+
+    def put(self, part: Part, theta: Tensor) -> None:
+        """Put the student at the weights `theta` of a part; all else is as in the reference."""
+        for own, was in zip(self.student.trainable(), self.reference.trainable(), strict=True):
+            own.data.copy_(was.data)
+        self.flats[part].set(theta)
+
+    def original(self, part: Part) -> Tensor:
+        """Return the reference's parameters of a part, flat."""
+        own = _parameters(self.reference)[: len(self.flats[part].parameters)]
+        return torch.cat([parameter.detach().reshape(-1) for parameter in own])
+
+    def fresh(self, part: Part) -> Tensor:
+        """Return freshly initialised weights of a part, flat: those of an untrained model and the recipe's seed."""
+        own = fresh(self.recipe, self.reference)[: len(self.flats[part].parameters)]
+        return torch.cat([parameter.detach().reshape(-1) for parameter in own]).to(self.device)
+
+    def legs(self, stages: Sequence[Stage], part: Part, steps: int, *purpose: object) -> list[Leg]:
+        """Return the legs of a method's stages, whose budget is so many steps; `purpose` seeds the noise in them."""
+
+        def start(stage: Stage, number: int, theta: Tensor) -> Tensor:
+            begun = self.fresh(part) if stage.fresh else theta
+            white = torch.randn(len(begun), generator=seeded(self.recipe.seed, *purpose, number, "weight noise"))
+            return begun + stage.noise * white.to(begun.device) if stage.noise else begun
+
+        return legs_of(stages, self.sides, steps, start)
 
     @property
     def identity(self) -> str:
@@ -52,12 +92,32 @@ class Workbench:
         sections = [section.model_dump_json() for section in (recipe.model, recipe.task, recipe.forget, recipe.retain)]
         origin = hashlib.sha256(self.origin.cpu().numpy().tobytes()).hexdigest()
         return hashlib.sha256(
-            json.dumps([self.facts["data"], self.frozen, origin, sections, torch.__version__]).encode()
+            json.dumps(
+                [self.facts["data"], self.frozen[recipe.model.train], origin, sections, torch.__version__]
+            ).encode()
         ).hexdigest()
 
-    def frozen_digest(self) -> str:
-        """Return the hash of all that unlearning must not change as it is now."""
-        return frozen_digest(self.student, self.flat)
+    def frozen_digest(self, part: Part) -> str:
+        """Return the hash of all that training a part must not change as it is now."""
+        return frozen_digest(self.student, self.flats[part])
+
+
+def _parameters(adapter: ModelAdapter) -> list[Parameter]:
+    """Return all that may be trained, the encoder first, each parameter once."""
+    return list(dict.fromkeys([*adapter.trainable("encoder"), *adapter.trainable()]))
+
+
+def fresh(recipe: Recipe, like: ModelAdapter) -> list[Parameter]:
+    """Return the parameters of an untrained model; raise `UserError` where they are not of the sizes of `like`."""
+    torch.manual_seed(recipe.seed)
+    found, wanted = _parameters(recipe.model.build(None)), _parameters(like)
+    if [parameter.shape for parameter in found] != [parameter.shape for parameter in wanted]:
+        raise UserError(
+            f"compare: a {recipe.model.kind} that is trained anew has other sizes than the weights; give the sizes of "
+            f"the weights in `model`",
+            Exit.RECIPE,
+        )
+    return found
 
 
 def frozen_digest(adapter: ModelAdapter, flat: Flat) -> str:
@@ -81,10 +141,13 @@ def build(recipe: Recipe, base: Path) -> Workbench:
     reference = copy.deepcopy(student)
     for adapter in (student, reference):
         adapter.module.to(device).eval().requires_grad_(False)
-    parameters = student.trainable(recipe.model.train)
-    if recipe.model.train == "encoder":
+    swept = [one for method in recipe.compare for one in method.each()]
+    parts = {recipe.model.train, *(one.part or recipe.model.train for one in swept)}
+    if "encoder" in parts:
         _refuse_shared(student)
-    flat = Flat(parameters)
+    whole = Flat(_parameters(student))
+    flats: dict[Part, Flat] = {"all": whole, "encoder": whole.first(len(dict.fromkeys(student.trainable("encoder"))))}
+    flats[recipe.model.train].alone()
     size = student.image_size
     chosen = {"forget": forget, "retain": retain}
     for wanted in (recipe.task, *recipe.evaluate.tasks):  # one that does not suit the size is refused at once
@@ -92,10 +155,14 @@ def build(recipe: Recipe, base: Path) -> Workbench:
     task = recipe.task.build()
     images = load(chosen, size, recipe.data, device)
     noise = colour_statistics(images["forget"]["train"])
-    losses: dict[str, Loss] = {
-        "forget": recipe.forget.build(reference, task, noise, seeded(recipe.seed, "noise")),
-        "retain": recipe.retain.build(reference, task, noise, seeded(recipe.seed, "noise")),
-    }
+    retained = images["retain"]["train"]
+    setting = Setting(
+        reference, task, noise, lambda: seeded(recipe.seed, "noise"), partial(_drawn, retained, chosen["retain"]), base
+    )
+    losses: dict[str, Loss] = {"forget": recipe.forget.build(setting), "retain": recipe.retain.build(setting)}
+    methods = [(one, tuple(one.build(setting, losses["forget"], losses["retain"]))) for one in swept]
+    if any(stage.fresh for _, stages in methods for stage in stages):
+        fresh(recipe, reference)  # refused at once where it does not fit
     sides = {
         name: Side(
             name, losses[name], images[name]["train"], task, student, recipe.seed, recipe.training
@@ -125,10 +192,23 @@ def build(recipe: Recipe, base: Path) -> Workbench:
             for name, part in chosen.items()
         ],
     }
-    origin, frozen = flat.theta.detach().clone(), frozen_digest(student, flat)
+    origin = flats[recipe.model.train].theta.detach().clone()
+    frozen: dict[Part, str] = {part: frozen_digest(student, flats[part]) for part in sorted(parts)}
     return Workbench(
-        recipe, device, student, reference, flat, origin, task, chosen, images, sides, metrics, facts, frozen
+        recipe, device, student, reference, flats, origin, task, chosen, images, sides, metrics, facts, frozen, methods
     )  # fmt: skip
+
+
+def _drawn(pixels: Pixels, chosen: Chosen, label: str | None, count: int, generator: torch.Generator) -> Tensor:
+    """Return training images of a set, of one class or of any, drawn with replacement."""
+    rows = [row for row, item in enumerate(chosen.train) if label in (None, item.label)]
+    if not rows:
+        raise UserError(
+            f"target.name: the {chosen.name} set has no training images of class '{label}'; it has: "
+            f"{', '.join(sorted({item.label for item in chosen.train}))}",
+            Exit.RECIPE,
+        )
+    return to_float(pixels[torch.tensor(rows)[torch.randint(len(rows), (count,), generator=generator)]])
 
 
 def _refuse_shared(adapter: ModelAdapter) -> None:

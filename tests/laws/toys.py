@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from unlearnkit.contracts import Psi
 from unlearnkit.control import Multiplier, constraint_gap, gradient_norm
 from unlearnkit.flat import Flat
-from unlearnkit.phases import Descent, Problem
+from unlearnkit.phases import Descent, Leg, Problem
 from unlearnkit.recipe.recipe import SGD, Training
 
 
@@ -58,7 +58,7 @@ def descent(
     )
     problem = Problem("toy", "toy", 2 if epsilon is not None else 1, "toy", objective, psi, epsilon)
     sides = ToySide("forget", parameter, f1, noise), ToySide("retain", parameter, f2, noise)
-    return Descent(problem, rule, flat, *sides, training, steps)
+    return Descent(problem, [Leg({side.name: side for side in sides}, rule, steps)], flat, *sides, training)
 
 
 def solved(toy: Descent) -> Tensor:

@@ -153,7 +153,7 @@ def test_a_loss_that_calls_random_targets_fixed_is_caught():
         kind: Literal["broken"]
         """Broken."""
 
-        def build(self, reference, task, noise, generator):
+        def build(self, setting):
             return Random()
 
     with pytest.raises(AssertionError, match=r"Broken.fixed: expected False"):

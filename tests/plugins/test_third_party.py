@@ -55,7 +55,7 @@ class Zero(LossSection):
     kind: Literal["acme-zero"]
     """Squared norm of the embeddings."""
 
-    def build(self, reference, task, noise, generator):
+    def build(self, setting):
         from unlearnkit.contracts import Loss
 
         class ToZero(Loss):

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from unlearnkit.builtin.substitutes import Substitute
 from unlearnkit.contracts import Embedding, Loss, ModelAdapter, Statistics, Task, View
 
 Space = Literal["embedding", "output"]
@@ -50,26 +51,24 @@ class ToReference(Loss):
         return squared_distance(point(student, view, self.space), parts(target))
 
 
-class FreshNoise(Loss):
-    """Distance to the reference on fresh noise under the same mask and draws, as published."""
+class ToSubstitute(Loss):
+    """Distance to the reference on what stands in for the images, under the same mask and draws."""
 
-    fixed, mode = False, "fresh"
-
-    def __init__(self, space: Space, reference: ModelAdapter, noise: Statistics, region: Region) -> None:
-        self.space, self.reference, self.noise, self.region = space, reference, noise, region
+    def __init__(self, space: Space, reference: ModelAdapter, substitute: Substitute, region: Region) -> None:
+        self.space, self.reference, self.substitute, self.region = space, reference, substitute, region
+        self.fixed, self.mode = substitute.fixed, substitute.mode
 
     def target(self, view: View, generator: torch.Generator) -> Embedding:
-        """Return the reference's embeddings or outputs of one noise image for each image."""
-        batch, device = view.images.shape[0], view.images.device
-        noise = self.noise.sample(batch, self.reference.image_size, generator).to(device)
+        """Return the reference's embeddings or outputs of the images that stand in."""
+        images = self.substitute.images(view, generator)
         assert view.again is not None
         if self.region == "hidden":
             assert view.truth is not None
-            noise = torch.where(view.hidden, noise, view.truth)
-        return tuple(point(self.reference, view.again(noise), self.space))
+            images = torch.where(view.hidden, images, view.truth)
+        return tuple(point(self.reference, view.again(images), self.space))
 
     def distance(self, student: ModelAdapter, view: View, target: Embedding) -> Tensor:
-        """Return E‖E_θ(T(x)) − E_θ0(T(n))‖² for the noise drawn."""
+        """Return E‖E_θ(T(x)) − E_θ0(T(s))‖² for the images s that stand in, such as noise n."""
         return squared_distance(point(student, view, self.space), parts(target))
 
 
@@ -115,3 +114,53 @@ class MeanNoise(Loss):
     def distance(self, student: ModelAdapter, view: View, target: Embedding) -> Tensor:
         """Return ‖E_θ(T(x)) − μ‖² + c."""
         return squared_distance(point(student, view, self.space), self.mean) + self.constant
+
+
+class OwnLoss(Loss):
+    """The loss the model was trained with, or with sign −1 its negative, which is ascent on it."""
+
+    reads_reference = False
+
+    def __init__(self, sign: float = 1.0, substitute: Substitute | None = None, region: Region = "image") -> None:
+        """Take what stands in for the true images; without it they are the truth."""
+        self.sign, self.substitute, self.region = sign, substitute, region
+        self.fixed = substitute is None or substitute.fixed
+        self.mode = "own" if substitute is None else substitute.mode
+
+    def target(self, view: View, generator: torch.Generator) -> Embedding:
+        """Return the images [B, 3, S, S] that the model is told are true; empty where the view's truth is."""
+        if self.substitute is None:
+            return ()
+        images = self.substitute.images(view, generator)
+        if self.region == "hidden":
+            assert view.truth is not None
+            images = torch.where(view.hidden, images, view.truth)
+        return (images,)
+
+    def distance(self, student: ModelAdapter, view: View, target: Embedding) -> Tensor:
+        """Return the signed loss."""
+        told = parts(target)
+        images = told[0] if told else view.truth
+        assert images is not None
+        return self.sign * student.own_loss(images, view)
+
+
+class ToRandomEmbedding(Loss):
+    """Distance to a random normal embedding with the reference features' mean and standard deviation."""
+
+    fixed, mode = False, "random"
+
+    def __init__(self, reference: ModelAdapter) -> None:
+        self.reference = reference
+
+    def target(self, view: View, generator: torch.Generator) -> Embedding:
+        """Return normal embeddings with the scalar mean and deviation that the reference has on the batch, by part."""
+        features = parts(self.reference.embed(view))
+        return tuple(
+            torch.randn(x.shape, generator=generator).to(x.device) * x.float().std() + x.float().mean()
+            for x in features
+        )
+
+    def distance(self, student: ModelAdapter, view: View, target: Embedding) -> Tensor:
+        """Return E‖E_θ(T(x)) − r‖² for the normal embeddings r drawn."""
+        return squared_distance(parts(student.embed(view)), parts(target))

@@ -7,12 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from unlearnkit import hookimpl
+from unlearnkit.builtin.targets import Target
 from unlearnkit.recipe.sections import LossSection
 
 if TYPE_CHECKING:
-    import torch
+    from unlearnkit.builtin.distances import Region
+    from unlearnkit.contracts import Loss, ModelAdapter, Setting
 
-    from unlearnkit.contracts import Loss, ModelAdapter, Statistics, Task
+
+def replaced(region: Region | None, reference: ModelAdapter) -> Region:
+    """Return what a forget target takes the place of; raise `UserError` where the model cannot tell."""
+    from unlearnkit.errors import Exit, UserError
+
+    if region == "hidden" and not reference.sees_truth:
+        raise UserError(
+            "forget.region: 'hidden' changes nothing for a model that never sees the hidden region; use 'image'",
+            Exit.RECIPE,
+        )
+    return region or ("hidden" if reference.sees_truth else "image")
 
 
 class _Noise(LossSection):
@@ -27,24 +39,14 @@ class _Noise(LossSection):
     """What noise takes the place of: the whole image, or only what T hides while the visible context stays. Left out:
     `hidden` for a model that sees the hidden region noised (diffusion), `image` for all others."""
 
-    def _built(
-        self,
-        space: Literal["embedding", "output"],
-        reference: ModelAdapter,
-        task: Task,
-        noise: Statistics,
-        generator: torch.Generator,
-    ) -> Loss:
-        from unlearnkit.builtin.distances import FreshNoise, MeanNoise
+    def _built(self, space: Literal["embedding", "output"], setting: Setting) -> Loss:
+        from unlearnkit.builtin.distances import MeanNoise, ToSubstitute
+        from unlearnkit.builtin.substitutes import noise
         from unlearnkit.contracts import standard_normal
         from unlearnkit.errors import Exit, UserError
 
-        region = self.region or ("hidden" if reference.sees_truth else "image")
-        if region == "hidden" and not reference.sees_truth:
-            raise UserError(
-                "forget.region: 'hidden' changes nothing for a model that never sees the hidden region; use 'image'",
-                Exit.RECIPE,
-            )
+        reference, task = setting.reference, setting.task
+        region = replaced(self.region, reference)
         # The noise targets have one mean for all images only where neither the task nor the model draws anything.
         shared = task.fixed and not reference.random and region == "image"
         if self.target == "mean" and not shared:
@@ -53,10 +55,10 @@ class _Noise(LossSection):
                 "share one target; use 'fresh'",
                 Exit.RECIPE,
             )
-        statistics = noise if self.noise == "images" else standard_normal()
         if shared and self.target != "fresh":
-            return MeanNoise(space, reference, task, statistics, self.samples, generator)
-        return FreshNoise(space, reference, statistics, region)
+            statistics = setting.noise if self.noise == "images" else standard_normal()
+            return MeanNoise(space, reference, task, statistics, self.samples, setting.generator())
+        return ToSubstitute(space, reference, noise(self.noise, setting.noise, reference.image_size), region)
 
 
 class NoiseEmbedding(_Noise):
@@ -65,9 +67,9 @@ class NoiseEmbedding(_Noise):
     kind: Literal["noise-embedding"]
     """Distance to noise between embeddings, mean over images and entries."""
 
-    def build(self, reference: ModelAdapter, task: Task, noise: Statistics, generator: torch.Generator) -> Loss:
+    def build(self, setting: Setting) -> Loss:
         """Return the loss."""
-        return self._built("embedding", reference, task, noise, generator)
+        return self._built("embedding", setting)
 
 
 class NoiseOutput(_Noise):
@@ -76,9 +78,45 @@ class NoiseOutput(_Noise):
     kind: Literal["noise-output"]
     """Distance to noise between outputs, mean over images and entries."""
 
-    def build(self, reference: ModelAdapter, task: Task, noise: Statistics, generator: torch.Generator) -> Loss:
+    def build(self, setting: Setting) -> Loss:
         """Return the loss."""
-        return self._built("output", reference, task, noise, generator)
+        return self._built("output", setting)
+
+
+class _Target(LossSection):
+    target: Target
+    """What a forget image is treated as; the reference's answer to it is the target."""
+    region: Literal["image", "hidden"] | None = None
+    """What the target takes the place of: the whole image, or only what T hides. Left out: `hidden` for a model that
+    sees the hidden region noised (diffusion), `image` for all others."""
+
+    def _built(self, space: Literal["embedding", "output"], setting: Setting) -> Loss:
+        from unlearnkit.builtin.distances import ToSubstitute
+
+        region = replaced(self.region, setting.reference)
+        return ToSubstitute(space, setting.reference, self.target.build(setting), region)
+
+
+class TargetEmbedding(_Target):
+    """Draw embeddings to those of a forget target s under the same mask: E‖E_θ(T(x)) − E_θ0(T(s))‖²."""
+
+    kind: Literal["target-embedding"]
+    """Distance to a forget target between embeddings, mean over images and entries."""
+
+    def build(self, setting: Setting) -> Loss:
+        """Return the loss."""
+        return self._built("embedding", setting)
+
+
+class TargetOutput(_Target):
+    """Draw outputs to those for a forget target s under the same mask: E‖I_θ(T(x)) − I_θ0(T(s))‖²."""
+
+    kind: Literal["target-output"]
+    """Distance to a forget target between outputs, mean over images and entries."""
+
+    def build(self, setting: Setting) -> Loss:
+        """Return the loss."""
+        return self._built("output", setting)
 
 
 class ReferenceEmbedding(LossSection):
@@ -87,11 +125,11 @@ class ReferenceEmbedding(LossSection):
     kind: Literal["reference-embedding"]
     """Distance to the reference between embeddings, mean over images and entries."""
 
-    def build(self, reference: ModelAdapter, task: Task, noise: Statistics, generator: torch.Generator) -> Loss:
+    def build(self, setting: Setting) -> Loss:
         """Return the loss."""
         from unlearnkit.builtin.distances import ToReference
 
-        return ToReference("embedding", reference)
+        return ToReference("embedding", setting.reference)
 
 
 class ReferenceOutput(LossSection):
@@ -100,14 +138,14 @@ class ReferenceOutput(LossSection):
     kind: Literal["reference-output"]
     """Distance to the reference between outputs, mean over images and entries."""
 
-    def build(self, reference: ModelAdapter, task: Task, noise: Statistics, generator: torch.Generator) -> Loss:
+    def build(self, setting: Setting) -> Loss:
         """Return the loss."""
         from unlearnkit.builtin.distances import ToReference
 
-        return ToReference("output", reference)
+        return ToReference("output", setting.reference)
 
 
 @hookimpl
 def register_losses() -> list[type[LossSection]]:
     """Return the built-in losses."""
-    return [NoiseEmbedding, ReferenceEmbedding, NoiseOutput, ReferenceOutput]
+    return [NoiseEmbedding, ReferenceEmbedding, NoiseOutput, ReferenceOutput, TargetEmbedding, TargetOutput]

@@ -7,17 +7,19 @@ below. The method may import torch; the module that defines the section must not
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
 if TYPE_CHECKING:
     import torch
 
-    from unlearnkit.contracts import Extractor, Images, Loss, Metric, ModelAdapter, Psi, Statistics, Task
+    from unlearnkit.contracts import Extractor, Images, Loss, Metric, ModelAdapter, Psi, Setting, Task
     from unlearnkit.control import Multiplier
+    from unlearnkit.stages import Stage
 
 
 class Section(BaseModel):
@@ -26,6 +28,13 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+
+def label(section: Section) -> str:
+    """Return kind and fields in one line, such as `composite alpha = 0.25`; a field that is left out is not named."""
+    fields = {name: value for name, value in section if name != "kind" and value is not None}
+    said = (f"{name} = {label(value) if isinstance(value, Section) else value}" for name, value in fields.items())
+    return f"{getattr(section, 'kind', '')} {', '.join(said)}".strip()
 
 
 class ModelSection(Section):
@@ -76,8 +85,8 @@ class LossSection(Section):
     """Which loss."""
 
     @abstractmethod
-    def build(self, reference: ModelAdapter, task: Task, noise: Statistics, generator: torch.Generator) -> Loss:
-        """Return the loss against the frozen `reference`; `noise` has the forget images' colour statistics."""
+    def build(self, setting: Setting) -> Loss:
+        """Return the loss against the frozen reference of `setting`; raise `UserError` where it does not fit."""
 
 
 class PsiSection(Section):
@@ -103,14 +112,25 @@ class MultiplierSection(Section):
 
 
 class MethodSection(Section):
-    """A neighbouring method, run on the same model, split, seed and budget."""
+    """A neighbouring method, run on the same model, split, seed and budget; a field that holds a list is swept."""
+
+    part: ClassVar[Literal["encoder", "all"] | None] = None
+    """What the method trains: the encoder, all but a frozen first stage, or None for what `model.train` says."""
 
     kind: str
     """Which method."""
 
+    def each(self) -> list[Self]:
+        """Return one section for each combination of the values of its swept fields, the last field fastest."""
+        swept = {name: value for name, value in self if isinstance(value, list)}
+        return [self.model_copy(update=dict(zip(swept, values, strict=True))) for values in product(*swept.values())]
+
     @abstractmethod
-    def build(self) -> Multiplier:
-        """Return the rule that mixes the two gradients of each step."""
+    def build(self, setting: Setting, forget: Loss, retain: Loss) -> Sequence[Stage]:
+        """Return the stages; `forget` and `retain` are the recipe's f1 and f2. No field holds a list any more.
+
+        Raise `UserError` where the method does not fit the model; it is called before a run begins.
+        """
 
 
 class ExtractorSection(Section):

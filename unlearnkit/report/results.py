@@ -64,6 +64,11 @@ class Solution(TypedDict):
     satisfied: NotRequired[bool | None]
     dominated_by: NotRequired[list[str]]
     history: NotRequired[History | None]
+    """None where the steps were taken on other losses than f1 and f2."""
+    part: NotRequired[Literal["encoder", "all"]]
+    """What was trained."""
+    stages: NotRequired[list[dict[str, Any]]]
+    """Of each stage its `steps` and whether it was `stopped` before they were spent."""
     checks: NotRequired[list[Check]]
     frozen_unchanged: NotRequired[bool | None]
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from unlearnkit.builtin.degradations import Box
 from unlearnkit.builtin.distances import parts
-from unlearnkit.contracts import Embedding, Statistics
+from unlearnkit.contracts import Embedding, ModelAdapter, Setting, Statistics, Task
 from unlearnkit.control import Facts, Multiplier
 from unlearnkit.data import seeded
 from unlearnkit.plugins import kind_of
@@ -79,6 +79,15 @@ def check_task(section: TaskSection, size: int = 32) -> None:
     require(not bool(leaks), section, "degrade", "expected that no hidden pixel shows in the view")
 
 
+def setting(reference: ModelAdapter, task: Task, base: Path = Path()) -> Setting:
+    """Return what losses and methods are built for, with random images as retain set."""
+
+    def drawn(label: str | None, count: int, generator: torch.Generator) -> Tensor:
+        return torch.rand(count, 3, reference.image_size, reference.image_size, generator=generator)
+
+    return Setting(reference, task, NOISE, lambda: seeded("noise"), drawn, base)
+
+
 def check_loss(section: LossSection, model: ModelSection, task: TaskSection) -> None:
     """Check a loss between a student and a reference built from the same model section."""
     check_section(section)
@@ -87,7 +96,7 @@ def check_loss(section: LossSection, model: ModelSection, task: TaskSection) -> 
     for parameter in reference.module.parameters():
         parameter.requires_grad_(False)
     degradation = task.build()
-    loss = section.build(reference, degradation, NOISE, seeded("noise"))
+    loss = section.build(setting(reference, degradation))
     view = reference.view(degradation, random_images(reference.image_size), seeded("view"))
     with torch.no_grad():
         target, again = loss.target(view, seeded("t")), loss.target(view, seeded("t"))

@@ -1,0 +1,168 @@
+"""Methods from recipe to report: whole-model solutions, sweeps, targets, resuming, export, and what is refused."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from unlearnkit.errors import UserError
+from unlearnkit.plugins import discover
+from unlearnkit.recipe.validate import load
+from unlearnkit.runner import resume, start
+from unlearnkit.workbench import build, fresh
+
+ALL = [
+    "{kind: composite, alpha: [0.1, 0.5]}",
+    "{kind: composite, target: {kind: surrogate-class, name: green}}",
+    "{kind: max-loss}", "{kind: noisy-label}", "{kind: retain-label}", "{kind: random-encoder}",
+    "{kind: retain-fine-tuning}", "{kind: neggrad-plus}", "{kind: retrain, budget: 2}",
+    "{kind: decoupling, distance: 9, sensitivity: 1.0e-3}",
+]  # fmt: skip
+FEWER = ["epsilons={fractions: [0.5]}", "training.steps=12", "training.optimizer={kind: adamw, lr: 1.0e-3}"]
+
+
+def loaded(tiny, *overrides):
+    plugins = discover()
+    return load(tiny, plugins, list(overrides)), plugins
+
+
+def ran(tiny, run, *overrides, tell=lambda event: None):
+    found, plugins = loaded(tiny, *overrides)
+    start(found.recipe, found.source.text, found.resolved, tiny.parent, run, plugins, tell)
+    return json.loads((run / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def whole(shared_tiny):
+    """Return the folder and the results of a run with every method."""
+    run = shared_tiny.parent / "whole"
+    return run, ran(shared_tiny, run, f"compare=[{', '.join(ALL)}]", *FEWER)
+
+
+def beside(results):
+    return [row for row in results["solutions"] if row["phase"] is None]
+
+
+def test_every_method_runs_and_is_named(whole):
+    run, results = whole
+    labels = [row["label"] for row in beside(results)]
+    assert labels[:3] == [
+        "composite alpha = 0.1",
+        "composite alpha = 0.5",
+        "composite alpha = 0.25, target = surrogate-class name = green",
+    ]
+    assert len(labels) == len(ALL) + 1
+    report = (run / "report.html").read_text()
+    assert all(label in report for label in labels)
+    assert not results["warnings"]
+
+
+def test_a_method_changes_what_it_trains_and_nothing_else(whole):
+    run, results = whole
+    original = results["original"]["metrics"]
+    assert all(row["frozen_unchanged"] for row in results["solutions"])
+    assert all(row["metrics"] != original for row in beside(results))
+    sizes = {
+        row["id"]: len(load_file(run / "solutions" / row["id"] / "tensors.safetensors")["theta"])
+        for row in results["solutions"]
+    }
+    encoder = sizes["boundary-highest"]
+    assert all((sizes[row["id"]] == encoder) == (row["part"] == "encoder") for row in results["solutions"])
+    assert {row["method"] for row in beside(results) if row["part"] == "encoder"} == {"composite", "random-encoder"}
+
+
+def test_only_losses_that_are_f1_and_f2_are_drawn_as_such(whole):
+    _, results = whole
+    drawn = [row["label"] for row in beside(results) if row["history"] is not None]
+    assert drawn == ["composite alpha = 0.1", "composite alpha = 0.5"]
+
+
+def test_budgets_and_stages_are_in_the_results(whole):
+    _, results = whole
+    steps = {row["method"]: row["steps"] for row in beside(results)}
+    assert steps["retrain"] == 24
+    assert steps["decoupling"] == steps["max-loss"] == 12
+    row = next(row for row in beside(results) if row["method"] == "decoupling")
+    assert [stage["steps"] for stage in row["stages"]] == [3, 9]
+    assert row["ended"] == "budget"
+
+
+class CrashError(Exception):
+    """A stop at any point."""
+
+
+@pytest.mark.parametrize("step", [2, 7, 11])
+def test_a_method_that_is_cut_off_ends_in_the_same_bytes(whole, shared_tiny, tmp_path, step):
+    """Within the first stage, within the second, and among whole-model weights."""
+    seen = []
+
+    def crash(event):
+        seen.append(event["event"] == "step" and event["id"] == "method-10" and event["step"] == step)
+        if seen[-1]:
+            raise CrashError
+
+    overrides = [f"compare=[{', '.join(ALL)}]", *FEWER, "training.checkpoint_every=1"]
+    run = tmp_path / "run"
+    with pytest.raises(CrashError):
+        ran(shared_tiny, run, *overrides, tell=crash)
+    found, plugins = loaded(shared_tiny, *overrides)
+    resume(found.recipe, found.resolved, run, (), plugins, lambda event: None)
+    assert (run / "results.json").read_bytes() == (whole[0] / "results.json").read_bytes()
+
+
+def test_a_whole_model_solution_is_exported_with_its_decoder(whole, shared_tiny, tmp_path, unlearnkit):
+    run, results = whole
+    for method, moves in (("max-loss", True), ("random-encoder", False)):
+        row = next(row for row in beside(results) if row["method"] == method)
+        unlearnkit("export", run, "--epsilon", row["id"], "--to", method).succeeded()
+        found = load_file(tmp_path / method / "model.safetensors")
+        recipe, _ = loaded(shared_tiny)
+        before = build(recipe.recipe, shared_tiny.parent).student.module.state_dict()
+        decoder = [name for name in found if name.startswith("decoder.")]
+        assert any(not torch.equal(found[name], before[name]) for name in decoder) == moves
+
+
+def test_the_forget_loss_of_the_recipe_takes_each_target(tiny):
+    found = {}
+    for kind in ("noise, distribution: uniform", "surrogate-class", "blurred", "mean-filled"):
+        recipe, _ = loaded(tiny, f"forget={{kind: target-embedding, target: {{kind: {kind}}}}}")
+        bench = build(recipe.recipe, tiny.parent)
+        found[kind] = bench.sides["forget"].exact()
+        assert bench.sides["forget"].lasting == (kind in ("blurred", "mean-filled"))
+    assert len(set(found.values())) == len(found)
+    assert found["blurred"] < found["noise, distribution: uniform"]
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("{kind: composite, target: {kind: surrogate-class, name: red}}", "no training images of class 'red'"),
+        ("{kind: composite, target: {kind: surrogate-image, path: none.png}}", "none.png: not a readable image"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_the_run(tiny, unlearnkit, method, message):
+    outcome = unlearnkit("run", tiny, "--to", "run", "--set", f"compare=[{method}]")
+    assert outcome.code == 3
+    assert message in outcome.err
+    assert not (tiny.parent / "run").exists()
+
+
+def test_retraining_needs_the_sizes_of_the_weights(tiny):
+    recipe, _ = loaded(tiny)
+    other, _ = loaded(tiny, "model.width=24")
+    with pytest.raises(UserError, match="trained anew has other sizes than the weights"):
+        fresh(other.recipe, recipe.recipe.model.build(None))
+
+
+def test_mistakes_in_a_method_are_explained(tiny, unlearnkit):
+    wrong = {
+        "{kind: composite, alpha: [-1.0]}": "at least 0",
+        "{kind: composite, target: {kind: blured}}": "blurred",
+        "{kind: neggrad-plus, beta: much}": "number",
+        "{kind: max-los}": "max-loss",
+    }
+    for method, message in wrong.items():
+        outcome = unlearnkit("validate", tiny, "--set", f"compare=[{method}]")
+        assert outcome.code == 3
+        assert message in outcome.err, outcome.err

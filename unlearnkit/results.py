@@ -40,7 +40,7 @@ def collect(
         return path
 
     bench.put(bench.recipe.model.train, bench.origin)
-    original = {
+    original: dict[str, Any] = {
         "f1": bench.sides["forget"].exact(),
         "f2": bench.sides["retain"].exact(),
         "metrics": measure(originals, bench.student),

@@ -225,9 +225,8 @@ def export(
     """Write one solution as a model, with a card that states the evidence."""
     loaded = _resolved(run, _plugins(context), None)
     if loaded.recipe.seeds is not None:
-        raise UserError(
-            f"{run} has a run for each seed; give one, such as {run}/seed-{loaded.recipe.seeds[0]}", Exit.FOLDER
-        )
+        first = run / f"seed-{loaded.recipe.seeds[0]}"
+        raise UserError(f"{run} has a run for each seed; give one of them, such as {first}", Exit.FOLDER)
     from unlearnkit.export import export as write
 
     print(write(run, loaded.recipe, epsilon, to))

@@ -266,16 +266,11 @@ def _label(solution: Solution, seeds: int) -> str:
 
 def _curves(points: Sequence[Point], x: Axis, y: Axis) -> tuple[tuple[float, float] | None, list[Curve]]:
     """Return the reference of the hypervolumes, and each method's curve."""
-    start = [v for p in points if p.kind == "original" for v in p.on(x).known]
-    corner = [v for p in points if p.key.endswith("/boundary-highest") for v in p.on(y).known]
-    ours = _front_values(points, x), _front_values(points, y)
+    start = [x.sign * v for p in points if p.kind == "original" for v in p.on(x).known]
+    corner = [y.sign * v for p in points if p.key.endswith("/boundary-highest") for v in p.on(y).known]
     reference = None
-    if start and corner:
-        most = max(start, key=lambda v: x.sign * v), max(corner, key=lambda v: y.sign * v)
-        sides = [
-            axis.sign * m - min(axis.sign * v for v in found) for axis, m, found in zip((x, y), most, ours, strict=True)
-        ]
-        reference = most if min(sides) > 0 else None
+    if start and corner and max(start) > _least(points, x) and max(corner) > _least(points, y):
+        reference = x.sign * max(start), y.sign * max(corner)
     curves = []
     for number in sorted({p.group for p in points}):
         mine = [p for p in points if p.group == number and p.kind != "original"]
@@ -290,9 +285,12 @@ def _curves(points: Sequence[Point], x: Axis, y: Axis) -> tuple[tuple[float, flo
     return reference, curves
 
 
-def _front_values(points: Sequence[Point], axis: Axis) -> list[float]:
-    """Return what the ε solutions and the original model have on an axis: they span the area that is measured."""
-    return [v for p in points if p.kind in ("original", "boundary", "epsilon") for v in p.on(axis).known] or [0.0]
+def _least(points: Sequence[Point], axis: Axis) -> float:
+    """Return where the measured area begins: 0 for a loss, else the best of the ε solutions and the original."""
+    if axis.id in ("f1", "f2"):
+        return 0.0
+    ours = [p.on(axis) for p in points if p.kind in ("original", "boundary", "epsilon")]
+    return min(axis.sign * value for spread in ours for value in spread.known)
 
 
 def _measured(
@@ -302,19 +300,18 @@ def _measured(
     seeds = len(mine[0].solutions)
     if reference is None:
         return Spread((None,) * seeds), Spread((None,) * seeds)
-    least = [
-        0.0 if axis.id in ("f1", "f2") else min(axis.sign * v for v in _front_values(every, axis)) for axis in (x, y)
-    ]
+    least = [_least(every, axis) for axis in (x, y)]
     sides = [axis.sign * r - low for axis, r, low in zip((x, y), reference, least, strict=True)]
 
     def scaled(points: Iterable[Point], seed: int) -> list[fronts.Point]:
         found = (turned(x, y, p.on(x).each[seed], p.on(y).each[seed]) for p in points if seed < len(p.solutions))
         return [((a - least[0]) / sides[0], (b - least[1]) / sides[1]) for a, b in filter(None, found)]
 
+    solutions = [p for p in every if p.kind != "original"]
     areas: list[float | None] = []
     distances: list[float | None] = []
     for seed in range(seeds):
-        points, target = scaled(mine, seed), fronts.front(scaled(every, seed))
+        points, target = scaled(mine, seed), fronts.front(scaled(solutions, seed))
         areas.append(fronts.hypervolume(points, (1.0, 1.0)) if points else None)
         # Only the part of the front of all that the measured area holds says something about it.
         target = [point for point in target if max(point) <= 1]
@@ -323,7 +320,7 @@ def _measured(
 
 
 def paired(one: Spread, other: Spread) -> Difference | None:
-    """Return the mean of `one` − `other` over the seeds that have both, with its confidence interval; None below two."""
+    """Return the mean of `one` − `other` over the seeds that have both, with its interval; None for fewer than two."""
     from scipy import stats
 
     found = [a - b for a, b in zip(one.each, other.each, strict=False) if a is not None and b is not None]
@@ -356,9 +353,7 @@ def _cautions(groups: Sequence[Sequence[Run]], names: Sequence[str]) -> list[str
     for (first, one), (second, other) in pairwise(zip(names, (group[0] for group in groups), strict=True)):
         changed = [key for key in SAME if one.recipe.get(key) != other.recipe.get(key)]
         if changed:
-            found.append(
-                f"{first} and {second} differ in {', '.join(changed)}: their f1 and f2 are not the same losses."
-            )
+            found.append(f"{first} and {second} differ in {', '.join(changed)}: f1 and f2 are not the same losses.")
         if _images(one) != _images(other):
             found.append(f"{first} and {second} have other images, so that no difference is the method's alone.")
         if one.manifest.get("weights", {}).get("sha256") != other.manifest.get("weights", {}).get("sha256"):

@@ -30,7 +30,7 @@ def start(
 def resume(
     recipe: Recipe, resolved: Mapping[str, Any], folder: Path, overrides: tuple[str, ...], plugins: Plugins, tell: Tell
 ) -> Path:
-    """Continue the run in `folder`, or the runs of all seeds in it; what is finished stays unless `overrides` change it."""
+    """Continue the run in `folder`, or those of all seeds in it; without `overrides` one that is finished stays."""
     if recipe.seeds is None:
         return runner.resume(recipe, resolved, folder, overrides, plugins, tell)
     begun = runner.read_json(folder / "manifest.json")

@@ -136,8 +136,9 @@ def _cross_checks(data: dict[str, Any]) -> Iterator[Complaint]:
     """Check what no single value shows, on plain data that may have any other mistake."""
     for loc in (("data", "classes"), ("data", "forget", "classes"), ("data", "retain", "classes")):
         yield from _repeated(data, loc)
-    for loc in (("epsilons", "fractions"), ("epsilons", "values"), ("seeds",)):
+    for loc in (("epsilons", "fractions"), ("epsilons", "values")):
         yield from _repeated(data, loc)
+    yield from _repeated(data, ("seeds",))
     yield from _criteria(data)
     yield from _overlap(data)
     yield from _alternatives(data, ("training",), ("steps", "epochs"))

@@ -2,15 +2,18 @@
 
 from pathlib import Path
 
-from unlearnkit.report.results import load
+from unlearnkit.report.results import load, others
 from unlearnkit.report.verdict import verdict
 
 __all__ = ["verdict", "write"]
 
 
 def write(run: Path) -> list[Path]:
-    """Write the report of a finished run into its folder, and return the files."""
-    from unlearnkit.report import html, markdown, plots, strips  # matplotlib and jinja2 are slow to import
+    """Write the report of a finished run into its folder, with a comparison where it has other methods; return the files.
+
+    A folder without the recipe it was run from gets no comparison.
+    """
+    from unlearnkit.report import comparison, html, markdown, plots, strips  # matplotlib and jinja2 are slow to import
 
     results, manifest = load(run)
     pictures, missing = strips.read(run, results)
@@ -18,4 +21,5 @@ def write(run: Path) -> list[Path]:
     page.write_text(html.page(results, manifest, pictures, missing), encoding="utf-8", newline="\n")
     drawn = plots.draw(run / "plots", results, pictures)
     text.write_text(markdown.text(results, manifest, drawn, missing), encoding="utf-8", newline="\n")
-    return [page, text, *drawn]
+    compared = bool(others(results)) and (run / "recipe.resolved.json").is_file()
+    return [page, text, *drawn, *(comparison.write([run], run) if compared else [])]

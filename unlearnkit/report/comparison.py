@@ -128,7 +128,9 @@ def verdict(found: Comparison) -> str:
         return "There is no other method to compare the ε solutions with; list some under `compare` in the recipe."
     if found.reference is None:
         return "These axes span no area between the original model and the highest completeness: no hypervolume."
-    better, worse, open_ = [], [], []
+    better: list[str] = []
+    worse: list[str] = []
+    open_: list[str] = []
     for curve in curves:
         into = open_
         if curve.behind is not None and curve.behind.larger_than_noise:
@@ -171,7 +173,7 @@ def _methods(found: Comparison) -> Grid:
     said = (
         "Share of the area that the points of each method dominate together, and their inverted generational distance "
         f"to the front of all methods' points.{up} A method with more points has more chances. The last columns are "
-        f"the ε front's share minus the method's, paired by seed, with its {made.CONFIDENCE:.0%} interval (Student's t): "
+        f"the ε front's share minus the method's, paired by seed, with its {made.CONFIDENCE:.0%} interval (Student's), "
         "larger than the noise where the interval leaves 0 out."
     )
     heads = ["method", "points", "hypervolume ↑", "IGD ↓", "ε front − method", "larger than the noise"]
@@ -226,7 +228,7 @@ def _score(point: Point, axis: made.Axis, reasons: list[str], any_results: shape
     return NONE
 
 
-def _reason(score: float | None | Failed) -> str:
+def _reason(score: float | Failed | None) -> str:
     return score["failed"] if isinstance(score, dict) else "not measured in this run"
 
 
@@ -318,10 +320,10 @@ def _scatter(found: Comparison) -> Figure:
     marks, named = _marks(found), set()
     for curve in found.curves:
         means = sorted(
-            (p.on(found.x).mean, p.on(found.y).mean)
+            (at, up)
             for p in curve.points
-            if None not in (p.on(found.x).mean, p.on(found.y).mean)
-        )  # type: ignore[type-var]  # noqa: E501
+            if (at := p.on(found.x).mean) is not None and (up := p.on(found.y).mean) is not None
+        )
         if len(means) > 1:
             axes.plot(*zip(*means, strict=True), color=marks[curve.group, curve.points[-1].kind][1], lw=0.8, zorder=1)
     far = []
@@ -334,12 +336,10 @@ def _scatter(found: Comparison) -> Figure:
         if label and len(found.groups) > 1:
             label = f"{label} ({found.names[point.group]})"
         named.add((point.group, point.kind))
-        face = "white" if found.dominated(point) else colour
+        look: dict[str, Any] = {"color": colour, "mfc": "white" if found.dominated(point) else colour, "label": label}
         if not (x.holds(spread_x.mean) and y.holds(spread_y.mean)):
             far.append(f"{point.label}: {figure(spread_x.mean)}, {figure(spread_y.mean)}")
-        axes.plot(
-            x.inside(spread_x.mean), y.inside(spread_y.mean), form, color=colour, mfc=face, clip_on=False, label=label
-        )
+        axes.plot(x.inside(spread_x.mean), y.inside(spread_y.mean), form, clip_on=False, **look)
         pairs = [p for p in zip(spread_x.each, spread_y.each, strict=True) if None not in p]
         if len(pairs) > 1:
             axes.plot(*zip(*pairs, strict=True), ".", color=colour, ms=3, alpha=0.6)
@@ -400,7 +400,7 @@ def _page(found: Comparison, tables: Sequence[Grid], pictures: Sequence[tuple[st
 
 def _rows(shown: Sequence[Strip]) -> dict[str, tuple[list[str], list[list[str]]]]:
     """Return, for each set, the columns' labels and the pictures row by row."""
-    found = {}
+    found: dict[str, tuple[list[str], list[list[str]]]] = {}
     for of in shape.SETS:
         columns = [strip for strip in shown if strip.set == of]
         if columns:

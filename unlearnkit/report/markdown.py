@@ -24,6 +24,8 @@ def text(results: Results, manifest: dict[str, Any], plots: list[Path], missing:
     blocks = [f"# {plain(results['name'])}", plain(verdict(results))]
     blocks += [_listed(f"**Warning:** {plain(c)}" for c in [*cautions(results), *missing])]
     blocks += [f"![{CAPTIONS[plot.name]}](plots/{plot.name})" for plot in plots]
+    if shape.others(results):
+        blocks += ["Hypervolumes, costs and the gap to a retrained model: [comparison.md](comparison.md)."]
     solutions = tables.solutions(results, manifest.get("times") or {})
     blocks += ["## Solutions", table(solutions)]
     blocks += [_listed(f"**{c.head}**: {plain(c.meaning)}" for c in solutions.columns if c.meaning)]

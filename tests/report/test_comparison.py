@@ -1,0 +1,195 @@
+"""Laws of a comparison: means, spreads, hypervolumes and paired differences against closed forms; what is cautioned."""
+
+import copy
+import csv
+import json
+import math
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unlearnkit.comparison import FRONT, Spread, compare, gather, paired
+from unlearnkit.errors import UserError
+from unlearnkit.report.comparison import escaped, grids, spread, write
+
+RECIPE: dict[str, Any] = {
+    "name": "forget-faces", "seed": 0, "task": {"kind": "center-crop"}, "forget": {"kind": "noise-embedding"},
+    "retain": {"kind": "reference-embedding"}, "model": {"kind": "mae"}, "data": {"seed": 7, "forget": {}},
+}  # fmt: skip
+
+Change = Callable[[dict[str, Any], int], None]
+
+
+def put(run: Path, results: dict[str, Any], recipe: dict[str, Any], seed: int) -> Path:
+    results["seed"] = seed
+    (run / "results.json").write_text(json.dumps(results))
+    (run / "recipe.resolved.json").write_text(json.dumps(recipe | {"seed": seed}))
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["costs"] = {s["id"]: {"images": 320, "peak_mib": 100 + seed} for s in results["solutions"]}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    return run
+
+
+@pytest.fixture
+def seeded(run: Path, results: dict[str, Any], tmp_path: Path) -> Callable[..., list[Path]]:
+    """Return what makes run folders of one recipe, a seed each, whose results `change` alters."""
+
+    def make(seeds: int = 3, change: Change = lambda found, seed: None, **recipe: Any) -> list[Path]:
+        folders = []
+        for seed in range(seeds):
+            folder = tmp_path / f"{'-'.join(recipe) or 'all'}-{seed}"
+            shutil.copytree(run, folder)
+            found = copy.deepcopy(results)
+            change(found, seed)
+            folders.append(put(folder, found, RECIPE | recipe, seed))
+        return folders
+
+    return make
+
+
+def worse(found: dict[str, Any], seed: int) -> None:
+    """Move every solution right by a hundredth of the seed."""
+    for solution in found["solutions"]:
+        solution["f1"] += 0.01 * seed
+
+
+def test_a_spread_is_mean_and_sample_deviation() -> None:
+    found = Spread((1.0, None, 2.0, 6.0))
+    assert (found.mean, found.std) == (3.0, math.sqrt((4 + 1 + 9) / 2))
+    assert (Spread((2.0,)).mean, Spread((2.0,)).std) == (2.0, None)
+    assert Spread((None,)).mean is None
+    assert spread(Spread((1.0, 3.0))) == "2.000 ± 1.4"
+
+
+def test_a_paired_difference_is_students_interval() -> None:
+    found = paired(Spread((3.0, 5.0, None, 4.0)), Spread((1.0, 2.0, 9.0, 3.0)))
+    assert found is not None
+    assert found.mean == pytest.approx(2)
+    reach = 4.302652729911275 / math.sqrt(3)  # t at 97.5 % with 2 degrees of freedom; the differences are 2, 3, 1
+    assert (found.low, found.high) == pytest.approx((2 - reach, 2 + reach))
+    assert not found.larger_than_noise
+    sure = paired(Spread((3.0, 3.1)), Spread((1.0, 1.1)))
+    assert sure is not None
+    assert sure.larger_than_noise
+    assert paired(Spread((3.0,)), Spread((1.0,))) is None
+
+
+def test_hypervolumes_are_shares_of_one_area(seeded: Callable[..., list[Path]]) -> None:
+    def two_points(found: dict[str, Any], seed: int) -> None:
+        kept = {s["id"]: s for s in found["solutions"]}
+        found["original"] |= {"f1": 4.0, "f2": 0.0}
+        for key, f1, f2 in (("boundary-highest", 1.0, 2.0), ("epsilon-1", 2.0, 1.0), ("composite-0", 3.0, 1.0)):
+            kept[key] |= {"f1": f1, "f2": f2}
+        found["solutions"] = [kept["boundary-highest"], kept["epsilon-1"], kept["composite-0"]]
+
+    found = compare(gather(seeded(2, two_points)))
+    assert found.reference == (4.0, 2.0)
+    curves = {curve.method: curve for curve in found.curves}
+    assert curves[FRONT].hypervolume.each == (0.25, 0.25)  # (4 − 2)(2 − 1) of 4 · 2
+    assert curves["composite"].hypervolume.each == (0.125, 0.125)
+    # The front of all is the ε front, (2, 1) and (1, 2) in units of (4, 2): from (3, 1) it is ¼ and √(½² + ½²) away.
+    assert curves[FRONT].distance.each == (0.0, 0.0)
+    assert curves["composite"].distance.each == pytest.approx([(0.25 + math.sqrt(0.5)) / 2] * 2)
+    assert {p.label: found.dominated(p) for p in found.points if p.kind == "composite"} == {"composite α = 0.25": True}
+
+
+def test_every_axis_is_turned_to_less_is_better(seeded: Callable[..., list[Path]]) -> None:
+    found = compare(gather(seeded(1)), "forget/validation/truth/psnr", "retain/validation/truth/psnr")
+    assert (found.x.sign, found.y.sign) == (1, -1)  # low PSNR on the forget set is more forgotten
+    kid = next(axis for axis in found.axes if axis.id == "forget/validation/truth/kid")
+    assert kid.sign == -1
+    with pytest.raises(UserError, match="'psnr' is no axis of these runs; there are: f1, f2, forget/validation"):
+        compare(gather(seeded(1, a=1)), "psnr")
+
+
+def test_points_of_one_recipe_are_joined_over_its_seeds(seeded: Callable[..., list[Path]]) -> None:
+    found = compare(gather(seeded(3, worse)))
+    point = next(p for p in found.points if p.kind == "epsilon")
+    values = point.on(next(axis for axis in found.axes if axis.id == "f1"))
+    assert values.std == pytest.approx(0.01)
+    assert point.label.startswith("ε at ")
+    assert point.cost("peak_mib").each == (100, 101, 102)
+    assert found.cautions == []
+
+
+def test_what_makes_runs_incomparable_is_said(seeded: Callable[..., list[Path]], tmp_path: Path) -> None:
+    other = seeded(1, task={"kind": "outpainting"})
+    found = compare(gather([*seeded(1), *other]))
+    assert found.names == ["forget-faces", "forget-faces 2"]
+    assert any("differ in task: f1 and f2 are not the same losses" in caution for caution in found.cautions)
+    twice = seeded(1, b=1)
+    assert "two runs have the same seed" in compare(gather([*twice, *twice])).cautions[0]
+    with pytest.raises(UserError, match="not there, so the run has not finished"):
+        gather([tmp_path / "nothing"])
+
+
+def test_the_gap_to_the_retrained_model_is_a_difference(seeded: Callable[..., list[Path]]) -> None:
+    def retrained(found: dict[str, Any], seed: int) -> None:
+        next(s for s in found["solutions"] if s["id"] == "max-loss")["method"] = "retrain"
+
+    tables = {grid.id: grid for grid in grids(compare(gather(seeded(2, retrained))))}
+    gap = tables["gap-to-retrained"]
+    assert "max-loss" not in [row[0] for row in gap.rows]
+    first = tables["gap-to-retrained"].rows[0][1]
+    assert isinstance(first, Spread)
+    assert first.mean == pytest.approx(19.13 - (19.13 - (19.13 - 8.2) * min(1.0, abs(0.97 - 1.42) / 0.56)))
+    assert "gap-to-retrained" not in {grid.id for grid in grids(compare(gather(seeded(2, c=1))))}
+
+
+def test_files_hold_the_same_numbers(seeded: Callable[..., list[Path]], tmp_path: Path) -> None:
+    folders = seeded(2, worse)
+    write(folders, tmp_path / "out")
+    with (tmp_path / "out" / "tables" / "solutions.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    expected = [0.62 + 0.005, math.sqrt(2) * 0.005]
+    row = next(row for row in rows if row["solution"] == "composite α = 0.25")
+    assert [float(row[f"forget loss f1{end}"]) for end in ("", ": std")] == pytest.approx(expected)
+    latex = (tmp_path / "out" / "tables" / "solutions.tex").read_text()
+    assert r"composite $\alpha$ = 0.25 & composite & 0.6250 $\pm$ 0.0071" in latex
+    assert latex.count(r"\\") == len(rows) + 1
+    text = (tmp_path / "out" / "comparison.md").read_text()
+    assert "0.6250 ± 0.0071" in text
+    assert "KID needs 100 images" in text
+    assert escaped("a_b & 50 % ± ε") == r"a\_b \& 50 \% $\pm$ $\varepsilon$"
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")}
+    write(folders, tmp_path / "out")
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_an_empty_cell_is_explained(seeded: Callable[..., list[Path]]) -> None:
+    for grid in grids(compare(gather(seeded(2)))):
+        shown = grid.text()
+        if any("—" in cell for row in shown.rows for cell in row):
+            assert shown.notes
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
+def test_choosing_axes_moves_the_points(seeded: Callable[..., list[Path]], tmp_path: Path) -> None:
+    write(seeded(2, worse), tmp_path / "out")
+    page = tmp_path / "out" / "comparison.html"
+    choose = """<script>addEventListener("load", () => {
+      const x = document.getElementById("x");
+      x.value = "forget/validation/truth/psnr";
+      x.dispatchEvent(new Event("change"));
+    });</script></body>"""
+    moved = tmp_path / "moved.html"
+    source = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text())
+    moved.write_text(source.replace("</body>", choose))
+    found = []
+    for path in (page, moved):
+        command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000",
+                   f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", path.as_uri()]  # fmt: skip
+        dom = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        assert "data-error" not in dom.partition("<head>")[0]
+        found.append(re.findall(r'<path d="[^"]*"[^>]*class="mark[^>]*transform="([^"]*)"', dom))
+    assert len(found[0]) == len(found[1]) == 11
+    assert found[0] != found[1]

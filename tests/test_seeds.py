@@ -1,0 +1,82 @@
+"""A recipe with several seeds: the same images, a run each, one comparison; stopping, resuming and what is refused."""
+
+import json
+
+import pytest
+
+from unlearnkit.errors import Stopped
+from unlearnkit.plugins import discover
+from unlearnkit.recipe.validate import load
+from unlearnkit.seeds import resume, start
+
+QUICK = ["seeds=[0, 5]", "training.steps=6", "epsilons={fractions: [0.5]}", "compare=[{kind: composite}]"]
+
+
+def loaded(tiny, *overrides):
+    return load(tiny, discover(), [*QUICK, *overrides])
+
+
+def ran(tiny, folder, tell=lambda event: None):
+    found = loaded(tiny)
+    return start(found.recipe, found.source.text, found.resolved, tiny.parent, folder, discover(), tell)
+
+
+def results(folder):
+    return {path.parent.name: json.loads(path.read_text()) for path in folder.glob("seed-*/results.json")}
+
+
+def test_seeds_share_their_images_and_nothing_else_that_is_drawn(tiny):
+    folder = ran(tiny, tiny.parent / "run")
+    found = results(folder)
+    assert sorted(found) == ["seed-0", "seed-5"]
+    digests = [json.loads((folder / name / "manifest.json").read_text())["data"] for name in found]
+    assert digests[0] == digests[1]
+    resolved = [json.loads((folder / name / "recipe.resolved.json").read_text()) for name in sorted(found)]
+    assert [(one["seed"], one["data"]["seed"], one["seeds"]) for one in resolved] == [(0, 3, None), (5, 3, None)]
+    assert found["seed-0"]["solutions"][0]["f1"] != found["seed-5"]["solutions"][0]["f1"]
+    assert "±" in (folder / "comparison.md").read_text()
+
+
+def test_a_seed_of_several_is_the_run_of_that_seed_alone(tiny):
+    found = results(ran(tiny, tiny.parent / "run"))
+    one = load(tiny, discover(), [*QUICK[1:], "seed=5", "data.seed=3"])
+    start(one.recipe, one.source.text, one.resolved, tiny.parent, tiny.parent / "one", discover(), lambda event: None)
+    assert json.loads((tiny.parent / "one" / "results.json").read_text()) == found["seed-5"]
+
+
+def test_stopping_in_the_second_seed_and_resuming_gives_the_same(tiny):
+    whole = results(ran(tiny, tiny.parent / "whole"))
+    seen = []
+
+    def stop(event):
+        seen.append(event["event"])
+        if seen.count("start") == 2 and event["event"] == "solution":
+            raise Stopped(15)
+
+    with pytest.raises(Stopped):
+        ran(tiny, tiny.parent / "run", stop)
+    folder = tiny.parent / "run"
+    assert sorted(results(folder)) == ["seed-0"]
+    found = loaded(tiny)
+    told = []
+    resume(found.recipe, found.resolved, folder, (), discover(), told.append)
+    assert results(folder) == whole
+    assert sum(event["event"] == "start" for event in told) == 1
+
+
+def test_the_command_line_runs_compares_and_refuses(tiny, unlearnkit):
+    overrides = [part for override in QUICK for part in ("--set", override)]
+    unlearnkit("run", tiny, "--to", "run", *overrides).succeeded()
+    unlearnkit("compare", "run", "--to", "out", "--x", "forget/validation/truth/hidden-psnr").succeeded()
+    assert (tiny.parent / "out" / "tables" / "hypervolume.csv").exists()
+    assert "comparison.html" in unlearnkit("report", "run").succeeded().out
+    for command, message in (
+        (("compare", "run", "--x", "psnr"), "'psnr' is no axis of these runs"),
+        (("compare", "nowhere"), "nowhere/results.json: not there"),
+        (("export", "run", "--epsilon", "epsilon-0", "--to", "x"), "give one of them, such as run/seed-0"),
+        (("run", tiny, "--to", "run", *overrides), "exists already"),
+        (("run", tiny, "--to", "again", "--set", "seeds=[1, 1]"), "already entry [0]"),
+    ):
+        outcome = unlearnkit(*command)
+        assert outcome.code != 0
+        assert message in outcome.err, outcome.err

@@ -9,17 +9,17 @@ __all__ = ["verdict", "write"]
 
 
 def write(run: Path) -> list[Path]:
-    """Write the report of a finished run into its folder, with a comparison where it has other methods; return the files.
+    """Write the report of a finished run into its folder, and return the files.
 
-    A folder without the recipe it was run from gets no comparison.
+    A run with other methods gets a comparison too, where the recipe it was run from is there.
     """
     from unlearnkit.report import comparison, html, markdown, plots, strips  # matplotlib and jinja2 are slow to import
 
     results, manifest = load(run)
     pictures, missing = strips.read(run, results)
     page, text = run / "report.html", run / "report.md"
-    page.write_text(html.page(results, manifest, pictures, missing), encoding="utf-8", newline="\n")
-    drawn = plots.draw(run / "plots", results, pictures)
-    text.write_text(markdown.text(results, manifest, drawn, missing), encoding="utf-8", newline="\n")
     compared = bool(others(results)) and (run / "recipe.resolved.json").is_file()
+    page.write_text(html.page(results, manifest, pictures, missing, compared), encoding="utf-8", newline="\n")
+    drawn = plots.draw(run / "plots", results, pictures)
+    text.write_text(markdown.text(results, manifest, drawn, missing, compared), encoding="utf-8", newline="\n")
     return [page, text, *drawn, *(comparison.write([run], run) if compared else [])]

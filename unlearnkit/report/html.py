@@ -19,8 +19,10 @@ PIXELATED_SIDE = 40
 """Smaller squares are shown with hard pixels: blurring them twofold would invent what the model did not draw."""
 
 
-def page(results: Results, manifest: dict[str, Any], strips: list[Strip], missing: list[str]) -> str:
-    """Return report.html."""
+def page(
+    results: Results, manifest: dict[str, Any], strips: list[Strip], missing: list[str], compared: bool = False
+) -> str:
+    """Return report.html, which names comparison.html where there is one."""
     script, style = asset("report.js"), asset("report.css")
     first = tightest(results) or shape.original(results)
     return (
@@ -29,6 +31,7 @@ def page(results: Results, manifest: dict[str, Any], strips: list[Strip], missin
         .render(
             results=results,
             verdict=verdict(results),
+            compared=compared,
             cautions=[*cautions(results), *missing],
             positions=panel.positions(results),
             beside=panel.beside(results),

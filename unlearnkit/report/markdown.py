@@ -19,12 +19,14 @@ CAPTIONS = {
 }
 
 
-def text(results: Results, manifest: dict[str, Any], plots: list[Path], missing: list[str]) -> str:
-    """Return report.md; plots are linked relative to it."""
+def text(
+    results: Results, manifest: dict[str, Any], plots: list[Path], missing: list[str], compared: bool = False
+) -> str:
+    """Return report.md; plots, and the comparison where there is one, are linked relative to it."""
     blocks = [f"# {plain(results['name'])}", plain(verdict(results))]
     blocks += [_listed(f"**Warning:** {plain(c)}" for c in [*cautions(results), *missing])]
     blocks += [f"![{CAPTIONS[plot.name]}](plots/{plot.name})" for plot in plots]
-    if shape.others(results):
+    if compared:
         blocks += ["Hypervolumes, costs and the gap to a retrained model: [comparison.md](comparison.md)."]
     solutions = tables.solutions(results, manifest.get("times") or {})
     blocks += ["## Solutions", table(solutions)]

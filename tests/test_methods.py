@@ -18,6 +18,8 @@ ALL = [
     "{kind: max-loss}", "{kind: noisy-label}", "{kind: retain-label}", "{kind: random-encoder}",
     "{kind: retain-fine-tuning}", "{kind: neggrad-plus}", "{kind: retrain, budget: 2}",
     "{kind: decoupling, distance: 9, sensitivity: 1.0e-3}",
+    "{kind: cup, intensity: [0.2, 0.8]}", "{kind: eupmu}", "{kind: lur}", "{kind: pcgrad}", "{kind: cagrad}",
+    "{kind: lagrangian, epsilon: 1.0e-3}", "{kind: hamu}", "{kind: munba}", "{kind: mgda}",
 ]  # fmt: skip
 FEWER = ["epsilons={fractions: [0.5]}", "training.steps=12", "training.optimizer={kind: adamw, lr: 1.0e-3}"]
 
@@ -52,7 +54,7 @@ def test_every_method_runs_and_is_named(whole):
         "composite alpha = 0.5",
         "composite alpha = 0.25, target = surrogate-class name = green",
     ]
-    assert len(labels) == len(ALL) + 1
+    assert len(labels) == len(ALL) + 2
     report = (run / "report.html").read_text()
     assert all(label in report for label in labels)
     assert not results["warnings"]
@@ -69,13 +71,18 @@ def test_a_method_changes_what_it_trains_and_nothing_else(whole):
     }
     encoder = sizes["boundary-highest"]
     assert all((sizes[row["id"]] == encoder) == (row["part"] == "encoder") for row in results["solutions"])
-    assert {row["method"] for row in beside(results) if row["part"] == "encoder"} == {"composite", "random-encoder"}
+    assert {row["method"] for row in beside(results) if row["part"] == "encoder"} == {
+        "composite", "random-encoder", "cup", "eupmu", "lur", "pcgrad", "lagrangian",
+    }  # fmt: skip
 
 
 def test_only_losses_that_are_f1_and_f2_are_drawn_as_such(whole):
     _, results = whole
     drawn = [row["label"] for row in beside(results) if row["history"] is not None]
-    assert drawn == ["composite alpha = 0.1", "composite alpha = 0.5"]
+    assert drawn[:2] == ["composite alpha = 0.1", "composite alpha = 0.5"]
+    assert {label.split()[0] for label in drawn} == {
+        "composite", "cup", "eupmu", "lur", "pcgrad", "lagrangian",
+    }  # fmt: skip
 
 
 def test_budgets_and_stages_are_in_the_results(whole):
@@ -139,6 +146,7 @@ def test_the_forget_loss_of_the_recipe_takes_each_target(tiny):
     [
         ("{kind: composite, target: {kind: surrogate-class, name: red}}", "no training images of class 'red'"),
         ("{kind: composite, target: {kind: surrogate-image, path: none.png}}", "none.png: not a readable image"),
+        ("{kind: siss}", "this model is none"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_the_run(tiny, unlearnkit, method, message):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from unlearnkit.errors import UserError
 from unlearnkit.plugins import discover
@@ -141,12 +141,41 @@ def test_the_forget_loss_of_the_recipe_takes_each_target(tiny):
     assert found["blurred"] < found["noise, distribution: uniform"]
 
 
+def test_a_retrained_model_answers_for_forget_images(whole, tiny, unlearnkit):
+    run, results = whole
+    row = next(row for row in beside(results) if row["method"] == "retrain")
+    unlearnkit("export", run, "--epsilon", row["id"], "--to", "retrained").succeeded()
+    target = "{kind: retrained, weights: retrained}"
+    recipe, _ = loaded(tiny, f"forget={{kind: target-output, target: {target}}}", "seed=3")
+    bench = build(recipe.recipe, tiny.parent)
+    other = recipe.recipe.model.build(tiny.parent / "retrained")
+    side = bench.sides["forget"]
+    with torch.no_grad():
+        view = side.view(torch.arange(side.count), "check", 0)
+        outputs = [adapter.decode(adapter.embed(view), view) for adapter in (bench.reference, other)]
+    assert side.exact() == pytest.approx(float((outputs[0] - outputs[1]).square().mean()), rel=1e-5)
+    assert side.exact() > 0
+    assert list(bench.facts["target_weights"]) == ["retrained"]
+    before = bench.identity
+    shorter = load_file(tiny.parent / "retrained" / "model.safetensors")
+    save_file({name: value + 1 for name, value in shorter.items()}, tiny.parent / "retrained" / "model.safetensors")
+    assert build(recipe.recipe, tiny.parent).identity != before
+    compare = f"compare=[{{kind: composite, target: {target}}}]"
+    outcome = unlearnkit("run", tiny, "--to", "run", "--set", compare)
+    assert outcome.code == 3
+    assert "'retrained' needs a loss between outputs" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("method", "message"),
     [
         ("{kind: composite, target: {kind: surrogate-class, name: red}}", "no training images of class 'red'"),
         ("{kind: composite, target: {kind: surrogate-image, path: none.png}}", "none.png: not a readable image"),
         ("{kind: siss}", "this model is none"),
+        (
+            "{kind: retain-label, target: {kind: retrained, weights: none}}",
+            "target.weights: there is no file or folder",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_before_the_run(tiny, unlearnkit, method, message):

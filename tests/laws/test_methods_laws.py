@@ -27,6 +27,7 @@ from unlearnkit.recipe.sections import MethodSection
 P, Q, GREY = 0.2, 0.6, 0.5
 A0, B0 = 1.1, 0.8
 A, B = 0.9, 1.3
+A1, B1 = 0.7, 0.9
 SIZE = 4
 
 
@@ -89,7 +90,7 @@ def toy(section, *, a=A, b=B, steps=1, lr=1.0, alone=False, varied=False):
     reference.module.requires_grad_(False)
     setting = Setting(
         reference, Nothing(), standard_normal(), lambda: seeded("toy"),
-        lambda label, count, generator: torch.full((count, 3, SIZE, SIZE), Q), Path(),
+        lambda label, count, generator: torch.full((count, 3, SIZE, SIZE), Q), lambda weights: Two(A1, B1), Path(),
     )  # fmt: skip
     recipe_losses = ToReference("embedding", reference), ToReference("embedding", reference)
     training = Training(optimizer=SGD(kind="sgd", lr=lr), steps=steps, batch_size=4, decay=0.0, checks=1)
@@ -153,6 +154,7 @@ def add(*terms):
 GREYS = targets.Noise(kind="noise", distribution="constant")
 KEPT, AIMED = kept_and_aimed(A)
 AHEAD = kept_and_aimed(A - 0.5 * KEPT)[1]
+RETRAINED = targets.Retrained(kind="retrained", weights="there")
 PLAIN = targets.MeanFilled(kind="mean-filled")
 FORMULAS = {
     "composite": (
@@ -167,6 +169,14 @@ FORMULAS = {
     "retain-label": (
         methods.RetainLabel(kind="retain-label", alpha=0.3),
         add((1, output(Q, A0 * B0 * Q)), (0.3, output(P, A0 * B0 * Q))),
+    ),
+    "retain-label retrained": (
+        methods.RetainLabel(kind="retain-label", alpha=0.3, target=RETRAINED),
+        add((1, output(Q, A0 * B0 * Q)), (0.3, output(P, A1 * B1 * P))),
+    ),
+    "noisy-label retrained": (
+        methods.NoisyLabel(kind="noisy-label", alpha=0.3, target=RETRAINED),
+        add((1, own(Q)), (0.3, own(P, A1 * B1 * P))),
     ),
     # Features of constant images do not deviate, so that the random embedding is their mean.
     "random-encoder": (
@@ -311,7 +321,9 @@ def substitute(section, base=Path()):
 
     adapter = Two()
     adapter.image_size = 16
-    setting = Setting(adapter, Nothing(), standard_normal(), lambda: seeded("toy"), drawn, base)
+    setting = Setting(
+        adapter, Nothing(), standard_normal(), lambda: seeded("toy"), drawn, lambda weights: adapter, base
+    )
     return section.build(setting, *([None, None] if isinstance(section, MethodSection) else []))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from unlearnkit import hookspecs
-from unlearnkit.builtin import controls, data, losses, methods, metrics, models, tasks
+from unlearnkit.builtin import controls, data, losses, methods, metrics, models, tasks, trade_offs
 from unlearnkit.cli import app
 from unlearnkit.errors import Exit
 from unlearnkit.plugins import kind_of
@@ -60,9 +60,16 @@ def test_links_inside_the_project_resolve():
             assert target.startswith("https://") or (page.parent / target).exists(), f"{page}: {target}"
 
 
+def test_every_method_stands_in_its_table():
+    table = (ROOT / "docs/method.md").read_text().split("## Other methods")[1].split("\n## ")[0]
+    named = {kind for row in re.findall(r"^\| (`.*?) \|", table, re.M) for kind in re.findall(r"`([\w-]+)`", row)}
+    assert named == {kind_of(cls) for cls in [*methods.register_methods(), *trade_offs.register_methods()]}
+
+
 def test_every_builtin_has_a_summary_and_described_fields():
     hooks = [models.register_models, data.register_data, tasks.register_tasks, losses.register_losses]
-    hooks += [controls.register_controls, methods.register_methods, metrics.register_metrics]
+    hooks += [controls.register_controls, methods.register_methods, trade_offs.register_methods]
+    hooks += [metrics.register_metrics]
     for cls in (cls for hook in hooks for cls in hook()):
         assert cls.__doc__
         assert kind_of(cls)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from unlearnkit.errors import UserError
 from unlearnkit.plugins import discover
@@ -18,6 +18,8 @@ ALL = [
     "{kind: max-loss}", "{kind: noisy-label}", "{kind: retain-label}", "{kind: random-encoder}",
     "{kind: retain-fine-tuning}", "{kind: neggrad-plus}", "{kind: retrain, budget: 2}",
     "{kind: decoupling, distance: 9, sensitivity: 1.0e-3}",
+    "{kind: cup, intensity: [0.2, 0.8]}", "{kind: eupmu}", "{kind: lur}", "{kind: pcgrad}", "{kind: cagrad}",
+    "{kind: lagrangian, epsilon: 1.0e-3}", "{kind: hamu}", "{kind: munba}", "{kind: mgda}",
 ]  # fmt: skip
 FEWER = ["epsilons={fractions: [0.5]}", "training.steps=12", "training.optimizer={kind: adamw, lr: 1.0e-3}"]
 
@@ -52,7 +54,7 @@ def test_every_method_runs_and_is_named(whole):
         "composite alpha = 0.5",
         "composite alpha = 0.25, target = surrogate-class name = green",
     ]
-    assert len(labels) == len(ALL) + 1
+    assert len(labels) == len(ALL) + 2
     report = (run / "report.html").read_text()
     assert all(label in report for label in labels)
     assert not results["warnings"]
@@ -69,13 +71,18 @@ def test_a_method_changes_what_it_trains_and_nothing_else(whole):
     }
     encoder = sizes["boundary-highest"]
     assert all((sizes[row["id"]] == encoder) == (row["part"] == "encoder") for row in results["solutions"])
-    assert {row["method"] for row in beside(results) if row["part"] == "encoder"} == {"composite", "random-encoder"}
+    assert {row["method"] for row in beside(results) if row["part"] == "encoder"} == {
+        "composite", "random-encoder", "cup", "eupmu", "lur", "pcgrad", "lagrangian",
+    }  # fmt: skip
 
 
 def test_only_losses_that_are_f1_and_f2_are_drawn_as_such(whole):
     _, results = whole
     drawn = [row["label"] for row in beside(results) if row["history"] is not None]
-    assert drawn == ["composite alpha = 0.1", "composite alpha = 0.5"]
+    assert drawn[:2] == ["composite alpha = 0.1", "composite alpha = 0.5"]
+    assert {label.split()[0] for label in drawn} == {
+        "composite", "cup", "eupmu", "lur", "pcgrad", "lagrangian",
+    }  # fmt: skip
 
 
 def test_budgets_and_stages_are_in_the_results(whole):
@@ -134,11 +141,41 @@ def test_the_forget_loss_of_the_recipe_takes_each_target(tiny):
     assert found["blurred"] < found["noise, distribution: uniform"]
 
 
+def test_a_retrained_model_answers_for_forget_images(whole, tiny, unlearnkit):
+    run, results = whole
+    row = next(row for row in beside(results) if row["method"] == "retrain")
+    unlearnkit("export", run, "--epsilon", row["id"], "--to", "retrained").succeeded()
+    target = "{kind: retrained, weights: retrained}"
+    recipe, _ = loaded(tiny, f"forget={{kind: target-output, target: {target}}}", "seed=3")
+    bench = build(recipe.recipe, tiny.parent)
+    other = recipe.recipe.model.build(tiny.parent / "retrained")
+    side = bench.sides["forget"]
+    with torch.no_grad():
+        view = side.view(torch.arange(side.count), "check", 0)
+        outputs = [adapter.decode(adapter.embed(view), view) for adapter in (bench.reference, other)]
+    assert side.exact() == pytest.approx(float((outputs[0] - outputs[1]).square().mean()), rel=1e-5)
+    assert side.exact() > 0
+    assert list(bench.facts["target_weights"]) == ["retrained"]
+    before = bench.identity
+    shorter = load_file(tiny.parent / "retrained" / "model.safetensors")
+    save_file({name: value + 1 for name, value in shorter.items()}, tiny.parent / "retrained" / "model.safetensors")
+    assert build(recipe.recipe, tiny.parent).identity != before
+    compare = f"compare=[{{kind: composite, target: {target}}}]"
+    outcome = unlearnkit("run", tiny, "--to", "run", "--set", compare)
+    assert outcome.code == 3
+    assert "'retrained' needs a loss between outputs" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("method", "message"),
     [
         ("{kind: composite, target: {kind: surrogate-class, name: red}}", "no training images of class 'red'"),
         ("{kind: composite, target: {kind: surrogate-image, path: none.png}}", "none.png: not a readable image"),
+        ("{kind: siss}", "this model is none"),
+        (
+            "{kind: retain-label, target: {kind: retrained, weights: none}}",
+            "target.weights: there is no file or folder",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_before_the_run(tiny, unlearnkit, method, message):

@@ -186,6 +186,8 @@ class Setting:
     """A generator of the recipe's seed, the same at each call."""
     drawn: Callable[[str | None, int, torch.Generator], Tensor]
     """So many training images [count, 3, S, S] of the retain set, of one class or of any; `UserError` without one."""
+    model: Callable[[str], ModelAdapter]
+    """The recipe's model with other weights, as `model.weights` names them, frozen; `UserError` without or misfit."""
     base: Path
     """The recipe's folder, where relative paths start."""
 

@@ -119,6 +119,8 @@ class Mixture(ABC):
 
     joint: bool = False
     """True where the weights depend on the losses alone, so that one backward pass through the mixture does."""
+    watches: bool = False
+    """True where `watch` is told after each step what the objective's loss has become on its batch."""
 
     def __init__(self) -> None:
         self.state: dict[str, Tensor] = {}
@@ -130,6 +132,9 @@ class Mixture(ABC):
     def over(self) -> bool:
         """Tell from the state whether no further step is worth its harm; the stage then ends. By default never."""
         return False
+
+    def watch(self, before: Tensor, after: Tensor) -> None:  # noqa: B027
+        """Advance the state by the objective's loss f on the batch before and after the step."""
 
     def warm(self, lam: Tensor) -> None:  # noqa: B027
         """Take an estimate of λ at the start point; rules that need none ignore it."""

@@ -13,7 +13,18 @@ from unlearnkit import __version__
 from unlearnkit.plugins import Plugins
 from unlearnkit.workbench import Workbench
 
-PACKAGES = ("torch", "torchvision", "torchmetrics", "numpy", "pydantic", "pluggy", "safetensors", "pillow")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "torchmetrics",
+    "numpy",
+    "pydantic",
+    "pluggy",
+    "safetensors",
+    "pillow",
+    "torchjd",
+    "cooper-optim",
+)
 
 
 def describe(bench: Workbench, plugins: Plugins, recipe_text: str, base: Path) -> dict[str, object]:

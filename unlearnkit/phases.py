@@ -37,6 +37,9 @@ ANNEALED = 0.1
 LINE_HALVINGS = 7
 """Halvings of the line between two solutions; what is left of the distance to ε is a step's work."""
 
+DIFFERENCE = 0.01
+"""Length of the step of the central differences through which a look-ahead is differentiated."""
+
 CHUNK = 128
 """Images of one pass where a whole set is looked at."""
 
@@ -204,6 +207,8 @@ class Leg:
     """A loss on the batch, and the value of it from which on no step is taken."""
     start: Callable[[Tensor], Tensor] | None = None
     """What is done to the weights before the first step."""
+    lookahead: float = 0.0
+    """Rate of the step on the objective that the constraint's loss is taken after."""
 
 
 def legs_of(
@@ -219,7 +224,7 @@ def legs_of(
         own = {name: sides[name].under(loss) for name, loss in given.items() if loss is not None}
         until = None if stage.until is None else (sides["forget"].under(stage.until.loss), stage.until.least)
         begun = partial(start, stage, number) if stage.fresh or stage.noise else None
-        legs.append(Leg(own, stage.rule, max(1, round(stage.budget * steps)), until, begun))
+        legs.append(Leg(own, stage.rule, max(1, round(stage.budget * steps)), until, begun, stage.lookahead))
     return legs
 
 
@@ -316,6 +321,9 @@ class Descent:
             group["lr"] = self.training.optimizer.lr * rate
         self.flat.theta.grad = gradient
         self.optimizer.step()
+        if self.leg.rule is not None and self.leg.rule.watches:
+            with torch.no_grad():
+                self.leg.rule.watch(objective, self._loss(self.objective.name)())
         self.done += 1
         self._recent.append(facts_of_step)
         if self.done % self.every == 0 or self.done == self.steps:
@@ -323,20 +331,14 @@ class Descent:
 
     def _mixed(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return h, f, λ and the direction of the batch; a loss that the leg does not have is 0."""
-        sides, rule = self.leg.sides, self.leg.rule
-        rows = {name: self._rows(side, self.done) for name, side in sides.items()}
-        purpose = self.problem.phase, self.done
-
-        def value(name: str) -> Callable[[], Tensor]:
-            return lambda: sides[name].value(rows[name], *purpose)
-
+        sides, rule, value = self.leg.sides, self.leg.rule, self._loss
         f, h = self.objective.name, self.constraint.name
         if rule is None:
             (only,) = sides
             loss, gradient = self.flat.backward(0, [value(only)])
             zero, one = torch.zeros_like(loss), torch.ones_like(loss)
             return (zero, loss, zero, gradient) if only == f else (loss, zero, one, gradient)
-        if rule.joint:
+        if rule.joint and not self.leg.lookahead:
             found: dict[str, Tensor] = {}
 
             def joint() -> Tensor:
@@ -352,8 +354,11 @@ class Descent:
 
             _, gradient = self.flat.backward(0, [joint])
             return found["h"].detach(), found["f"].detach(), found["lam"], gradient
-        constraint, constraint_gradient = self.flat.backward(1, [value(h)])
-        objective, gradient = self.flat.backward(0, [value(f)])
+        if self.leg.lookahead:
+            constraint, constraint_gradient, objective, gradient = self._ahead(value(h), value(f))
+        else:
+            constraint, constraint_gradient = self.flat.backward(1, [value(h)])
+            objective, gradient = self.flat.backward(0, [value(f)])
         facts = Facts(
             constraint.double(), self.problem.epsilon, self.problem.psi,
             squared_norm=dot(constraint_gradient, constraint_gradient),
@@ -369,6 +374,35 @@ class Descent:
         taken = [*(int(str(end["steps"])) for end in self.ends), self.done - self.since][: len(self.legs)]
         sides = (len(leg.sides) for leg in self.legs)
         return self.training.batch_size * sum(steps * count for steps, count in zip(taken, sides, strict=False))
+
+    def _loss(self, name: str) -> Callable[[], Tensor]:
+        """Return the leg's loss of that name on the batch of this step."""
+        side = self.leg.sides[name]
+        rows = self._rows(side, self.done)
+        return lambda: side.value(rows, self.problem.phase, self.done)
+
+    def _ahead(
+        self, constraint: Callable[[], Tensor], objective: Callable[[], Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        r"""Return $h(\theta - \alpha\nabla f(\theta))$ and its gradient, f and its gradient.
+
+        $$\nabla_\theta h(\theta - \alpha\nabla f) = v - \alpha\nabla^2 f(\theta)\,v,\qquad
+          v = \nabla h(\theta - \alpha\nabla f),$$
+
+        with the product by central differences of ∇f at θ ± rv, r = 0.01/‖v‖ (Liu, Simonyan and Yang, ICLR 2019).
+        """
+        theta, alpha = self.flat.theta.detach().clone(), self.leg.lookahead
+        f, found = self.flat.backward(0, [objective])
+        gradient = found.clone()
+        self.flat.set(theta - alpha * gradient)
+        h, ahead = self.flat.backward(1, [constraint])
+        reach = (DIFFERENCE / dot(ahead, ahead).sqrt().clamp(min=1e-12)).to(theta.dtype)
+        curved = torch.zeros_like(theta)
+        for sign in (1, -1):
+            self.flat.set(theta + sign * reach * ahead)
+            curved.add_(self.flat.backward(0, [objective])[1], alpha=sign)
+        self.flat.set(theta)
+        return h, ahead.sub_(curved * (alpha / (2 * reach))), f, gradient
 
     def _record(self) -> None:
         """Move the window's mean to the host; raise `UserError` naming the first step that was not finite."""

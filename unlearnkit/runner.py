@@ -144,8 +144,9 @@ def resume(
         run.manifest = read_json(folder / "manifest.json")
         bench = build(recipe, Path(run.manifest["base"]))
         for what, found in bench.facts.items():
-            if found != run.manifest[what]:
-                raise UserError(f"{folder}: the {what} changed since the run began; run the recipe again", Exit.FOLDER)
+            if found != run.manifest.get(what):
+                named = what.replace("_", " ")
+                raise UserError(f"{folder}: the {named} changed since the run began; run the recipe again", Exit.FOLDER)
         if overrides:
             checkpoint.write_json(folder / "recipe.resolved.json", resolved)
         run.manifest["resumed"].append({"time": manifest.now(), "set": list(overrides)})

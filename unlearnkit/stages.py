@@ -28,6 +28,8 @@ class Stage:
     """f on batches of the retain set."""
     rule: Mixture | None = None
     """How the gradients are mixed; None where there is one loss."""
+    lookahead: float = 0.0
+    """Rate α: h is taken at θ − α∇f(θ), and its gradient through that step; for a stage with two losses."""
     budget: float = 1.0
     """Steps at most, as a part of `training`'s budget of one problem."""
     until: Until | None = None
@@ -41,3 +43,5 @@ class Stage:
         both = self.forget is not None and self.retain is not None
         if both != (self.rule is not None) or (self.forget is None and self.retain is None):
             raise ValueError("a stage has two losses and a rule, or one loss and none")
+        if self.lookahead and not both:
+            raise ValueError("a stage that looks ahead has two losses")

@@ -93,7 +93,14 @@ class Workbench:
         origin = hashlib.sha256(self.origin.cpu().numpy().tobytes()).hexdigest()
         return hashlib.sha256(
             json.dumps(
-                [self.facts["data"], self.frozen[recipe.model.train], origin, sections, torch.__version__]
+                [
+                    self.facts["data"],
+                    self.facts.get("target_weights"),
+                    self.frozen[recipe.model.train],
+                    origin,
+                    sections,
+                    torch.__version__,
+                ]
             ).encode()
         ).hexdigest()
 
@@ -156,9 +163,18 @@ def build(recipe: Recipe, base: Path) -> Workbench:
     images = load(chosen, size, recipe.data, device)
     noise = colour_statistics(images["forget"]["train"])
     retained = images["retain"]["train"]
-    setting = Setting(
-        reference, task, noise, lambda: seeded(recipe.seed, "noise"), partial(_drawn, retained, chosen["retain"]), base
-    )
+    others: dict[str, str] = {}
+
+    def other(named: str) -> ModelAdapter:
+        path = resolve(named, base, "target.weights")
+        assert path is not None
+        others[named] = sha256(path)
+        adapter = recipe.model.build(path)
+        adapter.module.to(device).eval().requires_grad_(False)
+        return adapter
+
+    drawn = partial(_drawn, retained, chosen["retain"])
+    setting = Setting(reference, task, noise, lambda: seeded(recipe.seed, "noise"), drawn, other, base)
     losses: dict[str, Loss] = {"forget": recipe.forget.build(setting), "retain": recipe.retain.build(setting)}
     methods = [(one, tuple(one.build(setting, losses["forget"], losses["retain"]))) for one in swept]
     if any(stage.fresh for _, stages in methods for stage in stages):
@@ -180,7 +196,7 @@ def build(recipe: Recipe, base: Path) -> Workbench:
         except Exception as error:  # one metric's failure stays in its own cell, whatever it is
             metric = f"{type(error).__name__}: {error}"
         metrics[f"{section.kind}-{number + 1}" if number else section.kind] = metric
-    facts = {
+    facts: dict[str, object] = {
         "weights": {"ref": recipe.model.weights, "sha256": sha256(weights) if weights else None},
         "data": [
             {
@@ -192,6 +208,8 @@ def build(recipe: Recipe, base: Path) -> Workbench:
             for name, part in chosen.items()
         ],
     }
+    if others:
+        facts["target_weights"] = others
     origin = flats[recipe.model.train].theta.detach().clone()
     frozen: dict[Part, str] = {part: frozen_digest(student, flats[part]) for part in sorted(parts)}
     return Workbench(

@@ -13,19 +13,21 @@ import pytest
 import torch
 from torch import nn
 
-from unlearnkit.builtin import methods, targets
+from unlearnkit.builtin import methods, mixtures, targets, trade_offs
 from unlearnkit.builtin.distances import ToReference
 from unlearnkit.contracts import ModelAdapter, Setting, View, standard_normal
-from unlearnkit.control import gradient_norm
+from unlearnkit.control import Facts, direction, gradient_norm
 from unlearnkit.data import seeded
 from unlearnkit.errors import UserError
 from unlearnkit.flat import Flat
 from unlearnkit.phases import Descent, Problem, Side, legs_of
 from unlearnkit.recipe.recipe import SGD, Training
+from unlearnkit.recipe.sections import MethodSection
 
 P, Q, GREY = 0.2, 0.6, 0.5
 A0, B0 = 1.1, 0.8
 A, B = 0.9, 1.3
+A1, B1 = 0.7, 0.9
 SIZE = 4
 
 
@@ -84,10 +86,11 @@ def toy(section, *, a=A, b=B, steps=1, lr=1.0, alone=False, varied=False):
     `alone` leaves the retain loss out, `varied` makes the forget images noise.
     """
     reference, student = Two(), Two(a, b)
+    reference.sees_truth = section.kind == "siss"
     reference.module.requires_grad_(False)
     setting = Setting(
         reference, Nothing(), standard_normal(), lambda: seeded("toy"),
-        lambda label, count, generator: torch.full((count, 3, SIZE, SIZE), Q), Path(),
+        lambda label, count, generator: torch.full((count, 3, SIZE, SIZE), Q), lambda weights: Two(A1, B1), Path(),
     )  # fmt: skip
     recipe_losses = ToReference("embedding", reference), ToReference("embedding", reference)
     training = Training(optimizer=SGD(kind="sgd", lr=lr), steps=steps, batch_size=4, decay=0.0, checks=1)
@@ -131,6 +134,15 @@ def own(x, told=None):
     return outer * B, outer * A
 
 
+def unit(gradient):
+    return [entry / math.hypot(*gradient) for entry in gradient]
+
+
+def kept_and_aimed(a):
+    """Return the encoder's two gradients at a, of the distance to the reference and to its embedding of grey."""
+    return 2 * (a - A0) * Q**2, 2 * (a * P - A0 * GREY) * P
+
+
 def output(x, wanted):
     return own(x, wanted)
 
@@ -140,11 +152,14 @@ def add(*terms):
 
 
 GREYS = targets.Noise(kind="noise", distribution="constant")
-KEPT = 2 * (A - A0) * Q**2
+KEPT, AIMED = kept_and_aimed(A)
+AHEAD = kept_and_aimed(A - 0.5 * KEPT)[1]
+RETRAINED = targets.Retrained(kind="retrained", weights="there")
+PLAIN = targets.MeanFilled(kind="mean-filled")
 FORMULAS = {
     "composite": (
         methods.Composite(kind="composite", alpha=0.3, target=GREYS),
-        [KEPT + 0.3 * 2 * (A * P - A0 * GREY) * P],
+        [KEPT + 0.3 * AIMED],
     ),
     "max-loss": (methods.MaxLoss(kind="max-loss", alpha=0.3), add((1, own(Q)), (-0.3, own(P)))),
     "noisy-label": (
@@ -155,6 +170,14 @@ FORMULAS = {
         methods.RetainLabel(kind="retain-label", alpha=0.3),
         add((1, output(Q, A0 * B0 * Q)), (0.3, output(P, A0 * B0 * Q))),
     ),
+    "retain-label retrained": (
+        methods.RetainLabel(kind="retain-label", alpha=0.3, target=RETRAINED),
+        add((1, output(Q, A0 * B0 * Q)), (0.3, output(P, A1 * B1 * P))),
+    ),
+    "noisy-label retrained": (
+        methods.NoisyLabel(kind="noisy-label", alpha=0.3, target=RETRAINED),
+        add((1, own(Q)), (0.3, own(P, A1 * B1 * P))),
+    ),
     # Features of constant images do not deviate, so that the random embedding is their mean.
     "random-encoder": (
         methods.RandomEncoder(kind="random-encoder", alpha=0.3),
@@ -163,17 +186,47 @@ FORMULAS = {
     "retain-fine-tuning": (methods.RetainFineTuning(kind="retain-fine-tuning"), add((1, own(Q)))),
     "neggrad-plus": (methods.NegGradPlus(kind="neggrad-plus", beta=0.8), add((0.8, own(Q)), (-0.2, own(P)))),
     "decoupling": (methods.Decoupling(kind="decoupling", distance=9.0, ascent=0.5), add((-1, own(P)))),
+    "cup": (trade_offs.Cup(kind="cup", intensity=0.3, target=GREYS), [KEPT + AIMED]),
+    # The first step of EUPMU is at λ = 0.
+    "eupmu": (trade_offs.Eupmu(kind="eupmu", target=GREYS), [AIMED]),
+    # Both own gradients point along (b, a), so that the quota takes all there is.
+    "hamu": (trade_offs.Hamu(kind="hamu", quota=0.01), add((-0.01 / math.hypot(*own(P)), unit(own(P))))),
+    # d/da of h(a − α f'(a)) is h'(a − α f'(a)) (1 − α f''), and f'' = 2Q².
+    "lur": (
+        trade_offs.Lur(kind="lur", lookahead=0.5, alpha=0.3, target=GREYS),
+        [KEPT + 0.3 * AHEAD * (1 - 0.5 * 2 * Q**2)],
+    ),
+    "munba": (
+        trade_offs.Munba(kind="munba", target=PLAIN),
+        add((2**-0.5, unit(own(Q))), (2**-0.5, unit(own(P)))),
+    ),
+    "siss": (
+        trade_offs.Siss(kind="siss", share=0.2),
+        add((1, own(Q)), (-0.2 * math.hypot(*own(Q)), unit(own(P)))),
+    ),
+    # No bargain where the gradients are opposed.
+    "munba opposed": (trade_offs.Munba(kind="munba", target=GREYS), add((1, own(Q)), (0.1, own(P, GREY)))),
+    # For the same reason 0 is between them.
+    "mgda": (trade_offs.Mgda(kind="mgda", target=GREYS), [0, 0]),
+    "pcgrad": (trade_offs.PcGrad(kind="pcgrad", target=GREYS), [KEPT + AIMED]),
+    # Against the mean there is only less of it: the mean less c times its length.
+    "cagrad": (
+        trade_offs.CaGrad(kind="cagrad", c=0.4, target=GREYS),
+        add((0.3, own(Q)), (0.3, own(P, GREY))),
+    ),
+    "lagrangian": (trade_offs.Lagrangian(kind="lagrangian", epsilon=0.5, target=GREYS), [KEPT]),
 }
 
 
 @pytest.mark.parametrize(("section", "gradient"), FORMULAS.values(), ids=FORMULAS)
 def test_a_step_is_the_formulas_gradient(section, gradient):
-    assert moved(section) == pytest.approx(gradient, rel=1e-4)
+    assert moved(section) == pytest.approx(gradient, rel=1e-4, abs=1e-6)
 
 
 def test_every_builtin_method_has_a_law():
     known = {section.kind for section, _ in FORMULAS.values()} | {"retrain"}
-    assert known == {methods_kind(cls) for cls in methods.register_methods()}
+    builtin = [*methods.register_methods(), *trade_offs.register_methods()]
+    assert known == {methods_kind(cls) for cls in builtin}
 
 
 def methods_kind(cls):
@@ -268,7 +321,10 @@ def substitute(section, base=Path()):
 
     adapter = Two()
     adapter.image_size = 16
-    return section.build(Setting(adapter, Nothing(), standard_normal(), lambda: seeded("toy"), drawn, base))
+    setting = Setting(
+        adapter, Nothing(), standard_normal(), lambda: seeded("toy"), drawn, lambda weights: adapter, base
+    )
+    return section.build(setting, *([None, None] if isinstance(section, MethodSection) else []))
 
 
 @pytest.mark.parametrize("distribution", ["images", "identity", "batch", "uniform", "constant"])
@@ -304,3 +360,209 @@ def test_surrogates_are_retain_images_or_a_file(tmp_path):
     assert made[1, :, 3, 3].tolist() == pytest.approx([0.2, 0.4, 0.6])
     with pytest.raises(UserError, match=r"none\.png: not a readable image"):
         substitute(targets.SurrogateImage(kind="surrogate-image", path="none.png"), tmp_path)
+
+
+def gradients(seed, size=4):
+    """Return two random vectors, ∇f and ∇h."""
+    return torch.randn(2, size, generator=seeded("gradients", seed), dtype=torch.float64) * torch.tensor([[1.0], [3.0]])
+
+
+def mixed(rule, f, h):
+    """Return the direction that a rule makes of two gradients."""
+    facts = Facts(
+        torch.tensor(1.0).double(), None, lambda *given: torch.zeros(()),
+        squared_norm=h @ h, product=f @ h, objective_norm=f @ f,
+    )  # fmt: skip
+    weight, lam = rule.weights(facts)
+    return direction(f.clone(), h, lam, weight)
+
+
+RANDOM = pytest.mark.parametrize("seed", range(20))
+
+
+@RANDOM
+def test_cup_protects_one_of_the_two_losses_at_each_end(seed):
+    f, h = gradients(seed)
+    assert mixed(mixtures.Pivot(1.0), f, h) @ h >= h @ h * (1 - 1e-9)
+    assert mixed(mixtures.Pivot(0.0), f, h) @ f >= f @ f * (1 - 1e-9)
+    if f @ h >= 0:
+        torch.testing.assert_close(mixed(mixtures.Pivot(0.3), f, h), f + h)
+
+
+@pytest.mark.parametrize("tau", [0.2, 0.5, 0.7])
+def test_cup_ends_where_the_weighted_gradients_cancel(tau):
+    f, _ = gradients(0)
+    torch.testing.assert_close(mixed(mixtures.Pivot(tau), f, -f * (1 - tau) / tau), torch.zeros_like(f))
+    assert mixed(mixtures.Pivot(tau), f, -f * 2 * (1 - tau) / tau).norm() > 0.1
+
+
+@RANDOM
+@pytest.mark.parametrize("quota", [0.0, 0.5, 2.0])
+def test_a_step_of_hamu_meets_its_quota_at_the_least_retain_loss(seed, quota):
+    f, h = gradients(seed)
+    g = mixed(mixtures.Quota(quota, stops=False), f, h)
+    assert g @ h >= quota - 1e-9
+    reach = f.norm()
+    if quota > reach * h.norm():
+        torch.testing.assert_close(g, quota * h / (h @ h))
+        return
+    assert g.norm() <= reach * (1 + 1e-9)
+    # The best step lies in the plane of the two gradients: look at all angles in it.
+    one = h / h.norm()
+    other = f - (f @ one) * one
+    angles = torch.linspace(0, 2 * math.pi, 100001, dtype=torch.float64)[:, None]
+    circle = reach * (angles.cos() * one + angles.sin() * other / other.norm())
+    best = (circle @ f)[circle @ h >= quota].max()
+    assert float(g @ f) == pytest.approx(float(best), rel=1e-3, abs=1e-3 * float(reach) ** 2)
+
+
+def test_hamu_ends_where_no_step_meets_its_quota_without_raising_the_retain_loss():
+    f, h = torch.tensor([1.0, 0.0]).double(), torch.tensor([-2.0, 0.5]).double()
+    for quota, over in ((0.4, False), (0.6, True)):  # ‖∇f‖ times the part of ∇h across ∇f is 0.5
+        rule = mixtures.Quota(quota, stops=True)
+        g = mixed(rule, f, h)
+        assert rule.over() == over
+        assert (g.norm() == 0) == over
+    rule = mixtures.Quota(0.6, stops=False)
+    assert mixed(rule, f, h) @ f < 0
+    assert not rule.over()
+    descent, _ = toy(trade_offs.Hamu(kind="hamu", quota=5.0, stop=True), steps=10)
+    start = descent.flat.theta.tolist()
+    assert run(descent) == start
+    assert descent.ends == [{"steps": 1, "stopped": True}]
+
+
+@RANDOM
+def test_munba_strikes_the_nash_bargain(seed):
+    """Each player's gain is the reciprocal of its weight, and both gain the same part of their gradient's length."""
+    f, h = gradients(seed)
+    g = mixed(mixtures.Bargain(), f, h)
+    u, v = f / f.norm(), h / h.norm()
+    room = (1 + u @ v).sqrt()
+    torch.testing.assert_close(g, (u + v) / room)
+    assert float(g @ f) == pytest.approx(float(f.norm() * room))
+    assert float(g @ h) == pytest.approx(float(h.norm() * room))
+    # The closed form as the released code has it.
+    squared, product, other = f @ f, f @ h, h @ h
+    alpha = (
+        (squared * other - product * (squared * other).sqrt()) / (squared**2 * other - squared * product**2)
+    ).sqrt()
+    torch.testing.assert_close(g, alpha * f + (1 - squared * alpha**2) / (product * alpha) * h)
+
+
+def test_eupmu_raises_its_multiplier_where_the_retain_loss_rises():
+    section = trade_offs.Eupmu(kind="eupmu", rate=0.1, target=GREYS)
+    descent, _ = toy(section, a=A0, steps=3, lr=0.1)
+    a, lam = A0, 0.0
+    moments, f = [0.0, 0.0], lambda a: ((a - A0) * Q) ** 2
+    for step in (1, 2, 3):
+        kept, aimed = kept_and_aimed(a)
+        after = a - 0.1 * (lam * kept + aimed) / (1 + lam)
+        rise = f(after) - f(a)
+        moments = [0.9 * moments[0] + 0.1 * rise, 0.999 * moments[1] + 0.001 * rise**2]
+        lam = max(0, lam + 0.1 * (moments[0] / (1 - 0.9**step)) / ((moments[1] / (1 - 0.999**step)) ** 0.5 + 1e-8))
+        a = after
+    assert run(descent) == pytest.approx([a], rel=1e-5)
+    assert float(descent.leg.rule.state["lam"]) == pytest.approx(lam, rel=1e-3)
+    assert lam > 0.2
+
+
+def test_a_tolerance_lets_eupmu_forget_more():
+    """With none the retain loss may not rise; with a wide one λ stays 0, which is descent on the forget loss alone."""
+    runs = {}
+    for tolerance in (0.0, 1.0):
+        section = trade_offs.Eupmu(kind="eupmu", tolerance=tolerance, rate=0.3, target=GREYS)
+        descent, _ = toy(section, a=A0, steps=60, lr=0.1)
+        runs[tolerance] = abs(run(descent)[0] - A0)
+    assert runs[1.0] > 2 * runs[0.0]
+
+
+def weighed(name, f, h, **settings):
+    from unlearnkit.builtin.borrowed import Weighting
+
+    return mixed(Weighting(name, **settings), f, h)
+
+
+@RANDOM
+def test_mgda_is_the_shortest_vector_between_the_gradients(seed):
+    f, h = gradients(seed)
+    part = float(((f - h) @ f / ((f - h) @ (f - h))).clamp(0, 1))
+    torch.testing.assert_close(weighed("MGDA", f, h), (1 - part) * f + part * h, rtol=1e-2, atol=2e-2)
+
+
+@RANDOM
+def test_pcgrad_takes_the_opposed_parts_away(seed):
+    f, h = gradients(seed)
+    conflict = min(float(f @ h), 0.0)
+    torch.testing.assert_close(weighed("PCGrad", f, h), f - conflict / (h @ h) * h + h - conflict / (f @ f) * f)
+
+
+@RANDOM
+def test_cagrad_is_the_best_step_for_the_worse_off_loss_near_the_mean(seed):
+    f, h = gradients(seed)
+    mean = (f + h) / 2
+    g = weighed("CAGrad", f, h, c=0.5)
+    radius = 0.5 * mean.norm()
+    assert (g - mean).norm() <= radius * 1.01
+    one = f / f.norm()
+    other = h - (h @ one) * one
+    angles = torch.linspace(0, 2 * math.pi, 20001, dtype=torch.float64)[:, None]
+    ball = mean + radius * (angles.cos() * one + angles.sin() * other / other.norm())
+    best = torch.minimum(ball @ f, ball @ h).max()
+    assert float(torch.minimum(g @ f, g @ h)) == pytest.approx(float(best), rel=2e-2, abs=2e-2)
+
+
+def test_the_lagrangian_ascends_on_the_relative_violation():
+    section = trade_offs.Lagrangian(kind="lagrangian", epsilon=0.1, rate=0.2, target=GREYS)
+    descent, _ = toy(section, a=A0, steps=5, lr=0.3)
+    a, lam = A0, 0.0
+    for _ in range(5):
+        kept, aimed = kept_and_aimed(a)
+        h = (a * P - A0 * GREY) ** 2
+        a, lam = a - 0.3 * (kept + lam * aimed), max(0.0, lam + 0.2 * (h - 0.1) / 0.1)
+    assert run(descent) == pytest.approx([a], rel=1e-5)
+    assert float(descent.leg.rule.state["lam"]) == pytest.approx(lam, rel=1e-4)
+
+
+def test_the_lagrangian_ends_at_its_bound():
+    section = trade_offs.Lagrangian(kind="lagrangian", epsilon=0.1, rate=0.1, target=GREYS)
+    descent, _ = toy(section, a=A0, steps=4000, lr=0.1)
+    (a,) = run(descent)
+    assert (a * P - A0 * GREY) ** 2 == pytest.approx(0.1, rel=1e-2)
+
+
+@pytest.mark.parametrize(("library", "method"), [("torchjd", "mgda"), ("cvxpy", "cagrad"), ("cooper", "lagrangian")])
+def test_a_missing_library_is_said(monkeypatch, library, method):
+    import sys
+
+    from unlearnkit.builtin import borrowed
+
+    monkeypatch.setitem(sys.modules, library, None)
+    if library == "cvxpy":
+        pytest.importorskip("torchjd")
+        monkeypatch.setattr("importlib.util.find_spec", lambda name, *_: None)
+    build = {
+        "mgda": lambda: borrowed.Weighting("MGDA"),
+        "cagrad": lambda: borrowed.Weighting("CAGrad", c=0.5),
+        "lagrangian": lambda: borrowed.PrimalDual(0.1, 0.1),
+    }[method]
+    with pytest.raises(UserError, match=r"pip install 'unlearnkit\["):
+        build()
+
+
+def test_siss_is_for_diffusion_models():
+    with pytest.raises(UserError, match="this model is none"):
+        substitute(trade_offs.Siss(kind="siss"))
+
+
+@pytest.mark.parametrize("stop", [3, 10])
+@pytest.mark.parametrize("kind", ["eupmu", "lagrangian", "lur"])
+def test_a_rule_with_a_state_continues_bit_for_bit(kind, stop):
+    section = FORMULAS[kind][0]
+    whole, first, second = (toy(section, steps=20, lr=1e-2)[0] for _ in range(3))
+    expected = run(whole)
+    run(first, stop)
+    tensors, facts = first.state()
+    second.load({name: value.clone() for name, value in tensors.items()}, facts)
+    assert run(second) == expected
+    assert second.history == whole.history

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unlearnkit.builtin.substitutes import Substitute
 from unlearnkit.contracts import Embedding, Loss, ModelAdapter, Statistics, Task, View
+from unlearnkit.errors import Exit, UserError
 
 Space = Literal["embedding", "output"]
 Region = Literal["image", "hidden"]
@@ -57,9 +58,17 @@ class ToSubstitute(Loss):
     def __init__(self, space: Space, reference: ModelAdapter, substitute: Substitute, region: Region) -> None:
         self.space, self.reference, self.substitute, self.region = space, reference, substitute, region
         self.fixed, self.mode = substitute.fixed, substitute.mode
+        if substitute.answers is not None and space == "embedding":
+            raise UserError(
+                f"target: '{substitute.mode}' needs a loss between outputs, as embeddings of models that were trained "
+                f"apart mean different things; use it in target-output, noisy-label or retain-label",
+                Exit.RECIPE,
+            )
 
     def target(self, view: View, generator: torch.Generator) -> Embedding:
-        """Return the reference's embeddings or outputs of the images that stand in."""
+        """Return the reference's embeddings or outputs of the images that stand in, or the other model's output."""
+        if self.substitute.answers is not None:
+            return tuple(point(self.substitute.answers, view, self.space))
         images = self.substitute.images(view, generator)
         assert view.again is not None
         if self.region == "hidden":

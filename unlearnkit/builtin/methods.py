@@ -44,6 +44,14 @@ def aimed(target: Target | None, setting: Setting, forget: Loss) -> Loss:
     return ToSubstitute("embedding", setting.reference, target.build(setting), replaced(None, setting.reference))
 
 
+def told(target: Target, setting: Setting) -> Loss:
+    """Return the model's own loss with a forget target in the place of the truth."""
+    from unlearnkit.builtin.distances import OwnLoss
+    from unlearnkit.builtin.losses import replaced
+
+    return OwnLoss(1, target.build(setting), replaced(None, setting.reference))
+
+
 class Composite(MethodSection):
     """Minimise f2 + α f1 with a fixed α (Li et al. 2024), on the recipe's losses."""
 
@@ -97,12 +105,10 @@ class NoisyLabel(MethodSection):
     def build(self, setting: Setting, forget: Loss, retain: Loss) -> Sequence[Stage]:
         """Return the one stage."""
         from unlearnkit.builtin.distances import OwnLoss
-        from unlearnkit.builtin.losses import replaced
         from unlearnkit.builtin.mixtures import Constant
         from unlearnkit.stages import Stage
 
-        noisy = OwnLoss(1, self.target.build(setting), replaced(None, setting.reference))
-        return [Stage(noisy, OwnLoss(), Constant(1, one(self.alpha)))]
+        return [Stage(told(self.target, setting), OwnLoss(), Constant(1, one(self.alpha)))]
 
 
 class RetainLabel(MethodSection):

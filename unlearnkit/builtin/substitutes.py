@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from unlearnkit.builtin.images import Files
-from unlearnkit.contracts import Item, Setting, Statistics, View, standard_normal
+from unlearnkit.contracts import Item, ModelAdapter, Setting, Statistics, View, standard_normal
 from unlearnkit.pixels import to_float
 
 Distribution = Literal["images", "identity", "batch", "uniform", "constant"]
@@ -32,6 +32,8 @@ class Substitute:
     """True where that depends on each image alone."""
     mode: str
     """One word for the report."""
+    answers: ModelAdapter | None = None
+    """Whose output for the forget image itself is drawn to; left out: the reference's for the images that stand in."""
 
 
 def noise(distribution: Distribution, colours: Statistics, size: int) -> Substitute:
@@ -111,3 +113,14 @@ def mean_filled() -> Substitute:
         return view.truth.mean((2, 3), keepdim=True).expand_as(view.truth)
 
     return Substitute(of, True, "mean-filled")
+
+
+def retrained(setting: Setting, weights: str) -> Substitute:
+    """Return what a model with these weights makes of each image; raise `UserError` where they do not fit."""
+    model = setting.model(weights)
+
+    def answer(view: View, _: torch.Generator) -> Tensor:
+        with torch.no_grad():
+            return model.output(view)
+
+    return Substitute(answer, True, "retrained", model)

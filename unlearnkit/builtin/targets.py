@@ -97,4 +97,25 @@ class MeanFilled(TargetSection):
         return mean_filled()
 
 
-Target = Annotated[Noise | SurrogateClass | SurrogateImage | Blurred | MeanFilled, Field(discriminator="kind")]
+class Retrained(TargetSection):
+    """What a model that never saw the forget set answers, for losses between outputs.
+
+    `unlearnkit export` writes such weights for the solution of the method `retrain`. Embeddings of two models that were
+    trained apart mean different things, so that losses between embeddings refuse it.
+    """
+
+    kind: Literal["retrained"]
+    """The answer of a retrained model."""
+    weights: str
+    """Its weights, named as those of the model: a file or folder relative to the recipe, or `hub:OWNER/NAME@COMMIT`."""
+
+    def build(self, setting: Setting) -> Substitute:
+        """Return the answers."""
+        from unlearnkit.builtin.substitutes import retrained
+
+        return retrained(setting, self.weights)
+
+
+Target = Annotated[
+    Noise | SurrogateClass | SurrogateImage | Blurred | MeanFilled | Retrained, Field(discriminator="kind")
+]

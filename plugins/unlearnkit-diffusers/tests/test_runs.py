@@ -9,7 +9,9 @@ import torch
 from PIL import Image
 
 from unlearnkit.cache import Store
+from unlearnkit.data import batch_index
 from unlearnkit.evaluate import Originals
+from unlearnkit.phases import Descent, Problem
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
 from unlearnkit.workbench import build
@@ -93,3 +95,23 @@ def test_kept_frozen_outputs_change_no_bit(kind, recipe):
     if kind == "vq-gan":
         assert store.passes["retain train: reference"] == 6
         assert none.passes["retain train: reference"] > 6
+
+
+def test_a_step_of_siss_subtracts_a_part_of_the_forget_score(recipe):
+    found = bench(recipe, "palette", "compare=[{kind: siss, share: 0.5}]", "training.optimizer={kind: sgd, lr: 1.0}")
+    ((section, stages),) = found.methods
+    legs, flat = found.legs(stages, section.part, 4, "siss"), found.flats["all"].alone()
+    problem = Problem("siss", "siss", None, "siss", "retain", lambda *given: 0.0, part="all")
+    descent = Descent(problem, legs, flat, found.sides["forget"], found.sides["retain"], found.recipe.training)
+    start = found.original("all")
+    gradients = {}
+    for name, side in legs[0].sides.items():
+        rows = batch_index(0, side.count, 3, side.seed, None, name)
+        view = side.view(rows, None, 0)
+        _, gradient = flat.backward(0, [lambda view=view: found.student.own_loss(view.truth, view)])
+        gradients[name] = gradient.clone()
+    descent.begin(start.clone())
+    descent.step()
+    forget, retain = gradients["forget"], gradients["retain"]
+    expected = retain - 0.5 * retain.norm() / forget.norm() * forget
+    torch.testing.assert_close(start - flat.theta.detach(), expected, rtol=1e-3, atol=1e-6)

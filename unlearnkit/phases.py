@@ -22,7 +22,7 @@ from unlearnkit.control import LAM_MAX, Facts, Mixture, direction, dot, residual
 from unlearnkit.data import Pixels, augment, batch_index, seeded, to_float
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.flat import Flat
-from unlearnkit.recipe.recipe import Training
+from unlearnkit.recipe.recipe import Continuation, Independent, Training
 from unlearnkit.stages import Stage
 
 TOLERANCE = 0.02
@@ -536,6 +536,12 @@ def budget(training: Training, forget: int, retain: int) -> int:
     if training.steps is not None:
         return training.steps
     return max(1, math.ceil((training.epochs or 8) * max(forget, retain) / training.batch_size))
+
+
+def epsilon_steps(sweep: Independent | Continuation, steps: int, number: int) -> int:
+    """Return the steps of the ε that a sweep solves as its `number`-th, from 0, where one problem has `steps`."""
+    share = sweep.budget if isinstance(sweep, Continuation) and number else 1.0
+    return max(1, round(share * steps))
 
 
 def line_start(flat: Flat, forget: Side, highest: Tensor, lowest: Tensor, epsilon: float) -> Tensor:

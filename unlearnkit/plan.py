@@ -9,7 +9,7 @@ from unlearnkit.contracts import ModelAdapter
 from unlearnkit.data import Chosen, in_memory, sections, split
 from unlearnkit.errors import UserError
 from unlearnkit.memory import Need, need
-from unlearnkit.phases import budget
+from unlearnkit.phases import budget, epsilon_steps
 from unlearnkit.recipe.recipe import Recipe, Selection
 from unlearnkit.recipe.sections import label
 from unlearnkit.weights import choose_device, resolve
@@ -54,6 +54,7 @@ def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
     counts = _counts(recipe, chosen)
     forget, retain = counts["forget"]["train"], counts["retain"]["train"]
     steps = budget(recipe.training, forget, retain) if forget and retain else recipe.training.steps
+    spared = (len(epsilons) - 1) * (steps - epsilon_steps(recipe.sweep, steps, 1)) if steps else 0
     size = adapter.image_size
     task, here = recipe.task.build(), device or torch.device("cpu")
     needed = tried(need, adapter, task, recipe.model.train, recipe.training.precision, here) or Need(0, 0, 0)
@@ -76,8 +77,8 @@ def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
         "precision": recipe.training.precision,
         "problems": problems,
         "steps_each": steps,
-        "steps": steps * len(problems) if steps else None,
-        "images_seen": 2 * steps * len(problems) * recipe.training.batch_size if steps else None,
+        "steps": steps * len(problems) - spared if steps else None,
+        "images_seen": 2 * (steps * len(problems) - spared) * recipe.training.batch_size if steps else None,
         "sets": counts,
         "classes": {part.name: list(part.classes) for part in chosen} if chosen else None,
         "parameters": {"trained": trained, "all": every},

@@ -114,6 +114,7 @@ def mode(bench: Workbench) -> dict[str, str]:
         "boundary": recipe.control.boundary.kind,
         "epsilon": recipe.control.epsilon.kind,
         "multiplier": recipe.control.multiplier.kind,
+        "sweep": recipe.sweep.kind,
         "forget": recipe.forget.kind,
         "retain": recipe.retain.kind,
         "target": bench.sides["forget"].loss.mode,

@@ -18,11 +18,10 @@ from torch import Tensor
 from unlearnkit import checkpoint, manifest, memory
 from unlearnkit.builtin.multipliers import ClosedForm
 from unlearnkit.cache import MIB, Store
-from unlearnkit.control import Multiplier
 from unlearnkit.errors import Exit, Stopped, UserError
-from unlearnkit.phases import Descent, Leg, Problem, Solution, budget, line_start
+from unlearnkit.phases import Descent, Leg, Problem, Solution, budget, epsilon_steps, line_start
 from unlearnkit.plugins import Plugins
-from unlearnkit.recipe.recipe import Recipe
+from unlearnkit.recipe.recipe import Continuation, Independent, Recipe
 from unlearnkit.recipe.sections import label
 from unlearnkit.report import write as write_report
 from unlearnkit.results import collect
@@ -202,10 +201,10 @@ def _work(run: Run, bench: Workbench) -> None:
         run.event("start", name=recipe.name, problems=problem_count(recipe), steps=steps, device=str(bench.device))
         _prepare(run, bench)
 
-        def constrained(problem: Problem, rule: Multiplier, begin: Callable[[], Tensor]) -> Solution:
-            return solve(run, bench, problem, [Leg(bench.sides, rule, steps)], begin)
-
-        highest, lowest = (constrained(problem, ClosedForm(), lambda: bench.origin) for problem in boundaries(recipe))
+        highest, lowest = (
+            solve(run, bench, problem, [Leg(bench.sides, ClosedForm(), steps)], lambda: bench.origin)
+            for problem in boundaries(recipe)
+        )
         bounds = valid_range(highest, lowest)
         inside, outside = epsilon_problems(recipe, *bounds)
         for entry in outside:
@@ -216,13 +215,12 @@ def _work(run: Run, bench: Workbench) -> None:
                 f"it, or fractions. The boundary solutions are saved in {run.folder}",
                 Exit.RECIPE,
             )
-        solutions = [highest, lowest]
-        for problem in inside:
-            rule = recipe.control.multiplier.build()
-            begin = partial(
-                line_start, bench.flat, bench.sides["forget"], highest.theta, lowest.theta, problem.epsilon or 0.0
-            )
-            solutions.append(constrained(problem, rule, begin))
+        found: dict[str, Solution] = {}
+        for number, problem in enumerate(in_order(recipe.sweep, inside)):
+            begin = partial(start_of, bench, problem, highest, lowest, list(found.values()))
+            leg = Leg(bench.sides, recipe.control.multiplier.build(), epsilon_steps(recipe.sweep, steps, number))
+            found[problem.id] = solve(run, bench, problem, [leg], begin)
+        solutions = [highest, lowest, *(found[problem.id] for problem in inside)]
         for problem, (_, stages) in zip(method_problems(recipe), bench.methods, strict=True):
             legs = bench.legs(stages, problem.part, steps, problem.id)
             solutions.append(solve(run, bench, problem, legs, partial(bench.original, problem.part)))
@@ -282,6 +280,27 @@ def device_errors() -> Iterator[None]:
             f"or use another device",
             Exit.DEVICE,
         ) from None
+
+
+def in_order(sweep: Independent | Continuation, problems: list[Problem]) -> list[Problem]:
+    """Return the problems of phase 2, given by ascending ε, in the order in which a sweep solves them."""
+    tightens = isinstance(sweep, Continuation) and sweep.direction == "tighten"
+    return problems[::-1] if tightens else problems
+
+
+def start_of(
+    bench: Workbench, problem: Problem, highest: Solution, lowest: Solution, before: Sequence[Solution]
+) -> Tensor:
+    """Return the weights that an ε starts from, where `before` are the solutions that its sweep has found so far."""
+    sweep, epsilon = bench.recipe.sweep, problem.epsilon or 0.0
+    if isinstance(sweep, Continuation):
+        if sweep.direction == "relax":
+            return before[-1].theta if before else highest.theta
+        loose = before[-1] if before else lowest
+        return line_start(bench.flat, bench.sides["forget"], highest.theta, loose.theta, epsilon)
+    if sweep.start == "line":
+        return line_start(bench.flat, bench.sides["forget"], highest.theta, lowest.theta, epsilon)
+    return bench.origin if sweep.start == "original" else highest.theta
 
 
 def problem_count(recipe: Recipe) -> int:

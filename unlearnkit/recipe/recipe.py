@@ -104,6 +104,28 @@ class Epsilons(Section):
     """Values of the forget loss; one outside the valid range is reported and not run."""
 
 
+class Independent(Section):
+    """Each ε by itself."""
+
+    kind: Literal["independent"] = "independent"
+    """No ε needs another one's solution."""
+    start: Literal["line", "original", "highest"] = "line"
+    """`line` starts at the point between the weights of the two boundaries where f1 = ε, `original` at the original
+    weights, `highest` at the highest completeness."""
+
+
+class Continuation(Section):
+    """Each ε from its neighbour's solution."""
+
+    kind: Literal["continuation"]
+    """One ε after the other."""
+    direction: Literal["tighten", "relax"] = "tighten"
+    """`tighten` goes from loose to tight, each ε from the point where f1 = ε between the solution before it and the
+    highest completeness; `relax` from tight to loose, as published, each from the solution before it."""
+    budget: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Steps of each ε but the first, as a part of `training`'s budget of one problem."""
+
+
 class AdamW(Section):
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
 
@@ -214,6 +236,8 @@ class Recipe(Section):
     """The control functions of both phases."""
     epsilons: Epsilons = Epsilons(fractions=[0.0, 0.25, 0.5, 0.75, 1.0])
     """The bounds on the forget loss."""
+    sweep: Annotated[Independent | Continuation, Field(discriminator="kind")] = Independent()
+    """Where each ε starts."""
     training: Training = Training()
     """Optimiser and budget."""
     compare: list[MethodSection] = []  # noqa: RUF012

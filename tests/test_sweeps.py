@@ -1,0 +1,106 @@
+"""Sweeps over ε: order, starts, budgets, and that stopping between two ε changes nothing."""
+
+import json
+
+import pytest
+import torch
+
+from unlearnkit.errors import Stopped
+from unlearnkit.phases import Problem, Solution
+from unlearnkit.plan import describe
+from unlearnkit.plugins import discover
+from unlearnkit.recipe.validate import load
+from unlearnkit.runner import resume, start, start_of
+from unlearnkit.workbench import build
+
+SWEEPS = {
+    "line": ("{kind: independent}", [0, 1, 2], [24, 24, 24]),
+    "original": ("{kind: independent, start: original}", [0, 1, 2], [24, 24, 24]),
+    "tighten": ("{kind: continuation, budget: 0.5}", [2, 1, 0], [12, 12, 24]),
+    "relax": ("{kind: continuation, direction: relax}", [0, 1, 2], [24, 24, 24]),
+}
+
+
+def loaded(tiny, sweep):
+    return load(tiny, discover(), [f"sweep={sweep}"])
+
+
+def ran(tiny, folder, sweep, tell=lambda event: None):
+    found = loaded(tiny, sweep)
+    start(found.recipe, found.source.text, found.resolved, tiny.parent, folder, discover(), tell)
+    return json.loads((folder / "results.json").read_text())
+
+
+@pytest.mark.parametrize(("sweep", "order", "steps"), SWEEPS.values(), ids=SWEEPS)
+def test_a_sweep_has_its_order_and_its_budget(tiny, sweep, order, steps):
+    told = []
+    results = ran(tiny, tiny.parent / "run", sweep, told.append)
+    solved = [event for event in told if event["event"] == "problem" and event["epsilon"] is not None]
+    assert [event["id"] for event in solved] == [f"epsilon-{number}" for number in order]
+    assert [event["steps"] for event in sorted(solved, key=lambda event: event["id"])] == steps
+    rows = [row for row in results["solutions"] if row["phase"] == 2]
+    assert [row["id"] for row in rows] == ["epsilon-0", "epsilon-1", "epsilon-2"]
+    assert results["mode"]["sweep"] == loaded(tiny, sweep).recipe.sweep.kind
+    assert describe(loaded(tiny, sweep).recipe, tiny.parent)["steps"] == 2 * 24 + sum(steps)
+
+
+def solution(theta):
+    return Solution(Problem("x", "epsilon-constraint", 2, "x", "retain", None), theta, {})
+
+
+def test_each_sweep_starts_where_it_says(tiny):
+    found = {name: loaded(tiny, sweep).recipe for name, (sweep, *_) in SWEEPS.items()}
+    found["highest"] = loaded(tiny, "{kind: independent, start: highest}").recipe
+    benches = {name: build(recipe, tiny.parent) for name, recipe in found.items()}
+    bench = benches["line"]
+    torch.manual_seed(0)
+    highest, lowest, looser = (
+        solution(bench.origin + scale * torch.randn_like(bench.origin)) for scale in (0, 0.3, 0.1)
+    )
+    f1 = {}
+    for name, of in (("highest", highest), ("lowest", lowest), ("looser", looser)):
+        bench.flat.set(of.theta)
+        f1[name] = bench.sides["forget"].exact()
+    assert f1["highest"] < f1["looser"] < f1["lowest"]
+    problem = Problem("e", "epsilon-constraint", 2, "e", "retain", None, epsilon=(f1["highest"] + f1["looser"]) / 2)
+
+    def begun(name, before):
+        return start_of(benches[name], problem, highest, lowest, before)
+
+    assert torch.equal(begun("original", [looser]), benches["original"].origin)
+    assert torch.equal(begun("highest", [looser]), highest.theta)
+    assert torch.equal(begun("relax", []), highest.theta)
+    assert torch.equal(begun("relax", [highest, looser]), looser.theta)
+    for name, before, end in (
+        ("line", [looser], lowest),
+        ("tighten", [], lowest),
+        ("tighten", [lowest, looser], looser),
+    ):
+        theta = begun(name, before)
+        share = float((theta - highest.theta).norm() / (end.theta - highest.theta).norm())
+        torch.testing.assert_close(theta, torch.lerp(highest.theta, end.theta, share), rtol=0, atol=1e-5)
+        bench.flat.set(theta)
+        assert bench.sides["forget"].exact() <= problem.epsilon
+        bench.flat.set(torch.lerp(highest.theta, end.theta, share + 1 / 64))
+        assert bench.sides["forget"].exact() > problem.epsilon
+
+
+def test_stopping_between_two_epsilons_changes_no_bit(tiny):
+    sweep = SWEEPS["tighten"][0]
+    whole = ran(tiny, tiny.parent / "whole", sweep)
+
+    def stop(event):
+        if event["event"] == "solution" and event["id"] == "epsilon-2":
+            raise Stopped(15)
+
+    with pytest.raises(Stopped):
+        ran(tiny, tiny.parent / "run", sweep, stop)
+    found = loaded(tiny, sweep)
+    resume(found.recipe, found.resolved, tiny.parent / "run", (), discover(), lambda event: None)
+    assert json.loads((tiny.parent / "run" / "results.json").read_text()) == whole
+
+
+def test_a_sweep_that_does_not_exist_is_refused(tiny, unlearnkit):
+    outcome = unlearnkit("validate", tiny, "--set", "sweep={kind: stacked}")
+    assert outcome.code == 3
+    assert "sweep.kind" in outcome.err

@@ -1,4 +1,4 @@
-.PHONY: install quickstart test test-slow lint schemas
+.PHONY: install quickstart test test-slow benchmark lint schemas
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -27,6 +27,9 @@ test: install
 
 test-slow: install
 	$(BIN)/pytest -m slow
+
+benchmark: install
+	$(BIN)/python -m benchmarks
 
 lint: install
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""Measure what the project promises about its speed: `python -m benchmarks`."""

@@ -1,0 +1,77 @@
+"""`python -m benchmarks [RECIPE...]`: what a step costs, as ratios, on the models of some recipes."""
+
+import argparse
+import platform
+from datetime import date
+from functools import partial
+from pathlib import Path
+
+import torch
+
+import unlearnkit
+from benchmarks.measure import in_turn, peak_bytes, ratio
+from benchmarks.steps import WAYS, Step, prepare
+from unlearnkit.manifest import device as described
+from unlearnkit.plugins import discover
+from unlearnkit.recipe.recipe import Recipe
+from unlearnkit.recipe.validate import load
+from unlearnkit.workbench import Workbench, build
+
+RECIPES = ("quickstart", "mae-airplanes", "vq-gan-motorbikes", "palette-faces")
+TARGETS = (
+    ("our step ÷ weighted sum", "ε-constrained (ours)", "weighted sum (ours)", "≤ 1.05"),
+    ("Li et al.'s step ÷ ours", "Li et al. 2024", "ε-constrained (ours)", "≥ 1.6"),
+    ("TorchJD's step ÷ ours", "TorchJD MGDA", "ε-constrained (ours)", "≥ 1.5"),
+    ("Cooper's step ÷ ours", "Cooper", "ε-constrained (ours)", "—"),
+)
+
+
+def main() -> None:
+    """Print one table for each recipe."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    here = Path(__file__).parents[1] / "recipes"
+    parser.add_argument("recipes", nargs="*", type=Path, default=[here / f"{name}.yaml" for name in RECIPES])
+    parser.add_argument("--rounds", type=int, default=15, help="rounds that count (15)")
+    parser.add_argument("--steps", type=int, default=2, help="steps in a row of each way in a round (2)")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    given = parser.parse_args()
+    plugins = discover()
+    for path in given.recipes:
+        recipe = load(path, plugins, given.overrides).recipe
+        assert isinstance(recipe, Recipe)
+        bench = build(recipe, path.parent)
+        prepare(bench)
+        report(bench, given.rounds, given.steps)
+
+
+def report(bench: Workbench, rounds: int, steps: int) -> None:
+    """Measure and print one recipe."""
+    device, size = bench.device, bench.recipe.training.batch_size
+    where = described(device)
+    trained = bench.flat.theta.numel()
+    print(f"\n## {bench.recipe.name}: {trained / 1e6:.2f} M trained parameters, {size} + {size} images a step\n")
+    versions = f"torch {torch.__version__}, Python {platform.python_version()}, unlearnkit {unlearnkit.__version__}"
+    print(f"{where['kind']} {where['name']}, {torch.get_num_threads()} threads, {versions}, {date.today()}\n")
+    ways = {name: make(bench) for name, make in WAYS.items()}
+    runs = {name: partial(_several, step, steps) for name, step in ways.items()}
+    spent = in_turn(runs, rounds, device)
+    print("| ratio | median [quartiles] | target |\n|:--|--:|--:|")
+    for title, way, base, target in TARGETS:
+        middle, low, high = ratio(spent[way], spent[base])
+        print(f"| {title} | {middle:.2f} [{low:.2f}, {high:.2f}] | {target} |")
+    memory = {name: peak_bytes(step, device) for name, step in ways.items()}
+    share = memory["ε-constrained (ours)"] / memory["weighted sum (ours)"]
+    print(f"| peak memory of our step ÷ weighted sum | {share:.2f} | ≤ 0.7 |")
+    print(f"\nPeak memory of a step, MiB: {', '.join(f'{n} {b / 2**20:.0f}' for n, b in memory.items())}.")
+    if device.type == "cuda":
+        fastest = min(spent["ε-constrained (ours)"]) / steps
+        print(f"{2 * size / fastest:.0f} images per second.")
+
+
+def _several(step: Step, count: int) -> None:
+    for _ in range(count):
+        step()
+
+
+if __name__ == "__main__":
+    main()

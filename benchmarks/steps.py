@@ -1,0 +1,165 @@
+"""One optimisation step in several ways, on the losses, batches and weights of one recipe.
+
+Every way trains what the recipe trains on its forget loss f1 and its retain loss f2 with AdamW.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from cooper import CMPState, ConstrainedMinimizationProblem, Constraint, ConstraintState, ConstraintType
+from cooper.formulations import Lagrangian
+from cooper.multipliers import DenseMultiplier
+from cooper.optim import SimultaneousOptimizer
+from torch import Tensor
+from torchjd.aggregation import MGDA
+from torchjd.autojac import backward, jac_to_grad
+
+from unlearnkit.builtin.distances import parts
+from unlearnkit.builtin.mixtures import Constant
+from unlearnkit.builtin.multipliers import Averaged
+from unlearnkit.cache import Store
+from unlearnkit.contracts import ModelAdapter, View
+from unlearnkit.data import batch_index, seeded, to_float
+from unlearnkit.phases import Descent, Leg, Problem
+from unlearnkit.workbench import Workbench
+
+Step = Callable[[], None]
+LR, ALPHA, EPSILON = 1e-6, 0.25, 0.2
+"""A rate so small that hundreds of steps leave the model where it is."""
+
+
+def prepare(bench: Workbench) -> None:
+    """Compute once what is frozen, as a run does."""
+    for side in bench.sides.values():
+        side.prepare(Store(None, 2**31, 0, "", bench.device))
+
+
+def constrained(bench: Workbench) -> Step:
+    """Return our step with the default rule: a pass for each loss."""
+    return _ours(bench, Averaged(0.9, 0.05))
+
+
+def weighted_sum(bench: Workbench) -> Step:
+    """Return our step with a fixed weight of f1: one joint pass, what any composite loss costs at least."""
+    return _ours(bench, Constant(1, ALPHA))
+
+
+def _ours(bench: Workbench, rule: Averaged | Constant) -> Step:
+    psi = bench.recipe.control.epsilon.build()
+    problem = Problem("benchmark", "epsilon-constraint", 2, "", "retain", psi, epsilon=EPSILON)
+    sides, training = bench.sides, bench.recipe.training
+    descent = Descent(problem, [Leg(sides, rule, 10**9)], bench.flat, sides["forget"], sides["retain"], training)
+    descent.begin(bench.origin)
+    return descent.step
+
+
+class _Batches:
+    """The batches of the steps, one after the other."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self.bench, self.step = bench, 0
+
+    def __next__(self) -> dict[str, Tensor]:
+        size = self.bench.recipe.training.batch_size
+        self.step += 1
+        return {
+            name: batch_index(self.step, side.count, size, side.seed, "benchmark", name)
+            for name, side in self.bench.sides.items()
+        }
+
+
+def _adamw(bench: Workbench) -> torch.optim.AdamW:
+    """Return AdamW over a list of parameters, as most training code has it."""
+    for parameter in bench.flat.parameters:
+        parameter.grad = None
+    return torch.optim.AdamW(bench.flat.parameters, lr=LR, betas=(0.9, 0.95))
+
+
+def li_et_al(bench: Workbench) -> Step:
+    """Return the step of Li et al. (2024), with the passes and in the order of their released code.
+
+    The frozen encoder on retain and forget images together and on as many noise images, the student on the former, the
+    composite loss, one backward pass. Nothing is cached, and a frozen first stage runs for each of the three.
+    """
+    batches, optimizer = _Batches(bench), _adamw(bench)
+
+    def embed(adapter: ModelAdapter, images: Tensor, seed: int) -> list[Tensor]:
+        view: View = adapter.view(bench.task, images, seeded("benchmark", seed))
+        return list(parts(adapter.embed(_staged(adapter, view))))
+
+    def step() -> None:
+        rows = next(batches)
+        retain, forget = (to_float(bench.sides[name].images[rows[name]]) for name in ("retain", "forget"))
+        images, half = torch.cat([retain, forget]), len(retain)
+        with torch.no_grad():
+            guide = embed(bench.reference, images, batches.step)
+            noise = (torch.randn_like(images) * images.std() + images.mean()).clamp(0, 1)
+            noised = embed(bench.reference, noise, batches.step)
+        student = embed(bench.student, images, batches.step)
+        losses = [
+            (s[:half] - g[:half]).square().mean() + ALPHA * (s[half:] - n[half:]).square().mean()
+            for s, g, n in zip(student, guide, noised, strict=True)
+        ]
+        optimizer.zero_grad()
+        torch.stack(losses).sum().backward()
+        optimizer.step()
+
+    return step
+
+
+def _staged(adapter: ModelAdapter, view: View) -> View:
+    if adapter.first is None:
+        return view
+    with torch.no_grad():
+        return replace(view, stage=adapter.first_stage(view))
+
+
+def torchjd(bench: Workbench) -> Step:
+    """Return a step of TorchJD's MGDA on the two losses, whose targets come from our cache."""
+    batches, optimizer, aggregator = _Batches(bench), _adamw(bench), MGDA()
+    parameters = list(bench.flat.parameters)
+
+    def step() -> None:
+        rows = next(batches)
+        losses = [bench.sides[name].value(rows[name], batches.step) for name in ("retain", "forget")]
+        optimizer.zero_grad()
+        backward(losses, inputs=parameters, parallel_chunk_size=1)
+        jac_to_grad(parameters, aggregator)
+        optimizer.step()
+
+    return step
+
+
+def cooper(bench: Workbench) -> Step:
+    """Return a step of Cooper's simultaneous descent and ascent on the two losses, with our cached targets."""
+    batches = _Batches(bench)
+
+    class Bounded(ConstrainedMinimizationProblem):
+        def __init__(self) -> None:
+            super().__init__()
+            multiplier = DenseMultiplier(num_constraints=1, device=bench.device)
+            self.constraint = Constraint(ConstraintType.INEQUALITY, formulation_type=Lagrangian, multiplier=multiplier)
+
+        def compute_cmp_state(self, rows: dict[str, Tensor]) -> CMPState:
+            retain, forget = (bench.sides[name].value(rows[name], batches.step) for name in ("retain", "forget"))
+            observed = ConstraintState(violation=(forget - EPSILON).reshape(1))
+            return CMPState(loss=retain, observed_constraints={self.constraint: observed})
+
+    problem = Bounded()
+    dual = torch.optim.SGD(problem.dual_parameters(), lr=0.05, maximize=True)
+    optimizer = SimultaneousOptimizer(cmp=problem, primal_optimizers=_adamw(bench), dual_optimizers=dual)
+
+    def step() -> None:
+        optimizer.roll(compute_cmp_state_kwargs={"rows": next(batches)})
+
+    return step
+
+
+WAYS: dict[str, Callable[[Workbench], Step]] = {
+    "weighted sum (ours)": weighted_sum,
+    "ε-constrained (ours)": constrained,
+    "Li et al. 2024": li_et_al,
+    "TorchJD MGDA": torchjd,
+    "Cooper": cooper,
+}

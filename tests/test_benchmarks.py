@@ -1,0 +1,107 @@
+"""The benchmark measures what it says: memory against known sizes, and steps that take the same gradients."""
+
+import pytest
+import torch
+
+from benchmarks.measure import in_turn, peak_bytes, ratio
+from benchmarks.steps import ALPHA, WAYS, cooper, li_et_al, prepare, torchjd
+from unlearnkit.data import batch_index, seeded, to_float
+from unlearnkit.plugins import discover
+from unlearnkit.recipe.validate import load
+from unlearnkit.workbench import build
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def bench(tiny):
+    overrides = ["forget={kind: noise-embedding, target: fresh}", "training.batch_size=8"]
+    made = build(load(tiny, discover(), overrides).recipe, tiny.parent)
+    prepare(made)
+    return made
+
+
+def test_memory_is_that_of_the_tensors_alive_together():
+    def work():
+        for _ in range(3):
+            first = torch.ones(1000)
+            second = torch.cat([first, first])  # 4,000 and 8,000 bytes; a view is no memory
+            del first
+            second.view(2, 1000)
+            del second
+
+    assert peak_bytes(work, CPU) == 12_000
+
+
+def test_ways_run_in_turn_and_two_rounds_do_not_count():
+    seen = []
+    found = in_turn({"a": lambda: seen.append("a"), "b": lambda: seen.append("b")}, 3, CPU)
+    assert "".join(seen) == "abbaabbaab"
+    assert [len(values) for values in found.values()] == [3, 3]
+    assert ratio([2.0, 6.0, 4.0], [1.0, 1.0, 1.0]) == (4.0, 3.0, 5.0)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_way_trains_what_the_recipe_trains_and_nothing_else(bench, way):
+    before = bench.frozen_digest("encoder")
+    step = WAYS[way](bench)
+    torch.manual_seed(0)
+    bench.put("encoder", bench.origin + 0.05 * torch.randn_like(bench.origin))
+    theta = bench.flat.theta.detach().clone()
+    for _ in range(2):
+        step()
+    assert not torch.equal(bench.flat.theta, theta)
+    assert bench.frozen_digest("encoder") == before
+    assert torch.isfinite(bench.flat.theta).all()
+
+
+def rows(bench, name):
+    """Return the rows of the first step."""
+    side = bench.sides[name]
+    return batch_index(1, side.count, 8, side.seed, "benchmark", name)
+
+
+def gradient(bench):
+    return torch.cat([parameter.grad.reshape(-1) for parameter in bench.flat.parameters])
+
+
+def test_libraries_get_the_gradients_of_the_two_losses(bench):
+    """At the reference the retain loss has no gradient, so that MGDA's direction vanishes and Cooper's is λ∇f1 = 0."""
+    for way in (torchjd, cooper):
+        bench.put("encoder", bench.origin)
+        way(bench)()
+        assert gradient(bench).norm() < 1e-6
+    # Away from it, Cooper's first step is ∇f2, as λ starts at 0.
+    torch.manual_seed(0)
+    theta = bench.origin + 0.01 * torch.randn_like(bench.origin)
+    bench.put("encoder", theta)
+    step = cooper(bench)
+    step()
+    found = gradient(bench).clone()
+    bench.put("encoder", theta)
+    side = bench.sides["retain"]
+    expected = torch.autograd.grad(side.value(rows(bench, "retain"), 1), list(bench.flat.parameters))
+    torch.testing.assert_close(found, torch.cat([value.reshape(-1) for value in expected]))
+
+
+def test_the_published_step_is_the_composite_loss_of_its_description(bench):
+    torch.manual_seed(1)
+    step = li_et_al(bench)
+    bench.put("encoder", bench.origin + 0.05 * torch.randn_like(bench.origin))
+    theta = bench.flat.theta.detach().clone()
+    torch.manual_seed(2)
+    step()
+    found = gradient(bench).clone()
+    bench.put("encoder", theta)
+    torch.manual_seed(2)
+    images = {name: to_float(bench.sides[name].images[rows(bench, name)]) for name in ("retain", "forget")}
+    both = torch.cat(list(images.values()))
+    noise = (torch.randn_like(both) * both.std() + both.mean()).clamp(0, 1)[len(images["retain"]) :]
+
+    def embedded(adapter, of):
+        return adapter.embed(adapter.view(bench.task, of, seeded()))
+
+    kept = (embedded(bench.student, images["retain"]) - embedded(bench.reference, images["retain"])).square().mean()
+    gone = (embedded(bench.student, images["forget"]) - embedded(bench.reference, noise)).square().mean()
+    expected = torch.autograd.grad(kept + ALPHA * gone, list(bench.flat.parameters))
+    torch.testing.assert_close(found, torch.cat([value.reshape(-1) for value in expected]), rtol=1e-4, atol=1e-6)

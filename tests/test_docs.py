@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from unlearnkit import hookspecs
-from unlearnkit.builtin import controls, data, losses, methods, metrics, models, tasks
+from unlearnkit.builtin import audits, controls, data, losses, methods, metrics, models, tasks
 from unlearnkit.cli import app
 from unlearnkit.errors import Exit
 from unlearnkit.plugins import kind_of
@@ -62,7 +62,7 @@ def test_links_inside_the_project_resolve():
 
 def test_every_builtin_has_a_summary_and_described_fields():
     hooks = [models.register_models, data.register_data, tasks.register_tasks, losses.register_losses]
-    hooks += [controls.register_controls, methods.register_methods, metrics.register_metrics]
+    hooks += [controls.register_controls, methods.register_methods, metrics.register_metrics, audits.register_audits]
     for cls in (cls for hook in hooks for cls in hook()):
         assert cls.__doc__
         assert kind_of(cls)

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from unlearnkit.recipe.sections import (
     OPEN,
+    AuditSection,
     DataSection,
     LossSection,
     MethodSection,
@@ -187,6 +188,8 @@ class Evaluate(Section):
     tasks: list[TaskSection] = []  # noqa: RUF012
     """Further tasks that every solution is measured on, such as other crop sizes; the training task always is. They
     cost one pass over the validation images for each solution."""
+    audits: list[AuditSection] = []  # noqa: RUF012
+    """Tests of whether the original model and every solution have really forgotten; most of them train."""
 
 
 class Recipe(Section):

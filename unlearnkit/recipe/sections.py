@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 if TYPE_CHECKING:
     import torch
 
+    from unlearnkit.audits import Audit
     from unlearnkit.contracts import Extractor, Images, Loss, Metric, ModelAdapter, Psi, Setting, Task
     from unlearnkit.control import Multiplier
     from unlearnkit.stages import Stage
@@ -158,6 +159,20 @@ class MetricSection(Section):
         """Return the empty metric; relative paths start at `base`, the recipe's folder."""
 
 
+class AuditSection(Section):
+    """A test of whether a model has really forgotten."""
+
+    kind: str
+    """Which audit."""
+
+    @abstractmethod
+    def build(self, base: Path, device: torch.device) -> Audit:
+        """Return the audit; relative paths start at `base`, the recipe's folder.
+
+        Raise `UserError` saying which file to put where if weights are missing.
+        """
+
+
 OPEN: Mapping[str, tuple[type[Section], ...]] = {
     "register_models": (ModelSection,),
     "register_data": (DataSection,),
@@ -167,5 +182,6 @@ OPEN: Mapping[str, tuple[type[Section], ...]] = {
     "register_methods": (MethodSection,),
     "register_extractors": (ExtractorSection,),
     "register_metrics": (MetricSection,),
+    "register_audits": (AuditSection,),
 }
 """Which section classes each hook may return subclasses of; a sort stands after those that its sections contain."""

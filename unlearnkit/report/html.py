@@ -50,6 +50,8 @@ def page(results: Results, manifest: dict[str, Any], strips: list[Strip], missin
         reading=tables.READING,
         further=tables.further(results),
         beside_training=tables.FURTHER,
+        audits=tables.audits(results),
+        auditing=tables.AUDITING,
         provenance=provenance(results, manifest),
         version=manifest.get("unlearnkit", ""),
         script=script,

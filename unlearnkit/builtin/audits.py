@@ -1,0 +1,64 @@
+"""Audits: tests of whether a model has really forgotten, run for the original model and for every solution."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from unlearnkit import hookimpl
+from unlearnkit.recipe.recipe import SGD, AdamW
+from unlearnkit.recipe.sections import AuditSection
+
+if TYPE_CHECKING:
+    import torch
+
+    from unlearnkit.audits import Audit
+
+Count = Annotated[int, Field(ge=1)]
+Optimizer = Annotated[AdamW | SGD, Field(discriminator="kind")]
+
+
+class Membership(AuditSection):
+    """Membership inference: tell forget training images from forget validation images by their loss alone."""
+
+    kind: Literal["membership"]
+    """Membership inference by the model's own loss."""
+    calibrate: Literal["difficulty", "original", "none"] = "difficulty"
+    """What the loss of an image is held against. `difficulty`: what its logarithm would be by the squared error of a
+    fill with the mean colour of what is visible, fitted over all images. `original`: its loss under the original model,
+    whose own row is empty then. `none`: nothing."""
+    views: Count = 1
+    """Views of each image that its loss is a mean over; more for a random task or a model that draws noise."""
+
+    def build(self, base: Path, device: torch.device) -> Audit:
+        """Return the audit."""
+        from unlearnkit.builtin.attacks import Membership
+
+        return Membership(self)
+
+
+class FreshDecoder(AuditSection):
+    """Train a freshly initialised decoder on the frozen encoder, to see what the embeddings still hold."""
+
+    kind: Literal["fresh-decoder"]
+    """A new decoder on the frozen encoder."""
+    images: Literal["forget", "retain", "both"] = "forget"
+    """Which training images the decoder is trained on, with the model's own loss; with both the losses are added."""
+    steps: Count = 200
+    """Steps of its training, the last half of them with a falling learning rate."""
+    optimizer: Optimizer | None = None
+    """Its optimiser; that of `training` when left out."""
+
+    def build(self, base: Path, device: torch.device) -> Audit:
+        """Return the audit."""
+        from unlearnkit.builtin.attacks import FreshDecoder
+
+        return FreshDecoder(self)
+
+
+@hookimpl
+def register_audits() -> list[type[AuditSection]]:
+    """Return the built-in audits."""
+    return [Membership, FreshDecoder]

@@ -54,6 +54,7 @@ class Missing:
 
 
 Finding = float | Over | Missing
+"""A number, or what stands in for it; a whole number is a count."""
 
 
 class Case:

@@ -84,7 +84,7 @@ def _plain(finding: Finding) -> object:
         case Missing():
             return {"failed": finding.reason}
         case _:
-            return float(finding) if math.isfinite(finding) else {"failed": f"the value is {finding}"}
+            return finding if math.isfinite(finding) else {"failed": f"the value is {finding}"}
 
 
 def _kept(path: Path, wanted: Mapping[str, Any]) -> Cell | None:

@@ -1,12 +1,17 @@
 """Laws of audits: the attack's figures against torchmetrics and by hand, and the step loop against plain PyTorch."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torchmetrics.functional.classification import binary_auroc
 
-from unlearnkit.audits import Missing, region_error
-from unlearnkit.builtin.attacks import auc, calibrated, tpr
+from unlearnkit.audits import Missing, Over, region_error
+from unlearnkit.builtin import audits as sections
+from unlearnkit.builtin.attacks import CopySimilarity, auc, calibrated, tpr
+from unlearnkit.builtin.audits import Relearning
 from unlearnkit.builtin.degradations import Box
+from unlearnkit.contracts import Extractor
 from unlearnkit.data import Pixels, batch_index, seeded, to_float
 from unlearnkit.phases import DivergedError
 from unlearnkit.recipe.recipe import SGD, AdamW, Training
@@ -119,6 +124,78 @@ def test_views_are_the_same_for_every_model_and_others_for_another_purpose(model
     assert torch.equal(first.images, again.images)
     assert torch.equal(first.truth, to_float(images()["forget"]["validation"][torch.arange(5)]))
     assert not torch.equal(first.hidden, next(one.views("forget", "validation", 1)).hidden)
+
+
+def relearned(given, **fields):
+    return Relearning(kind="relearning", **fields).build(Path(), torch.device("cpu")).examine(given)
+
+
+def test_the_original_needs_no_step_to_be_back(model):
+    found = relearned(case(model, model, TASK, images(), model), steps=5)
+    assert found == {
+        "start": 1.0, "forget_steps": 0, "forget_most": 1.0, "retain_steps": 0, "retain_most": 1.0,
+    }  # fmt: skip
+
+
+def test_relearning_counts_the_steps_until_the_error_is_back(model):
+    """Against the same training by hand, one step at a time."""
+    start = case(SMALL.build(None), model, TASK, images(), model)
+    for _ in start.train(start.model.trainable(), ("forget",), 30, AdamW(lr=1e-2), decay=0):
+        pass
+    original = start.model
+    fast = AdamW(lr=1e-2)
+    given = case(model, original, TASK, images(), model)
+    view = next(given.views("forget", "validation"))
+    parts = []
+    for _ in given.train(given.model.trainable(), ("forget",), 40, fast, decay=0):
+        errors = [float(region_error(found.output(view), view).mean().detach()) for found in (original, given.model)]
+        parts.append(errors[0] / errors[1])
+    back = next(step for step, part in enumerate(parts) if part >= 0.95)
+    assert 0 < back < 40
+    fields = {"optimizer": fast, "recovered": 0.95, "on": ["forget"]}
+    found = relearned(case(model, original, TASK, images(), model), steps=40, every=1, **fields)
+    assert found["start"] == pytest.approx(parts[0])
+    assert found["forget_steps"] == back
+    few = relearned(case(model, original, TASK, images(), model), steps=back - 1, every=1, **fields)
+    assert few["forget_steps"] == Over(back - 1)
+    assert few["forget_most"] == pytest.approx(max(parts[:back]))
+
+
+class Pooled(Extractor):
+    """The mean colour of each quarter."""
+
+    label, width = "pooled", 12
+
+    def features(self, images):
+        return torch.nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
+
+    def describe(self):
+        return {"extractor": "pooled"}
+
+
+def test_copies_are_found_by_what_was_hidden_alone(model):
+    class Copying(type(model)):
+        def output(self, view):
+            return torch.where(view.hidden, view.truth, torch.rand(view.truth.shape, generator=seeded("visible")))
+
+    class Other(type(model)):
+        def output(self, view):
+            return torch.where(view.hidden, view.truth.roll(1, 0), view.truth)
+
+    audit = CopySimilarity(sections.CopySimilarity(kind="copy-similarity"), Pooled())
+    copied, other = (
+        audit.examine(case(cls(SMALL.build(None).module), model, TASK, images(), model)) for cls in (Copying, Other)
+    )
+    assert copied["mean"] == pytest.approx(1)
+    assert (copied["own"], other["own"]) == (1, 0)
+    assert other["mean"] == pytest.approx(1)
+    truths = [
+        torch.nn.functional.normalize(
+            Pooled().features(to_float(pixels[torch.arange(len(pixels))])[..., 4:12, 4:12]).double(), dim=1
+        )
+        for pixels in images()["forget"].values()
+    ]
+    assert copied["unseen"] == pytest.approx(float((truths[1] @ truths[0].T).max(1).values.mean()), abs=1e-6)
 
 
 def test_the_error_is_over_what_the_model_was_to_make(model):

@@ -1,22 +1,28 @@
 """The code of the built-in audits."""
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal, NoReturn
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from unlearnkit.audits import Audit, Case, Figure, Finding, Missing, SetName, Split, region_error
+from unlearnkit.audits import Audit, Case, Figure, Finding, Missing, Over, SetName, Split, region_error
 from unlearnkit.builtin import audits as sections
 from unlearnkit.builtin.measures import psnr
-from unlearnkit.contracts import ModelAdapter, View
+from unlearnkit.contracts import Extractor, ModelAdapter, View
 from unlearnkit.pretrain import mean_colour_fill
 
 Counts = Mapping[str, Mapping[str, int]]
 
 FPR = 0.01
 """False positive rate at which the true positive rate is given."""
+
+TINY = 1e-12
+"""Least squared error that is divided by."""
+
+NO_VALIDATION = "there are no validation images of the forget set; give some in data.per_class"
 
 
 def hidden_psnr(model: ModelAdapter, views: Iterator[View]) -> float:
@@ -26,9 +32,7 @@ def hidden_psnr(model: ModelAdapter, views: Iterator[View]) -> float:
         for view in views:
             assert view.truth is not None
             found.append(psnr(model.output(view), view.truth, view.region))
-    if not found:
-        raise ValueError("there are no validation images of the forget set; give some in data.per_class")
-    return float(torch.cat(found).double().mean())
+    return float(torch.cat(found or [_none()]).double().mean())
 
 
 class FreshDecoder(Audit):
@@ -64,6 +68,130 @@ class FreshDecoder(Audit):
         for _ in case.train(decoder, self.on, self.section.steps, self.section.optimizer, decay=0.5):
             pass
         return {"own": own, "fresh": hidden_psnr(case.model, case.views("forget", "validation"))}
+
+
+class Relearning(Audit):
+    """Steps of fine-tuning until the error on forget validation images is back to that of the original."""
+
+    def __init__(self, section: sections.Relearning) -> None:
+        self.section, self.on = section, tuple(dict.fromkeys(section.on))
+        back = "the original's squared error over the model's, on forget validation images"
+        self.figures = {"start": Figure("recovered at first", back, "lower")}
+        for name in self.on:
+            data = "forget images" if name == "forget" else "benign (retain) images"
+            self.figures |= {
+                f"{name}_steps": Figure(
+                    f"steps on {name} images", f"steps on {data} until that is {section.recovered:g}", "higher"
+                ),
+                f"{name}_most": Figure(f"most recovered on {name} images", "the highest it was until then", "lower"),
+            }
+
+    def samples(self, counts: Counts) -> str:
+        """Name both sets and the budget."""
+        trained = " or ".join(f"{counts[name]['train']} {name}" for name in self.on)
+        return (
+            f"Measured on {counts['forget']['validation']} forget validation images every {self.section.every} steps, "
+            f"{self.section.steps} at most; trained on {trained} training images."
+        )
+
+    def examine(self, case: Case) -> Mapping[str, Finding]:
+        """Return the recovered part at first, and for each set the steps and the highest part."""
+        views = list(case.views("forget", "validation"))
+        goal = _error(case.reference, views)
+        found: dict[str, Finding] = {}
+        everything = case.model.trainable()
+        start = [parameter.detach().clone() for parameter in everything]
+        for name in self.on:
+            for parameter, value in zip(everything, start, strict=True):
+                parameter.data.copy_(value)
+            reached: Finding = Over(self.section.steps)
+            parts: list[float] = []
+            for step in case.train(everything, (name,), self.section.steps, self.section.optimizer, decay=0.0):
+                if step % self.section.every and step < self.section.steps:
+                    continue
+                parts.append(goal / max(_error(case.model, views), TINY))
+                if parts[-1] >= self.section.recovered:
+                    reached = step
+                    break
+            found |= {"start": parts[0], f"{name}_steps": reached, f"{name}_most": max(parts)}
+        return found
+
+
+def _error(model: ModelAdapter, views: Iterable[View]) -> float:
+    """Return the squared error over what a model was to make, a mean over images."""
+    with torch.no_grad():
+        found = [region_error(model.output(view), view) for view in views]
+    return float(torch.cat(found or [_none()]).double().mean())
+
+
+class CopySimilarity(Audit):
+    """The cosine of the features of outputs and of the forget training images nearest to them."""
+
+    def __init__(self, section: sections.CopySimilarity, extractor: Extractor) -> None:
+        self.section, self.extractor = section, extractor
+        self.figures = {
+            "mean": Figure("nearest, mean", "cosine to the nearest training image, mean over outputs", "lower"),
+            "highest": Figure("nearest, highest", "the highest cosine of any output to any training image", "lower"),
+            "unseen": Figure(
+                "other images", "the same mean for forget validation images in place of outputs: what two different "
+                "images have in common", None,
+            ),
+        }  # fmt: skip
+        if section.outputs == "train":
+            self.figures["own"] = Figure(
+                "found", "part of outputs whose nearest training image is the one they were made from", "lower"
+            )
+
+    def samples(self, counts: Counts) -> str:
+        """Name both groups."""
+        forget = counts["forget"]
+        split = "training" if self.section.outputs == "train" else "validation"
+        return (
+            f"Outputs for {forget[self.section.outputs]} forget {split} images, against {forget['train']} of training."
+        )
+
+    def describe(self) -> Mapping[str, object]:
+        """Return the extractor's facts."""
+        return self.extractor.describe()
+
+    def examine(self, case: Case) -> Mapping[str, Finding]:
+        """Return the similarities."""
+        views = list(case.views("forget", self.section.outputs))
+        regions = torch.cat([view.region for view in views] or [_none()])
+        box = _box(regions[0, 0]) if bool((regions == regions[:1]).all()) else (slice(None), slice(None))
+
+        def features(images: Iterable[Tensor]) -> Tensor:
+            found = [self.extractor.features(part[..., box[0], box[1]]) for part in images]
+            return functional.normalize(torch.cat(found or [_none()]).double(), dim=1)
+
+        with torch.no_grad():
+            stored = features(_truth(case.views("forget", "train")))
+            nearest, which = (features(map(case.model.output, views)) @ stored.T).max(1)
+            found: dict[str, Finding] = {"mean": float(nearest.mean()), "highest": float(nearest.max())}
+            if case.counts["forget"]["validation"]:
+                unseen = features(_truth(case.views("forget", "validation"))) @ stored.T
+                found["unseen"] = float(unseen.max(1).values.mean())
+            else:
+                found["unseen"] = Missing(NO_VALIDATION)
+        if self.section.outputs == "train":
+            found["own"] = float((which.cpu() == torch.arange(len(which))).double().mean())
+        return found
+
+
+def _truth(views: Iterable[View]) -> Iterator[Tensor]:
+    for view in views:
+        assert view.truth is not None
+        yield view.truth
+
+
+def _box(region: Tensor) -> tuple[slice, slice]:
+    """Return rows and columns of the smallest box that holds a region [H, W]."""
+    rows, columns = (region.any(side).nonzero().flatten().tolist() for side in (1, 0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def _none() -> NoReturn:
+    raise ValueError(NO_VALIDATION)
 
 
 class Membership(Audit):

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from unlearnkit import hookimpl
+from unlearnkit.builtin.extractors import MobileNetV2
 from unlearnkit.recipe.recipe import SGD, AdamW
-from unlearnkit.recipe.sections import AuditSection
+from unlearnkit.recipe.sections import AuditSection, ExtractorSection
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +59,52 @@ class FreshDecoder(AuditSection):
         return FreshDecoder(self)
 
 
+class Relearning(AuditSection):
+    """Fine-tune with the model's own loss and count the steps until the forget images come back."""
+
+    kind: Literal["relearning"]
+    """Steps until the forget images come back."""
+    on: Annotated[list[Literal["forget", "retain"]], Field(min_length=1)] = ["forget", "retain"]  # noqa: RUF012
+    """The training images of which set it is fine-tuned on, each from the audited weights: the forget images
+    themselves, or benign ones."""
+    recovered: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """When they are back: the original's squared error on forget validation images, over that of the model."""
+    steps: Count = 100
+    """Steps at most."""
+    every: Count = 5
+    """Steps from one look at the validation images to the next."""
+    optimizer: Optimizer | None = None
+    """Its optimiser, at a constant learning rate; that of `training` when left out."""
+
+    def build(self, base: Path, device: torch.device) -> Audit:
+        """Return the audit."""
+        from unlearnkit.builtin.attacks import Relearning
+
+        return Relearning(self)
+
+
+class CopySimilarity(AuditSection):
+    """Find for each forget output the most similar forget training image, by the cosine of their features.
+
+    Where one part of all images is hidden, that part alone is compared, so that the visible context does not count.
+    """
+
+    kind: Literal["copy-similarity"]
+    """The nearest training image of each output."""
+    extractor: ExtractorSection = MobileNetV2()
+    """Which network sees the images."""
+    outputs: Literal["train", "validation"] = "train"
+    """Outputs for which forget images."""
+
+    def build(self, base: Path, device: torch.device) -> Audit:
+        """Return the audit."""
+        from unlearnkit.builtin.attacks import CopySimilarity
+        from unlearnkit.features import shared
+
+        return CopySimilarity(self, shared(self.extractor, base, device))
+
+
 @hookimpl
 def register_audits() -> list[type[AuditSection]]:
     """Return the built-in audits."""
-    return [Membership, FreshDecoder]
+    return [Membership, FreshDecoder, Relearning, CopySimilarity]

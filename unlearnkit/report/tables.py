@@ -134,7 +134,7 @@ def _of(entry: shape.Audit) -> str:
 
 def _finding(value: shape.Finding, reasons: list[str], head: str) -> str:
     if not isinstance(value, dict) or "over" not in value:
-        return cell(value, reasons, head)
+        return whole(value) if isinstance(value, int) else cell(value, reasons, head)
     return f">{whole(cast('shape.Over', value)['over'])}"
 
 

@@ -79,7 +79,7 @@ def check_audit(section: AuditSection, model: ModelSection, task: Task | None = 
         require(bool(first), section, "examine", "expected a reason in the ValueError")
         return
     require(set(first) == set(audit.figures), section, "examine", "expected a finding for each of `figures`")
-    typed = all(isinstance(value, float | Over | Missing) for value in first.values())
+    typed = all(isinstance(value, int | float | Over | Missing) for value in first.values())
     require(typed, section, "examine", "expected numbers, Over or Missing")
 
 

@@ -11,6 +11,7 @@ from torch.nn import functional
 from unlearnkit.audits import Audit, Case, Figure, Finding, Missing, Over, SetName, Split, region_error
 from unlearnkit.builtin import audits as sections
 from unlearnkit.builtin.measures import psnr
+from unlearnkit.builtin.poison import Poison, Poisoned
 from unlearnkit.contracts import Extractor, ModelAdapter, View
 from unlearnkit.pretrain import mean_colour_fill
 
@@ -192,6 +193,71 @@ def _box(region: Tensor) -> tuple[slice, slice]:
 
 def _none() -> NoReturn:
     raise ValueError(NO_VALIDATION)
+
+
+class Backdoor(Audit):
+    """How often the trigger of a poisoned source brings its target out."""
+
+    figures: Mapping[str, Figure] = {
+        "success": Figure(
+            "success", "part of outputs for images with the trigger that are nearer to its target than to the truth",
+            "lower",
+        ),
+        "without": Figure("without trigger", "the same part for the same images without the trigger", None),
+        "distance": Figure(
+            "distance", "root of the mean squared distance to the target, with the trigger, of pixels in [0, 1]",
+            "higher",
+        ),
+    }  # fmt: skip
+
+    def samples(self, counts: Counts) -> str:
+        """Name the set that is shown."""
+        name = _shown(counts)
+        return f"{counts[name]['validation']} {name} validation images, each with the trigger and without."
+
+    def examine(self, case: Case) -> Mapping[str, Finding]:
+        """Return success with the trigger and without, and the distance to the target."""
+        source = case.images["forget"]["train"].source
+        if not isinstance(source, Poisoned):
+            raise ValueError("the forget set's source is not `poisoned`, so there is no trigger")
+        name, poison = _shown(case.counts), source.poison
+        with torch.no_grad():
+            marked = [
+                _nearness(case.model, view, poison) for view in case.views(name, "validation", change=poison.marked)
+            ]
+            plain = [_nearness(case.model, view, poison) for view in case.views(name, "validation")]
+        target, truth = torch.cat(marked or [_none()]).T
+        clean_target, clean_truth = torch.cat(plain).T
+        return {
+            "success": float((target < truth).double().mean()),
+            "without": float((clean_target < clean_truth).double().mean()),
+            "distance": float(target.mean().sqrt()),
+        }
+
+
+def _shown(counts: Counts) -> SetName:
+    return "forget" if counts["forget"]["validation"] else "retain"
+
+
+def _nearness(model: ModelAdapter, view: View, poison: Poison) -> Tensor:
+    """Return squared distances [B, 2] of the outputs, to the target and to the truth, over the target's hidden pixels.
+
+    Raise `ValueError` where the task hides the trigger, or nothing of the target.
+    """
+    assert view.truth is not None
+    size = view.images.shape[-1]
+    place = torch.zeros_like(view.region)
+    place[..., *poison.target_place(size)] = True
+    place &= view.region
+    if not bool(place.flatten(1).any(1).all()):
+        raise ValueError("the task hides nothing of the trigger's target; use data.source.target to move it")
+    if bool(view.hidden[..., *poison.trigger_place(size)].any()):
+        raise ValueError("the task hides the trigger; use data.source.trigger to make it smaller")
+    outputs, weight = model.output(view), place.float()
+    found = [(outputs - other).square() * weight for other in (poison.aimed(view.truth), view.truth)]
+    return (
+        torch.stack([error.flatten(1).sum(1) for error in found], 1).double() / (3 * weight.flatten(1).sum(1))[:, None]
+    )
 
 
 class Membership(Audit):

@@ -104,7 +104,25 @@ class CopySimilarity(AuditSection):
         return CopySimilarity(self, shared(self.extractor, base, device))
 
 
+class Backdoor(AuditSection):
+    """Show the trigger of a poisoned model, and see whether it still brings its target out (Varshney and Torra 2025).
+
+    It needs `data.source: {kind: poisoned, ...}` and a model that was trained on it. Trigger, rate and measure are not
+    known from the paper and were chosen here. The forget validation images are shown, or where there are none those of
+    the retain set; none of them is poisoned.
+    """
+
+    kind: Literal["backdoor"]
+    """Whether a planted trigger still works."""
+
+    def build(self, base: Path, device: torch.device) -> Audit:
+        """Return the audit."""
+        from unlearnkit.builtin.attacks import Backdoor
+
+        return Backdoor()
+
+
 @hookimpl
 def register_audits() -> list[type[AuditSection]]:
     """Return the built-in audits."""
-    return [Membership, FreshDecoder, Relearning, CopySimilarity]
+    return [Membership, FreshDecoder, Relearning, CopySimilarity, Backdoor]

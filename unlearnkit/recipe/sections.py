@@ -34,8 +34,14 @@ class Section(BaseModel):
 def label(section: Section) -> str:
     """Return kind and fields in one line, such as `composite alpha = 0.25`; a field that is left out is not named."""
     fields = {name: value for name, value in section if name != "kind" and value is not None}
-    said = (f"{name} = {label(value) if isinstance(value, Section) else value}" for name, value in fields.items())
+    said = (f"{name} = {_said(value)}" for name, value in fields.items())
     return f"{getattr(section, 'kind', '')} {', '.join(said)}".strip()
+
+
+def _said(value: object) -> object:
+    if isinstance(value, Section):
+        return label(value)
+    return " and ".join(map(str, value)) if isinstance(value, list) else value
 
 
 class ModelSection(Section):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from unlearnkit import hookspecs
-from unlearnkit.builtin import controls, data, losses, methods, metrics, models, tasks, trade_offs
+from unlearnkit.builtin import audits, controls, data, losses, methods, metrics, models, tasks, trade_offs
 from unlearnkit.cli import app
 from unlearnkit.errors import Exit
 from unlearnkit.plugins import kind_of
@@ -69,7 +69,7 @@ def test_every_method_stands_in_its_table():
 def test_every_builtin_has_a_summary_and_described_fields():
     hooks = [models.register_models, data.register_data, tasks.register_tasks, losses.register_losses]
     hooks += [controls.register_controls, methods.register_methods, trade_offs.register_methods]
-    hooks += [metrics.register_metrics]
+    hooks += [metrics.register_metrics, audits.register_audits]
     for cls in (cls for hook in hooks for cls in hook()):
         assert cls.__doc__
         assert kind_of(cls)

@@ -6,6 +6,7 @@ from typing import Any
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import Plugins, kind_of
 from unlearnkit.recipe.sections import (
+    AuditSection,
     DataSection,
     ExtractorSection,
     LossSection,
@@ -27,6 +28,7 @@ SORTS: dict[str, type[Section]] = {
     "multipliers": MultiplierSection,
     "methods": MethodSection,
     "metrics": MetricSection,
+    "audits": AuditSection,
     "extractors": ExtractorSection,
 }
 

@@ -127,13 +127,14 @@ def choose(
         if label not in found:
             raise _no_images(name, label, source)
         mine = _shuffled(found[label], seed, "split", label)
-        if mine[0].split is None:
-            cut = per_class.validation if per_class.validation is not None else len(mine) // VALIDATION_PART
-            halves = mine[cut:], mine[:cut]
-        else:
-            halves = tuple([item for item in mine if item.split == part] for part in ("train", "validation"))  # type: ignore[assignment]
+        free = [item for item in mine if item.split is None]
+        given = sum(item.split == "validation" for item in mine)
+        cut = len(free) // VALIDATION_PART if per_class.validation is None else max(0, per_class.validation - given)
+        aside = {item.key for item in free[:cut]}
+        held = [item.split == "validation" or item.key in aside for item in mine]
+        halves = [[item for item, out in zip(mine, held, strict=True) if out == half] for half in (False, True)]
         # Single images of a class may all be validation images, where the source says which are.
-        partly = mine[0].split is not None and len(mine) < every[label]
+        partly = not free and len(mine) < every[label]
         for part, half, wanted, into in (
             ("training", halves[0], per_class.train, train),
             ("validation", halves[1], per_class.validation, validation),

@@ -7,6 +7,7 @@ import pluggy
 import typer
 
 from unlearnkit.recipe.sections import (
+    AuditSection,
     DataSection,
     ExtractorSection,
     LossSection,
@@ -59,6 +60,11 @@ def register_extractors() -> list[type[ExtractorSection]]:  # type: ignore[empty
 @hookspec
 def register_metrics() -> list[type[MetricSection]]:  # type: ignore[empty-body]
     """Return metric sections, for `evaluate.metrics:`."""
+
+
+@hookspec
+def register_audits() -> list[type[AuditSection]]:  # type: ignore[empty-body]
+    """Return audit sections, for `evaluate.audits:`."""
 
 
 @hookspec

@@ -44,6 +44,18 @@ CHUNK = 128
 """Images of one pass where a whole set is looked at."""
 
 
+class DivergedError(UserError):
+    """A loss or a gradient was not finite."""
+
+    def __init__(self, problem: str, step: int) -> None:
+        super().__init__(
+            f"{problem}: loss or gradient became non-finite at step {step}; the update was not applied. "
+            f"Lower training.optimizer.lr and resume: the run continues from the last checkpoint",
+            Exit.DIVERGED,
+        )
+        self.step = step
+
+
 class Side:
     """One of the two losses on its training set: f1 on the forget set or f2 on the retain set."""
 
@@ -71,15 +83,15 @@ class Side:
             with self.images.expect(torch.arange(self.count).split(1)):
                 self.targets = store.rows(f"{self.name}-reference", self.count, self._target_of)
 
-    def under(self, loss: Loss) -> "Side":
-        """Return the same set under another loss, or this side itself under its own.
+    def under(self, loss: Loss, student: ModelAdapter | None = None) -> "Side":
+        """Return the same set under another loss and for another student, or this side itself under its own.
 
         What is kept of the first stage serves both; targets of the other loss are not kept.
         """
-        if loss is self.loss:
+        if loss is self.loss and student is None:
             return self
         side = copy.copy(self)
-        side.loss, side.lasting, side.targets = loss, False, None
+        side.loss, side.lasting, side.targets, side.student = loss, False, None, student or self.student
         return side
 
     def chunks(self) -> list[Tensor]:
@@ -405,7 +417,7 @@ class Descent:
         return h, ahead.sub_(curved * (alpha / (2 * reach))), f, gradient
 
     def _record(self) -> None:
-        """Move the window's mean to the host; raise `UserError` naming the first step that was not finite."""
+        """Move the window's mean to the host; raise `DivergedError` naming the first step that was not finite."""
         if not self._recent:
             return
         window = torch.stack(self._recent).cpu()
@@ -413,11 +425,7 @@ class Descent:
         bad = (~window.isfinite().all(1)).nonzero()
         if len(bad):
             step = self.done - len(window) + int(bad[0])
-            raise UserError(
-                f"{self.problem.id}: loss or gradient became non-finite at step {step}; the update was not applied. "
-                f"Lower training.optimizer.lr and resume: the run continues from the last checkpoint",
-                Exit.DIVERGED,
-            )
+            raise DivergedError(self.problem.id, step)
         h, f, lam, _ = window.mean(0).tolist()
         seen = {self.constraint.name: h, self.objective.name: f}
         f1, f2 = (seen[name] if name in self.leg.sides else None for name in ("forget", "retain"))

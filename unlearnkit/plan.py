@@ -40,8 +40,8 @@ def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
     chosen: tuple[Chosen, Chosen] | None = (
         tried(split, recipe.data, base, recipe.seed, sources) if None not in sources else None
     )
-    for section in recipe.evaluate.metrics:
-        tried(section.build, base, torch.device("cpu"))
+    for build in [section.build for section in recipe.evaluate.metrics] + [one.build for one in recipe.evaluate.audits]:
+        tried(build, base, torch.device("cpu"))
     adapter = recipe.model.build(None)
     sizes = {part: sum(parameter.numel() for parameter in adapter.trainable(part)) for part in ("encoder", "all")}
     trained = sizes[recipe.model.train]
@@ -76,6 +76,7 @@ def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
         "device": str(device) if device else recipe.training.device,
         "precision": recipe.training.precision,
         "problems": problems,
+        "audits": [label(section) for section in recipe.evaluate.audits],
         "steps_each": steps,
         "steps": steps * len(problems) - spared if steps else None,
         "images_seen": 2 * (steps * len(problems) - spared) * recipe.training.batch_size if steps else None,
@@ -148,6 +149,8 @@ def lines(plan: dict[str, Any]) -> list[str]:
         )
     rows.append(f"  {len(plan['problems'])} problems of up to {_shown(steps)} steps: {_shown(plan['steps'])} steps")
     rows += [f"    {problem}" for problem in plan["problems"]]
+    if plan["audits"]:
+        rows += ["  audits of the original and of each solution:", *(f"    {audit}" for audit in plan["audits"])]
     rows.append("  memory, MiB: " + ", ".join(f"{what} {value:,}" for what, value in plan["memory_mib"].items()))
     if plan["images"]["decoded"] != "once":
         rows.append(f"  images: {plan['images']['all_mib']:,} MiB, decoded {plan['images']['decoded']}")

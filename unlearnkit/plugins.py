@@ -12,7 +12,7 @@ from unlearnkit import __version__, hookspecs
 from unlearnkit.recipe.sections import OPEN, Section
 
 GROUP = "unlearnkit"
-BUILTIN = ("models", "data", "tasks", "losses", "controls", "methods", "trade_offs", "extractors", "metrics")
+BUILTIN = ("models", "data", "tasks", "losses", "controls", "methods", "trade_offs", "extractors", "metrics", "audits")
 
 
 @dataclass

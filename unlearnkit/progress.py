@@ -100,6 +100,9 @@ class Screen:
     def _evaluate(self, event: Mapping[str, Any]) -> None:
         self.line(f"evaluating {event['solutions']} solutions and the original model")
 
+    def _audit(self, event: Mapping[str, Any]) -> None:
+        self.line(f"auditing {event['models']} models: {', '.join(event['audits'])}")
+
     def _warning(self, event: Mapping[str, Any]) -> None:
         self.line(f"warning: {event['message']}")
 

@@ -99,6 +99,7 @@ def warnings(bench: Workbench, solutions: Sequence[Solution]) -> list[str]:
     return [
         *(line for solution in solutions if (line := solution.shortfall()) is not None),
         *(f"metric {kind}: {metric}" for kind, metric in bench.metrics.items() if isinstance(metric, str)),
+        *(f"audit {kind}: {audit}" for kind, (_, audit) in bench.audits.items() if isinstance(audit, str)),
         *(
             f"{solution.problem.label}: a frozen parameter changed"
             for solution in solutions

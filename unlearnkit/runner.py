@@ -18,6 +18,7 @@ from torch import Tensor
 from unlearnkit import checkpoint, manifest, memory
 from unlearnkit.builtin.multipliers import ClosedForm
 from unlearnkit.cache import MIB, Store
+from unlearnkit.cells import audited
 from unlearnkit.errors import Exit, Stopped, UserError
 from unlearnkit.phases import Descent, Leg, Problem, Solution, budget, epsilon_steps, line_start
 from unlearnkit.plugins import Plugins
@@ -256,9 +257,16 @@ def _finish(
         run.event("evaluated", id=solution)
         run.check_signal()
 
+    def found(audit: str, model: str) -> None:
+        run.event("audited", audit=audit, id=model)
+        run.check_signal()
+
     run.event("evaluate", solutions=len(solutions))
     with checkpoint.disk_errors(run.folder):
         results = collect(run.folder, bench, solutions, bounds, outside, evaluated)
+        if bench.audits:
+            run.event("audit", audits=list(bench.audits), models=len(solutions) + 1)
+        results["audits"] = audited(run.folder, bench, solutions, found, run.check_signal)
         checkpoint.write_json(run.folder / "results.json", results)
         run.manifest["finished"] = manifest.now()
         run.save_manifest()

@@ -3,29 +3,32 @@
 import copy
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from unlearnkit.audits import Audit
 from unlearnkit.contracts import Loss, Metric, ModelAdapter, Setting, Task
 from unlearnkit.data import Chosen, Pixels, colour_statistics, digest, load, seeded, split, to_float
-from unlearnkit.errors import Exit, UserError
+from unlearnkit.errors import Exit, Stopped, UserError
 from unlearnkit.flat import Flat
 from unlearnkit.phases import Leg, Side, legs_of
 from unlearnkit.recipe.recipe import Recipe
-from unlearnkit.recipe.sections import MethodSection
+from unlearnkit.recipe.sections import AuditSection, MethodSection, MetricSection
 from unlearnkit.stages import Stage
 from unlearnkit.weights import choose_device, resolve, sha256
 
 Part = Literal["encoder", "all"]
 SETS = ("forget", "retain")
 SPLITS = ("train", "validation")
+S = TypeVar("S", MetricSection, AuditSection)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Workbench:
     """Hash of all that training a part must not change, as it came from the weights file."""
     methods: Sequence[tuple[MethodSection, Sequence[Stage]]]
     """The methods of `compare`, one for each value of what they sweep, and their stages."""
+    audits: Mapping[str, tuple[AuditSection, Audit | str]]
+    """By kind, the second of a kind as `relearning-2`; an audit that cannot be built is its reason."""
 
     @property
     def flat(self) -> Flat:
@@ -109,6 +114,28 @@ class Workbench:
         return frozen_digest(self.student, self.flats[part])
 
 
+def named(sections: Sequence[S]) -> list[tuple[str, S]]:
+    """Return sections with the names of their kinds, the second of a kind as `fid-2`."""
+    kinds = [section.kind for section in sections]
+    numbers = [kinds[: place + 1].count(kind) for place, kind in enumerate(kinds)]
+    return [
+        (f"{kind}-{number}" if number > 1 else kind, section)
+        for kind, number, section in zip(kinds, numbers, sections, strict=True)
+    ]
+
+
+def reason_or(what: Callable[..., T], *arguments: object) -> T | str:
+    """Return what a plugin's call returns, or why it failed, so that its failure stays in its own cell."""
+    try:
+        return what(*arguments)
+    except Stopped:
+        raise
+    except (UserError, ValueError) as error:
+        return str(error)
+    except Exception as error:  # whatever it is
+        return f"{type(error).__name__}: {error}"
+
+
 def _parameters(adapter: ModelAdapter) -> list[Parameter]:
     """Return all that may be trained, the encoder first, each parameter once."""
     return list(dict.fromkeys([*adapter.trainable("encoder"), *adapter.trainable()]))
@@ -120,7 +147,7 @@ def fresh(recipe: Recipe, like: ModelAdapter) -> list[Parameter]:
     found, wanted = _parameters(recipe.model.build(None)), _parameters(like)
     if [parameter.shape for parameter in found] != [parameter.shape for parameter in wanted]:
         raise UserError(
-            f"compare: a {recipe.model.kind} that is trained anew has other sizes than the weights; give the sizes of "
+            f"model: a {recipe.model.kind} that is trained anew has other sizes than the weights; give the sizes of "
             f"the weights in `model`",
             Exit.RECIPE,
         )
@@ -185,17 +212,10 @@ def build(recipe: Recipe, base: Path) -> Workbench:
         )
         for name in SETS
     }  # fmt: skip
-    metrics: dict[str, Metric | str] = {}
-    kinds = [section.kind for section in recipe.evaluate.metrics]
-    for place, section in enumerate(recipe.evaluate.metrics):
-        number = kinds[:place].count(section.kind)
-        try:
-            metric: Metric | str = section.build(base, device)
-        except UserError as error:
-            metric = str(error)
-        except Exception as error:  # one metric's failure stays in its own cell, whatever it is
-            metric = f"{type(error).__name__}: {error}"
-        metrics[f"{section.kind}-{number + 1}" if number else section.kind] = metric
+    metrics = {name: reason_or(section.build, base, device) for name, section in named(recipe.evaluate.metrics)}
+    audits = {
+        name: (section, reason_or(section.build, base, device)) for name, section in named(recipe.evaluate.audits)
+    }
     facts: dict[str, object] = {
         "weights": {"ref": recipe.model.weights, "sha256": sha256(weights) if weights else None},
         "data": [
@@ -213,7 +233,8 @@ def build(recipe: Recipe, base: Path) -> Workbench:
     origin = flats[recipe.model.train].theta.detach().clone()
     frozen: dict[Part, str] = {part: frozen_digest(student, flats[part]) for part in sorted(parts)}
     return Workbench(
-        recipe, device, student, reference, flats, origin, task, chosen, images, sides, metrics, facts, frozen, methods
+        recipe, device, student, reference, flats, origin, task, chosen, images, sides, metrics, facts, frozen, methods,
+        audits,
     )  # fmt: skip
 
 

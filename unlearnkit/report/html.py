@@ -48,6 +48,8 @@ def page(
             reading=tables.READING,
             further=tables.further(results),
             beside_training=tables.FURTHER,
+            audits=tables.audits(results),
+            auditing=tables.AUDITING,
             provenance=provenance(results, manifest),
             version=manifest.get("unlearnkit", ""),
             script=script,

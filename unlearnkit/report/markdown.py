@@ -30,7 +30,7 @@ def text(
         blocks += ["Hypervolumes, costs and the gap to a retrained model: [comparison.md](comparison.md)."]
     solutions = tables.solutions(results, manifest.get("times") or {})
     blocks += ["## Solutions", table(solutions)]
-    blocks += [_listed(f"**{c.head}**: {plain(c.meaning)}" for c in solutions.columns if c.meaning)]
+    blocks += [_meanings(solutions)]
     if shape.metric_names(results):
         blocks += ["## Metrics", tables.READING]
     for split in shape.splits(results):
@@ -40,6 +40,9 @@ def text(
     if others := tables.further(results):
         blocks += ["## Other tasks", tables.FURTHER]
         blocks += [block for shown in others for block in _titled(shown)]
+    if audits := tables.audits(results):
+        blocks += ["## Audits", tables.AUDITING]
+        blocks += [block for shown in audits for block in _titled(shown)]
     blocks += ["## Provenance"]
     for title, facts in provenance(results, manifest):
         blocks += [f"### {title}", _listed(f"{plain(term)}: {plain(fact)}" for term, fact in facts)]
@@ -62,7 +65,12 @@ def plain(value: str) -> str:
 
 def _titled(shown: Table) -> list[str]:
     notes = _listed(f"[{i}] {plain(note)}" for i, note in enumerate(shown.notes, 1))
-    return [f"### {plain(shown.title)}", table(shown), notes]
+    about = [plain(text) for text in shown.about]
+    return [f"### {plain(shown.title)}", *about, table(shown), _meanings(shown), notes]
+
+
+def _meanings(shown: Table) -> str:
+    return _listed(f"**{plain(c.head)}**: {plain(c.meaning)}" for c in shown.columns if c.meaning)
 
 
 def _listed(items: Iterable[str]) -> str:

@@ -90,6 +90,38 @@ class Further(TypedDict):
     solutions: dict[str, dict[str, dict[str, dict[str, Score]]]]
 
 
+class Over(TypedDict):
+    """A count that was not reached within so many."""
+
+    over: float
+
+
+Finding = float | None | Failed | Over
+
+
+class Figure(TypedDict):
+    """One figure of an audit: its heading, what it means, and where it points when more is forgotten."""
+
+    name: str
+    meaning: str
+    forgotten: Literal["higher", "lower"] | float | None
+    unit: str
+
+
+class Audit(TypedDict):
+    """What one of `evaluate.audits` found: figure → value, for the original model and by solution."""
+
+    id: str
+    label: str
+    about: str
+    samples: str
+    seeds: list[int]
+    facts: dict[str, Any]
+    figures: dict[str, Figure]
+    original: dict[str, Finding]
+    solutions: dict[str, dict[str, Finding]]
+
+
 class Strips(TypedDict):
     """Paths of PNG strips: what one set looks like to each solution."""
 
@@ -121,6 +153,7 @@ class Results(TypedDict):
     original: dict[str, Any]
     solutions: list[Solution]
     tasks: NotRequired[list[Further]]
+    audits: NotRequired[list[Audit]]
     outside: list[dict[str, Any]]
     metrics: dict[str, dict[str, Any]]
     warnings: list[str]

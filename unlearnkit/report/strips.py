@@ -42,7 +42,7 @@ def read(run: Path, results: Results) -> tuple[list[Strip], list[str]]:
         return [], []
     found, missing = [], []
     solutions = [*shape.stops(results)[1:], *shape.others(results)]
-    for of in shape.SETS:
+    for of in (of for of in shape.SETS if of in images):
         paths = images[of]
         rows = [("truth", "truth", paths["truth"]), ("input", "input", paths["input"])]
         rows += [("original", "original model", paths["original"])]

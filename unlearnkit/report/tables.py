@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from unlearnkit.report import results as shape
 from unlearnkit.report.numbers import NONE, agreed, figure, percent, seconds, whole
@@ -20,13 +20,14 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under columns; `ids` names each row's solution."""
+    """Rows of text under columns; `ids` names each row's solution, `notes` are reasons of failures."""
 
     title: str
     columns: list[Column]
     rows: list[list[str]]
     ids: list[str]
     notes: list[str] = field(default_factory=list)
+    about: list[str] = field(default_factory=list)
 
     def groups(self) -> list[tuple[str, int]]:
         """Return the shared headings and how many columns each one spans; none where no column has one."""
@@ -39,6 +40,10 @@ READING = (
     "for the forget set, worse scores mean more forgotten."
 )
 FURTHER = "The same solutions on the same validation images under tasks beside the training task, against the truth."
+AUDITING = (
+    "Did it really forget? Arrows point to more forgotten; the first row is what a model shows that has forgotten "
+    "nothing, and a retrained one, where there is one, what a model shows that never saw the images."
+)
 SOLUTION_COLUMNS = [
     Column("solution"),
     Column("id", "its name in results.json, and in the page's address as #solution=ID"),
@@ -95,6 +100,42 @@ def further(results: Results) -> list[Table]:
             rows.append([s["label"], *texts])
         tables.append(Table(entry["label"], columns, rows, [s["id"] for s in shown], reasons))
     return tables
+
+
+def audits(results: Results) -> list[Table]:
+    """Tabulate what each audit found for every model; nothing where none was asked for."""
+    shown = [*shape.stops(results), *shape.others(results)]
+    tables = []
+    for entry in results.get("audits", []):
+        figures, measured = entry["figures"], {"original": entry["original"], **entry["solutions"]}
+        columns = [Column("solution"), *(Column(_audit_head(f), f["meaning"]) for f in figures.values())]
+        reasons: list[str] = []
+        rows = []
+        for s in shown:
+            found = [(f["name"], measured.get(s["id"], {}).get(key)) for key, f in figures.items()]
+            rows.append([s["label"], *(_finding(value, reasons, head) for head, value in found)])
+        about = [entry["about"], _of(entry)]
+        tables.append(Table(entry["label"], columns, rows, [s["id"] for s in shown], reasons, about))
+    return tables
+
+
+def _audit_head(figure: shape.Figure) -> str:
+    aim = figure["forgotten"]
+    arrow = f" → {aim:g}" if isinstance(aim, float) else {"higher": " ↑", "lower": " ↓", None: ""}[aim]
+    return figure["name"] + (f" ({figure['unit']})" if figure["unit"] else "") + arrow
+
+
+def _of(entry: shape.Audit) -> str:
+    """Say of how many images the figures are, from which seeds, and with what."""
+    seeds = f"Seed{'s' * (len(entry['seeds']) > 1)} {', '.join(map(str, entry['seeds']))}."
+    facts = "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in entry["facts"].items())
+    return " ".join(filter(None, [entry["samples"], seeds, facts and f"{facts}."]))
+
+
+def _finding(value: shape.Finding, reasons: list[str], head: str) -> str:
+    if not isinstance(value, dict) or "over" not in value:
+        return whole(value) if isinstance(value, int) else cell(value, reasons, head)
+    return f">{whole(cast('shape.Over', value)['over'])}"
 
 
 def cell(score: Score, reasons: list[str], metric: str) -> str:

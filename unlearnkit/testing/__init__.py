@@ -4,6 +4,7 @@ Each check takes a section and raises `AssertionError` with a message that names
 expected of it. `check_plugin` runs all that fit the sections of a module.
 """
 
+from unlearnkit.testing.audit import check_audit
 from unlearnkit.testing.checks import (
     check_data,
     check_loss,
@@ -17,6 +18,7 @@ from unlearnkit.testing.model import check_model
 from unlearnkit.testing.plugin import check_plugin
 
 __all__ = [
+    "check_audit",
     "check_data",
     "check_loss",
     "check_metric",

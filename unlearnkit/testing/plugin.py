@@ -4,8 +4,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from unlearnkit.builtin.models import VitMae
 from unlearnkit.plugins import discover, kind_of
 from unlearnkit.recipe.sections import (
+    AuditSection,
     DataSection,
     MetricSection,
     ModelSection,
@@ -14,6 +16,7 @@ from unlearnkit.recipe.sections import (
     Section,
     TaskSection,
 )
+from unlearnkit.testing.audit import check_audit
 from unlearnkit.testing.checks import (
     check_data,
     check_metric,
@@ -23,6 +26,12 @@ from unlearnkit.testing.checks import (
     check_task,
 )
 from unlearnkit.testing.model import check_model
+
+SMALL = VitMae(
+    kind="vit-mae", image_size=16, patch_size=4, width=16, depth=1, heads=2, decoder_width=16, decoder_depth=1,
+    decoder_heads=2,
+)  # fmt: skip
+"""The model that audits are checked on."""
 
 
 def check_plugin(module: object, base: Path) -> list[str]:
@@ -57,5 +66,7 @@ def _check(section: Section, base: Path) -> None:
             check_data(section, base)
         case MetricSection():
             check_metric(section, base)
+        case AuditSection():
+            check_audit(section, SMALL, base=base)
         case _:
             check_section(section)

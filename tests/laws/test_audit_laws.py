@@ -1,0 +1,206 @@
+"""Laws of audits: the attack's figures against torchmetrics and by hand, and the step loop against plain PyTorch."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torchmetrics.functional.classification import binary_auroc
+
+from unlearnkit.audits import Missing, Over, region_error
+from unlearnkit.builtin import audits as sections
+from unlearnkit.builtin.attacks import CopySimilarity, auc, calibrated, tpr
+from unlearnkit.builtin.audits import Relearning
+from unlearnkit.builtin.degradations import Box
+from unlearnkit.contracts import Extractor
+from unlearnkit.data import Pixels, batch_index, seeded, to_float
+from unlearnkit.phases import DivergedError
+from unlearnkit.recipe.recipe import SGD, AdamW, Training
+from unlearnkit.testing.audit import Drawn, case
+from unlearnkit.testing.plugin import SMALL
+
+TASK = Box((0.5, 0.5), central=True)
+
+
+def scores(members, others, shift, ties=False):
+    drawn = torch.randn(members + others, generator=seeded("scores", members), dtype=torch.float64)
+    which = torch.arange(members + others) < members
+    return (drawn + shift * which).round(decimals=0 if ties else 12), which
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("shift", [-1.0, 0.0, 2.0])
+def test_auc_is_that_of_torchmetrics(ties, shift):
+    score, members = scores(60, 40, shift, ties)
+    ranks = score.unique(return_inverse=True)[1].double()
+    assert auc(score, members) == pytest.approx(float(binary_auroc(ranks / ranks.max(), members.long())), abs=1e-6)
+    assert auc(score, members) + auc(-score, members) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("others", [100, 199, 250])
+def test_tpr_is_the_best_of_all_thresholds_whose_fpr_is_at_most_one_in_a_hundred(others):
+    score, members = scores(80, others, 2.0)
+    rates = [
+        (float((score[~members] > at).double().mean()), float((score[members] > at).double().mean()))
+        for at in score.tolist()
+    ]
+    assert tpr(score, members) == max(hit for false, hit in rates if false <= 0.01)
+
+
+def test_tpr_at_one_in_a_hundred_needs_a_hundred_non_members():
+    assert tpr(*scores(10, 99, 1.0)) == Missing(
+        "too few images: 99 non-members, and 1 % of them is less than one; give 100"
+    )
+
+
+def test_calibration_takes_difficulty_out_and_leaves_membership():
+    difficulty = torch.rand(200, generator=seeded("d"), dtype=torch.float64) + 0.05
+    members = torch.arange(200) < 100
+    noise = torch.randn(200, generator=seeded("n"), dtype=torch.float64)
+    losses = difficulty**1.5 * torch.exp(0.02 * noise - 0.1 * members)
+    score = calibrated(losses, difficulty, "difficulty")
+    assert abs(float(torch.corrcoef(torch.stack([score, difficulty.log()]))[0, 1])) < 1e-9
+    assert auc(score, members) > 0.95 > 0.6 > auc(-losses, members)
+    assert torch.equal(calibrated(losses, losses + 1, "original"), (losses + 1) - losses)
+    with pytest.raises(ValueError, match="not positive"):
+        calibrated(losses - 1, difficulty, "difficulty")
+
+
+def images(size=16):
+    return {
+        name: {split: Pixels(source := Drawn(f"{name}-{split}", count), source.items, size, torch.device("cpu"))
+               for split, count in (("train", 10), ("validation", 5))}
+        for name in ("forget", "retain")
+    }  # fmt: skip
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(1)
+    return SMALL.build(None)
+
+
+def test_steps_of_an_audit_are_those_of_plain_pytorch_on_the_same_batches(model):
+    given = case(model, model, TASK, images(), SMALL.build(None), Training(batch_size=4))
+    other = case(model, model, TASK, images(), SMALL.build(None)).model
+    decoder = [parameter for parameter in other.trainable() if parameter not in set(other.trainable("encoder"))]
+    optimizer = torch.optim.SGD(decoder, lr=0.1)
+    for parameter in decoder:
+        parameter.requires_grad_(True)
+    for step in range(3):
+        loss = torch.zeros(())
+        for name, pixels in given.images.items():
+            batch = to_float(pixels["train"][batch_index(step, 10, 4, 0, None, name)])
+            loss = loss + other.own_loss(batch, other.view(TASK, batch, seeded("fixed")))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    done = list(given.train(given.rest(), ("forget", "retain"), 3, SGD(kind="sgd", lr=0.1), decay=0))
+    assert done == [0, 1, 2, 3]
+    for name, value in given.model.module.state_dict().items():
+        assert torch.allclose(value, other.module.state_dict()[name], atol=1e-6), name
+        assert torch.equal(value, model.module.state_dict()[name]) == name.startswith("encoder.")
+
+
+def test_a_step_that_is_not_finite_ends_the_training(model):
+    given = case(model, model, TASK, images(), SMALL.build(None))
+    with pytest.raises(DivergedError, match="non-finite at step"):
+        list(given.train(given.rest(), ("forget",), 50, AdamW(lr=1e38), decay=0))
+
+
+def test_a_refreshed_decoder_is_that_of_the_untrained_model(model):
+    torch.manual_seed(2)
+    untrained = SMALL.build(None)
+    given = case(model, model, TASK, images(), untrained)
+    given.refresh(given.rest())
+    for name, value in given.model.module.state_dict().items():
+        source = model if name.startswith("encoder.") else untrained
+        assert torch.equal(value, source.module.state_dict()[name]), name
+
+
+def test_views_are_the_same_for_every_model_and_others_for_another_purpose(model):
+    task = Box((0.3, 0.6), central=False)
+    one, other = (case(found, model, task, images(), model) for found in (model, SMALL.build(None)))
+    first, again = (next(found.views("forget", "validation")) for found in (one, other))
+    assert torch.equal(first.images, again.images)
+    assert torch.equal(first.truth, to_float(images()["forget"]["validation"][torch.arange(5)]))
+    assert not torch.equal(first.hidden, next(one.views("forget", "validation", 1)).hidden)
+
+
+def relearned(given, **fields):
+    return Relearning(kind="relearning", **fields).build(Path(), torch.device("cpu")).examine(given)
+
+
+def test_the_original_needs_no_step_to_be_back(model):
+    found = relearned(case(model, model, TASK, images(), model), steps=5)
+    assert found == {
+        "start": 1.0, "forget_steps": 0, "forget_most": 1.0, "retain_steps": 0, "retain_most": 1.0,
+    }  # fmt: skip
+
+
+def test_relearning_counts_the_steps_until_the_error_is_back(model):
+    """Against the same training by hand, one step at a time."""
+    start = case(SMALL.build(None), model, TASK, images(), model)
+    for _ in start.train(start.model.trainable(), ("forget",), 30, AdamW(lr=1e-2), decay=0):
+        pass
+    original = start.model
+    fast = AdamW(lr=1e-2)
+    given = case(model, original, TASK, images(), model)
+    view = next(given.views("forget", "validation"))
+    parts = []
+    for _ in given.train(given.model.trainable(), ("forget",), 40, fast, decay=0):
+        errors = [float(region_error(found.output(view), view).mean().detach()) for found in (original, given.model)]
+        parts.append(errors[0] / errors[1])
+    back = next(step for step, part in enumerate(parts) if part >= 0.95)
+    assert 0 < back < 40
+    fields = {"optimizer": fast, "recovered": 0.95, "on": ["forget"]}
+    found = relearned(case(model, original, TASK, images(), model), steps=40, every=1, **fields)
+    assert found["start"] == pytest.approx(parts[0])
+    assert found["forget_steps"] == back
+    few = relearned(case(model, original, TASK, images(), model), steps=back - 1, every=1, **fields)
+    assert few["forget_steps"] == Over(back - 1)
+    assert few["forget_most"] == pytest.approx(max(parts[:back]))
+
+
+class Pooled(Extractor):
+    """The mean colour of each quarter."""
+
+    label, width = "pooled", 12
+
+    def features(self, images):
+        return torch.nn.functional.adaptive_avg_pool2d(images, 2).flatten(1)
+
+    def describe(self):
+        return {"extractor": "pooled"}
+
+
+def test_copies_are_found_by_what_was_hidden_alone(model):
+    class Copying(type(model)):
+        def output(self, view):
+            return torch.where(view.hidden, view.truth, torch.rand(view.truth.shape, generator=seeded("visible")))
+
+    class Other(type(model)):
+        def output(self, view):
+            return torch.where(view.hidden, view.truth.roll(1, 0), view.truth)
+
+    audit = CopySimilarity(sections.CopySimilarity(kind="copy-similarity"), Pooled())
+    copied, other = (
+        audit.examine(case(cls(SMALL.build(None).module), model, TASK, images(), model)) for cls in (Copying, Other)
+    )
+    assert copied["mean"] == pytest.approx(1)
+    assert (copied["own"], other["own"]) == (1, 0)
+    assert other["mean"] == pytest.approx(1)
+    truths = [
+        torch.nn.functional.normalize(
+            Pooled().features(to_float(pixels[torch.arange(len(pixels))])[..., 4:12, 4:12]).double(), dim=1
+        )
+        for pixels in images()["forget"].values()
+    ]
+    assert copied["unseen"] == pytest.approx(float((truths[1] @ truths[0].T).max(1).values.mean()), abs=1e-6)
+
+
+def test_the_error_is_over_what_the_model_was_to_make(model):
+    view = next(case(model, model, TASK, images(), model).views("forget", "validation"))
+    outputs = view.truth.clone()
+    outputs[view.hidden.expand_as(outputs)] += 0.5
+    outputs[:, :, 0, 0] += 9
+    assert torch.allclose(region_error(outputs, view), torch.full((5,), 0.25))

@@ -144,8 +144,15 @@ class Side:
 
     def value(self, rows: Tensor, *purpose: object) -> Tensor:
         """Return the mean loss over `rows`, differentiable; `purpose` seeds what is random in it."""
+        return self.at(*self.batch(rows, *purpose))
+
+    def batch(self, rows: Tensor, *purpose: object) -> tuple[View, Sequence[Tensor]]:
+        """Return T(x) and the targets of `rows`: all of the loss that the student's weights do not change."""
         view = self.view(rows, *purpose)
-        target = self.target(view, rows, *purpose)
+        return view, self.target(view, rows, *purpose)
+
+    def at(self, view: View, target: Sequence[Tensor]) -> Tensor:
+        """Return the mean loss over a batch, differentiable."""
         with self._autocast():
             return self.loss.distance(self.student, view, target)
 
@@ -222,6 +229,11 @@ class Leg:
     lookahead: float = 0.0
     """Rate of the step on the objective that the constraint's loss is taken after."""
 
+    @property
+    def looks_again(self) -> bool:
+        """Whether a step looks at a batch more than once."""
+        return self.lookahead > 0 or (self.rule is not None and self.rule.watches)
+
 
 def legs_of(
     stages: Sequence[Stage], sides: Mapping[str, Side], steps: int, start: Callable[[Stage, int, Tensor], Tensor]
@@ -268,6 +280,7 @@ class Descent:
         self.checks: list[Check] = []
         self.history = History()
         self._recent: list[Tensor] = []
+        self._batches: dict[str, tuple[View, Sequence[Tensor]]] = {}
 
     @property
     def leg(self) -> Leg:
@@ -336,6 +349,7 @@ class Descent:
         if self.leg.rule is not None and self.leg.rule.watches:
             with torch.no_grad():
                 self.leg.rule.watch(objective, self._loss(self.objective.name)())
+        self._batches.clear()
         self.done += 1
         self._recent.append(facts_of_step)
         if self.done % self.every == 0 or self.done == self.steps:
@@ -388,10 +402,14 @@ class Descent:
         return self.training.batch_size * sum(steps * count for steps, count in zip(taken, sides, strict=False))
 
     def _loss(self, name: str) -> Callable[[], Tensor]:
-        """Return the leg's loss of that name on the batch of this step."""
+        """Return the leg's loss of that name on the batch of this step, which is made once for all looks at it."""
         side = self.leg.sides[name]
         rows = self._rows(side, self.done)
-        return lambda: side.value(rows, self.problem.phase, self.done)
+        if not self.leg.looks_again:
+            return lambda: side.value(rows, self.problem.phase, self.done)
+        if name not in self._batches:
+            self._batches[name] = side.batch(rows, self.problem.phase, self.done)
+        return lambda: side.at(*self._batches[name])
 
     def _ahead(
         self, constraint: Callable[[], Tensor], objective: Callable[[], Tensor]

@@ -452,7 +452,7 @@ def test_munba_strikes_the_nash_bargain(seed):
 
 def test_eupmu_raises_its_multiplier_where_the_retain_loss_rises():
     section = trade_offs.Eupmu(kind="eupmu", rate=0.1, target=GREYS)
-    descent, _ = toy(section, a=A0, steps=3, lr=0.1)
+    descent, images = toy(section, a=A0, steps=3, lr=0.1)
     a, lam = A0, 0.0
     moments, f = [0.0, 0.0], lambda a: ((a - A0) * Q) ** 2
     for step in (1, 2, 3):
@@ -465,6 +465,7 @@ def test_eupmu_raises_its_multiplier_where_the_retain_loss_rises():
     assert run(descent) == pytest.approx([a], rel=1e-5)
     assert float(descent.leg.rule.state["lam"]) == pytest.approx(lam, rel=1e-3)
     assert lam > 0.2
+    assert images["retain"].reads == 3 * 2 * 4  # a batch for the view and for the targets, once in a step
 
 
 def test_a_tolerance_lets_eupmu_forget_more():

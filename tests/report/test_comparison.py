@@ -161,6 +161,25 @@ def test_files_hold_the_same_numbers(seeded: Callable[..., list[Path]], tmp_path
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_audits_are_tabulated_over_seeds(seeded: Callable[..., list[Path]]) -> None:
+    def audited(found: dict[str, Any], seed: int) -> None:
+        figure = {"name": "AUC", "meaning": "x", "forgotten": 0.5, "unit": ""}
+        cells = {s["id"]: {"auc": 0.5 + 0.1 * seed} for s in found["solutions"]}
+        cells["epsilon-1"]["auc"] = {"over": 40} if seed else 30
+        cells["epsilon-2"]["auc"] = {"failed": "too few images"}
+        entry = {"id": "membership", "label": "Membership", "about": "A.", "samples": "9 images.", "seeds": [seed]}
+        entry |= {"facts": {}, "figures": {"auc": figure}, "original": {"auc": 0.7}, "solutions": cells}
+        found["audits"] = [entry]
+
+    table = next(grid for grid in grids(compare(gather(seeded(2, audited)))) if grid.id == "audit-membership")
+    found = {str(row[0]): row[1] for row in table.rows}
+    assert found["original model"] == Spread((0.7, 0.7))
+    assert found["max-loss"] == Spread((0.5, 0.6))
+    assert found["ε at 0.25"] == "30, >40"
+    assert found["ε at 0.5"] == "failed [1], failed [1]"
+    assert table.notes == ["[1] AUC: too few images"]
+
+
 def test_an_empty_cell_is_explained(seeded: Callable[..., list[Path]]) -> None:
     for grid in grids(compare(gather(seeded(2)))):
         shown = grid.text()

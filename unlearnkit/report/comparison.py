@@ -27,7 +27,7 @@ from unlearnkit.report.numbers import NONE, figure, unbroken
 from unlearnkit.report.plots import DPI, STYLE, montage
 from unlearnkit.report.results import Failed
 from unlearnkit.report.strips import Strip
-from unlearnkit.report.tables import Column, Table
+from unlearnkit.report.tables import Column, Table, audit_columns, finding
 from unlearnkit.report.verdict import name as metric_name
 
 Cell = str | Spread
@@ -103,7 +103,11 @@ def write(folders: Iterable[Path], to: Path, x: str = "f1", y: str = "f2") -> li
 
 def grids(found: Comparison) -> list[Grid]:
     """Return every table that there is something for."""
-    return [g for g in (_methods(found), _solutions(found), *_scores(found), *_gaps(found), _costs(found)) if g.rows]
+    return [
+        g
+        for g in (_methods(found), _solutions(found), *_scores(found), *_gaps(found), *_audits(found), _costs(found))
+        if g.rows
+    ]
 
 
 def spread(value: Spread) -> str:
@@ -255,6 +259,43 @@ def _gaps(found: Comparison) -> list[Grid]:
         id = "gap-to-retrained" + (f"-{number}" if len(found.names) > 1 else "")  # noqa: A001
         tables.append(Grid(id, f"Gap to the retrained model{suffix}", said, heads, rows))
     return tables
+
+
+def _audits(found: Comparison) -> list[Grid]:
+    """Return a table of each audit of each recipe, over its seeds."""
+    tables = []
+    for number, (name, group) in enumerate(zip(found.names, found.groups, strict=True)):
+        points = [p for p in found.points if p.group == number]
+        for entry in group[0].results.get("audits", []):
+            by_seed = [
+                next((e for e in run.results.get("audits", []) if e["id"] == entry["id"]), None) for run in group
+            ]
+            reasons: list[str] = []
+            rows: list[list[Cell]] = [
+                [
+                    p.label,
+                    *(_finding(p, by_seed, key, figure["name"], reasons) for key, figure in entry["figures"].items()),
+                ]
+                for p in points
+            ]
+            heads = [Column("solution"), *audit_columns(entry)]
+            suffix = f" ({name})" if len(found.names) > 1 else ""
+            id = f"audit-{entry['id']}" + (f"-{number}" if len(found.names) > 1 else "")  # noqa: A001
+            notes = [f"[{i}] {reason}" for i, reason in enumerate(reasons, 1)]
+            said = f"{entry['about']} {entry['samples']}".strip()
+            tables.append(Grid(id, f"Audit: {entry['label']}{suffix}", said, heads, rows, notes))
+    return tables
+
+
+def _finding(point: Point, by_seed: Sequence[shape.Audit | None], key: str, head: str, reasons: list[str]) -> Cell:
+    """Return a figure of an audit over the seeds; where a seed has no number, what stands in for it."""
+    found: list[Any] = []
+    for solution, entry in zip(point.solutions, by_seed, strict=True):
+        cells = None if solution is None or entry is None else {"original": entry["original"], **entry["solutions"]}
+        found.append(None if cells is None or solution is None else cells.get(solution["id"], {}).get(key))
+    if all(isinstance(value, int | float) for value in found):
+        return Spread(tuple(float(value) for value in found))
+    return ", ".join(finding(value, reasons, head) for value in found)
 
 
 def _costs(found: Comparison) -> Grid:

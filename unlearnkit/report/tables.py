@@ -108,12 +108,12 @@ def audits(results: Results) -> list[Table]:
     tables = []
     for entry in results.get("audits", []):
         figures, measured = entry["figures"], {"original": entry["original"], **entry["solutions"]}
-        columns = [Column("solution"), *(Column(_audit_head(f), f["meaning"]) for f in figures.values())]
+        columns = [Column("solution"), *audit_columns(entry)]
         reasons: list[str] = []
         rows = []
         for s in shown:
             found = [(f["name"], measured.get(s["id"], {}).get(key)) for key, f in figures.items()]
-            rows.append([s["label"], *(_finding(value, reasons, head) for head, value in found)])
+            rows.append([s["label"], *(finding(value, reasons, head) for head, value in found)])
         about = [entry["about"], _of(entry)]
         tables.append(Table(entry["label"], columns, rows, [s["id"] for s in shown], reasons, about))
     return tables
@@ -132,7 +132,13 @@ def _of(entry: shape.Audit) -> str:
     return " ".join(filter(None, [entry["samples"], seeds, facts and f"{facts}."]))
 
 
-def _finding(value: shape.Finding, reasons: list[str], head: str) -> str:
+def audit_columns(entry: shape.Audit) -> list[Column]:
+    """Return a column for each figure of an audit."""
+    return [Column(_audit_head(figure), figure["meaning"]) for figure in entry["figures"].values()]
+
+
+def finding(value: shape.Finding, reasons: list[str], head: str) -> str:
+    """Write one figure of an audit; a failure points to its reason, which is added to `reasons` once."""
     if not isinstance(value, dict) or "over" not in value:
         return whole(value) if isinstance(value, int) else cell(value, reasons, head)
     return f">{whole(cast('shape.Over', value)['over'])}"

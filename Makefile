@@ -1,4 +1,4 @@
-.PHONY: install quickstart test test-slow benchmark lint schemas
+.PHONY: install quickstart test test-slow benchmark lint schemas docs gallery
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -39,3 +39,10 @@ lint: install
 schemas: install
 	for what in recipe pretrain results; do \
 	  UNLEARNKIT_LOAD_PLUGINS=timm,diffusers,openclip $(BIN)/unlearnkit schema $$what > schemas/$$what.schema.json; done
+
+docs: install
+	$(BIN)/python -m docs.builder site build/docs
+
+# make gallery RUNS="runs/quickstart runs/mae-airplanes"
+gallery: install
+	$(BIN)/python -m docs.builder collect $(RUNS)

@@ -56,18 +56,6 @@ def describe(plugins: Plugins, kind: str) -> list[dict[str, Any]]:
     for name, base in SORTS.items():
         for cls in plugins.classes(base):
             if kind_of(cls) == kind:
-                properties = cls.model_json_schema()["properties"]
-                fields = [
-                    {
-                        "name": field,
-                        "type": _type(properties[field]),
-                        "required": info.is_required(),
-                        "default": None if info.is_required() else properties[field].get("default"),
-                        "description": info.description or "",
-                    }
-                    for field, info in cls.model_fields.items()
-                    if field != "kind"
-                ]
                 summary = " ".join((cls.__doc__ or "").split())
                 found.append(
                     {
@@ -75,7 +63,7 @@ def describe(plugins: Plugins, kind: str) -> list[dict[str, Any]]:
                         "sort": name,
                         "package": plugins.owner(cls).package,
                         "summary": summary,
-                        "fields": fields,
+                        "fields": fields(cls),
                     }
                 )
     if not found:
@@ -83,6 +71,22 @@ def describe(plugins: Plugins, kind: str) -> list[dict[str, Any]]:
         hint = f"did you mean '{close[0]}'?" if close else "`unlearnkit list` prints them all"
         raise UserError(f"there is no kind '{kind}'; {hint}", Exit.USAGE)
     return found
+
+
+def fields(cls: type[Section]) -> list[dict[str, Any]]:
+    """Return the fields of a section with type, default and meaning; `kind` is left out."""
+    properties = cls.model_json_schema()["properties"]
+    return [
+        {
+            "name": field,
+            "type": _type(properties[field]),
+            "required": info.is_required(),
+            "default": None if info.is_required() else properties[field].get("default"),
+            "description": info.description or "",
+        }
+        for field, info in cls.model_fields.items()
+        if field != "kind"
+    ]
 
 
 def plugin_rows(plugins: Plugins) -> list[dict[str, Any]]:

@@ -166,6 +166,49 @@ def schema(
     print(text(shapes[what]()), end="")
 
 
+@app.command(epilog="Example: unlearnkit init --model vit-mae --data pictures --forget faces")
+def init(
+    context: typer.Context,
+    model: Annotated[str | None, typer.Option("--model", help="The kind of your model.")] = None,
+    weights: Annotated[str | None, typer.Option("--weights", help="Its weights: a file, folder or reference.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="A folder with one folder of images a class.")] = None,
+    forget: Annotated[list[str] | None, typer.Option("--forget", help="A class to forget; may be repeated.")] = None,
+    to: Annotated[Path, typer.Option("--to", help="The recipe, or the folder for the package.")] = Path("recipe.yaml"),
+    plugin: Annotated[str | None, typer.Option("--plugin", help="Write a plugin package of this name instead.")] = None,
+) -> None:
+    """Write a recipe that validates, asking for what is not given; or a plugin package."""
+    from unlearnkit import starter
+
+    if plugin is not None:
+        for path in starter.write_plugin(plugin, Path() if to == Path("recipe.yaml") else to):
+            print(path)
+        return
+    plugins = _plugins(context)
+    asked = None in (model, data, forget)
+    model = model or _ask("Kind of model", " ".join(starter.model_kinds(plugins)), "vit-mae")
+    usual = starter.usual_weights(model)
+    if weights is None:
+        weights = (_ask("Weights", "a file, folder or reference; - for none", usual or "-") if asked else usual) or "-"
+    data = data or Path(_ask("Folder of images", "one folder a class"))
+    forget = forget or [word.strip() for word in _ask("Classes to forget", "separated by commas").split(",")]
+    missing = starter.write_recipe(
+        starter.Start(model, None if weights == "-" else weights, data, forget), to, plugins
+    )  # fmt: skip
+    print(f"wrote {to}" + "".join(f"\n  missing: {text}" for text in missing))
+    print(f"next: unlearnkit plan {to}; unlearnkit run {to}")
+
+
+def _ask(what: str, hint: str, usual: str | None = None) -> str:
+    """Ask for one answer; raise `UserError` where nobody is there to give it."""
+    try:
+        answer: str = typer.prompt(f"{what} ({hint})", default=usual)
+    except typer.Abort:
+        raise UserError(
+            f"no answer to '{what}'; give it as an option, see `unlearnkit init --help`", Exit.USAGE
+        ) from None
+    return answer
+
+
 @app.command(epilog="Example: unlearnkit plugins --json")
 def plugins(context: typer.Context, json_: Json = False) -> None:
     """List plugins, what each brought, and why one failed to load."""

@@ -15,6 +15,23 @@ class Exit(IntEnum):
     DIVERGED = 6
     FOLDER = 7
 
+    @property
+    def meaning(self) -> str:
+        """What the code says."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Exit.DONE: "done",
+    Exit.BUG: "a bug: the traceback is kept",
+    Exit.USAGE: "usage",
+    Exit.RECIPE: "the recipe, or what it names",
+    Exit.PLUGIN: "a plugin",
+    Exit.DEVICE: "device or memory",
+    Exit.DIVERGED: "diverged",
+    Exit.FOLDER: "run folder or checkpoint unusable",
+}
+
 
 class UserError(Exception):
     """One clear message that says where and what to do instead, and the exit code that goes with it."""

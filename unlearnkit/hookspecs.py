@@ -69,7 +69,7 @@ def register_audits() -> list[type[AuditSection]]:  # type: ignore[empty-body]
 
 @hookspec
 def observe_run(run: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], None] | None:
-    """Return a function that gets a copy of every event of the run described by `run` (name, folder), or None."""
+    """Return a function that gets a copy of every event of the run whose `folder` `run` names, or None."""
 
 
 @hookspec

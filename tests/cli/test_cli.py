@@ -21,6 +21,7 @@ FLAGS = {
     "list": {"--json"},
     "show": {"--json"},
     "schema": set(),
+    "init": {"--model", "--weights", "--data", "--forget", "--to", "--plugin"},
     "plugins": {"--json"},
     "report": set(),
     "export": {"--epsilon", "--to"},

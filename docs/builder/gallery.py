@@ -1,0 +1,331 @@
+"""The recipe gallery: one page a recipe from the recipe itself and, where one was collected, from a run's results."""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import Image
+
+from unlearnkit.errors import Exit, UserError
+from unlearnkit.plan import describe, lines
+from unlearnkit.plugins import discover
+from unlearnkit.recipe.recipe import Recipe
+from unlearnkit.recipe.sections import label
+from unlearnkit.recipe.validate import load
+from unlearnkit.report import results as shape
+from unlearnkit.report import strips, tables, verdict
+from unlearnkit.report.markdown import plain, table
+from unlearnkit.report.tables import Table
+
+from .paths import GALLERY, RECIPES, ROOT, listed
+
+COPIED = ("results.json", "report.html", "recipe.yaml", "plots/montage.png", "plots/front.png")
+"""What of a run folder is committed as it is; the manifest goes without the folder it was run from."""
+
+FAMILIES = {
+    "vit-mae": "masked autoencoder",
+    "mae": "masked autoencoder",
+    "vq-gan": "VQ-GAN",
+    "mage": "VQ-GAN",
+    "autoencoder-kl": "autoencoder",
+    "autoencoder-tiny": "autoencoder",
+    "palette": "diffusion",
+    "latent-inpainting": "diffusion",
+}
+"""The family of a model's kind; a kind that is not named here is a family of its own."""
+
+SHOWN = ("solution", "ε", "f1", "gap", "satisfied", "f2", "λ", "steps", "ended")
+"""The columns of a report's table of solutions that a card has room for."""
+
+SIDE, GAP = 96, 4
+"""Squares of the small strip and the space between them, px."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A recipe, and the results of a run of it where one was collected."""
+
+    path: Path
+    recipe: Recipe
+    results: shape.Results | None
+    manifest: dict[str, Any]
+    needs: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """Name of the recipe, its page and its folder."""
+        return self.path.stem
+
+    @property
+    def command(self) -> str:
+        """What runs it."""
+        return f"unlearnkit run {self.path.relative_to(ROOT)}"
+
+    @property
+    def family(self) -> str:
+        """The model's family."""
+        return FAMILIES.get(self.recipe.model.kind, self.recipe.model.kind)
+
+    @property
+    def methods(self) -> list[str]:
+        """How the front was found, and the methods beside it."""
+        rule = self.recipe.control.multiplier.kind
+        return [f"ε-constraint, {rule} λ", *(section.kind for section in self.recipe.compare)]
+
+    @property
+    def seconds(self) -> float:
+        """What the solutions of the run took."""
+        return float(sum(self.manifest.get("times", {}).values()))
+
+
+def cards() -> list[Card]:
+    """Return a card for every recipe that unlearns."""
+    plugins, needs = discover(), yaml.safe_load((GALLERY / "needs.yaml").read_text())
+    found = []
+    for path in listed():
+        run = GALLERY / path.stem
+        collected = shape.load(run) if (run / "results.json").is_file() else (None, {})
+        found.append(Card(path, load(path, plugins).recipe, *collected, needs.get(path.stem, {})))
+    return sorted(found, key=lambda card: (bool(card.needs), card.results is None))
+
+
+def collect(run: Path) -> Path:
+    """Take what a card needs from the finished run of a committed recipe into docs/gallery/NAME, and return that."""
+    results, manifest = shape.load(run)
+    recipe = next((path for path in listed() if path.stem == results["name"]), None)
+    if recipe is None:
+        raise UserError(f"{run}: there is no committed recipe of the name '{results['name']}'", Exit.RECIPE)
+    if yaml.safe_load((run / "recipe.yaml").read_text()) != yaml.safe_load(recipe.read_text()):
+        raise UserError(f"{run}: ran another recipe than {recipe} now says; run it again", Exit.RECIPE)
+    folder = GALLERY / recipe.stem
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name in COPIED:
+        shutil.copy(run / name, folder / Path(name).name)
+    manifest.pop("base", None)
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+    pictures, _ = strips.read(run, results)
+    strip(pictures).save(folder / "strip.png", optimize=True)
+    return folder
+
+
+def strip(pictures: list[strips.Strip]) -> Image.Image:
+    """Return the first image of each set as input, under the original model and under each ε, loose to tight."""
+    shown = [
+        picture for picture in pictures if picture.of in ("input", "original") or picture.of.startswith("epsilon-")
+    ]
+    of = list(dict.fromkeys(picture.of for picture in shown))
+    squares = {(picture.set, picture.of): picture.squares[0] for picture in shown}
+    pitch = SIDE + GAP
+    sheet = Image.new("RGB", (len(of) * pitch - GAP, len(shape.SETS) * pitch - GAP), "white")
+    for (row, column), square in squares.items():
+        place = of.index(column) * pitch, shape.SETS.index(row) * pitch  # type: ignore[arg-type]
+        sheet.paste(square.resize((SIDE, SIDE), Image.Resampling.BICUBIC), place)
+    return sheet
+
+
+def copy_files(pages: Path, extra: Path) -> None:
+    """Put pictures beside the pages, and the reports, which Sphinx must not rename, into the extra files."""
+    for card in cards():
+        if card.results is not None:
+            (pages / card.name).mkdir(parents=True, exist_ok=True)
+            (extra / card.name).mkdir(parents=True, exist_ok=True)
+            for name in ("strip.png", "montage.png", "front.png"):
+                shutil.copy(GALLERY / card.name / name, pages / card.name)
+            shutil.copy(GALLERY / card.name / "report.html", extra / card.name)
+
+
+def pages(plans: Path) -> dict[str, str]:
+    """Return the index of the gallery and the page of each card by its path below docs/; plans are kept in `plans`."""
+    found = cards()
+    made = {f"gallery/{card.name}.md": page(card, plans) for card in found}
+    made["gallery/index.md"] = index(found)
+    return made
+
+
+def index(found: list[Card]) -> str:
+    """Return the page with all cards and the filter's words."""
+    sorts = {"family": "Model family", "task": "Task", "method": "Method"}
+    words: dict[str, Any] = {sort: {"title": title, "options": {}} for sort, title in sorts.items()}
+    blocks = []
+    for card in found:
+        said = {"family": [card.family], "task": [card.recipe.task.kind], "method": card.methods}
+        classes = ["card"]
+        for sort, values in said.items():
+            for value in values:
+                words[sort]["options"][_class(sort, value)] = value
+                classes.append(_class(sort, value))
+        blocks.append(_summary(card, " ".join(classes)))
+    data = json.dumps(words, ensure_ascii=False).replace("<", "\\u003c")
+    return _joined(
+        "# Recipe gallery",
+        "What unlearning did, recipe by recipe, before you install anything. Every card has the exact command, the "
+        "front, the pictures and what it cost. Those that need a GPU or data that cannot be shipped show their plan.",
+        f'```{{raw}} html\n<script type="application/json" id="gallery-words">{data}</script>\n'
+        '<div id="gallery-filter"></div>\n<p id="gallery-count" role="status"></p>\n'
+        '<script src="../_static/gallery.js" defer></script>\n```',
+        "\n\n".join(["::::{container} cards", *blocks, "::::"]),
+        "## The models behind them",
+        "The weights that travel with the project were trained by these recipes, with "
+        "`unlearnkit pretrain RECIPE --to DIR`; figures are of the hidden region of validation images.",
+        _pretrained(),
+        "```{toctree}\n:hidden:\n\n" + "\n".join(card.name for card in found) + "\n```",
+    )
+
+
+def _summary(card: Card, classes: str) -> str:
+    sets = card.recipe.data
+    forget = ", ".join(sets.forget.classes or []) or f"{sets.forget.draw} classes drawn from the seed"
+    facts = f"{card.family} · {card.recipe.task.kind} · forget {forget}"
+    if card.results is not None:
+        share = (card.results.get("front") or {}).get("share")
+        cost = f"{_minutes(card.seconds)} on {_device(card)}"
+        facts += f" · {cost}" + (f" · {share:.0%} of the front's rectangle dominated" if share is not None else "")
+        seen = f"[![Inputs and outputs of {card.name}]({card.name}/strip.png)]({card.name}.md)"
+        small = "Top: forget set, bottom: retain set. Left to right: input, original model, then ε from loose to tight."
+    else:
+        seen = f"`{card.command}`"
+        small = "Not run for the gallery: it needs a GPU and data of your own." if card.needs else "Not run yet."
+    title = f"[**{card.name}**]({card.name}.md)"
+    return f":::{{container}} {classes}\n{title}\n\n{seen}\n\n{facts}\n\n{small}\n:::"
+
+
+def page(card: Card, plans: Path) -> str:
+    """Return the page of one recipe."""
+    parts = ["---\nhide-toc: true\n---", f"# {card.name}", _preface(card), _facts(card)]
+    parts += ["## Run it", f"```shell\n{card.command}\n```"]
+    parts += _ran(card) if card.results is not None else _planned(card, plans)
+    parts += ["## The recipe", f"```yaml\n{card.path.read_text().rstrip()}\n```"]
+    return _joined(*parts)
+
+
+def _ran(card: Card) -> list[str]:
+    results = card.results
+    assert results is not None
+    whole = tables.solutions(results, card.manifest.get("times") or {})
+    titles = [column.head for column in whole.columns]
+    kept = [titles.index(head) for head in SHOWN if head in titles]
+    shown = Table(
+        whole.title, [whole.columns[i] for i in kept], [[row[i] for i in kept] for row in whole.rows], whole.ids
+    )
+    source = f"{card.name}/report.html"
+    return [
+        "## What it shows",
+        plain(verdict(results)),
+        f"![The same images under every solution of {card.name}]({card.name}/montage.png)",
+        ":::{container} front\n"
+        f"![Front of {card.name}: forget loss f1 and retain loss f2 of every solution]({card.name}/front.png)\n:::",
+        ":::{container} wide\n" + table(shown) + "\n:::",
+        "Losses are means over the whole training sets; [How it works](../method.md) has the meaning of each column.",
+        "## Move along the front",
+        f'```{{raw}} html\n<p><a href="{source}">Open the report by itself</a></p>\n'
+        f'<iframe class="report" src="{source}" title="Report of {card.name}" loading="lazy"></iframe>\n```',
+        "## What it cost, and on what",
+        _cost(card),
+    ]
+
+
+def _planned(card: Card, plans: Path) -> list[str]:
+    if card.needs:
+        why = "This recipe needs a GPU and data that the project cannot ship, so there are no pictures of it here."
+    else:
+        why = "No run of this recipe has been added to the gallery yet; the command above makes one."
+    return [f":::{{note}}\n{why}\n:::", "## The plan", "What `unlearnkit plan` says where neither weights nor data are "
+            "at hand, or before a run:", f"```text\n{plan(card, plans)}\n```"]  # fmt: skip
+
+
+def plan(card: Card, plans: Path) -> str:
+    """Return the recipe's plan on a CPU, without this machine's paths; kept as long as recipe and code are the same."""
+    digest = hashlib.sha256(card.path.read_bytes())
+    for source in sorted([*ROOT.glob("unlearnkit/**/*.py"), *ROOT.glob("plugins/*/unlearnkit_*/**/*.py")]):
+        digest.update(source.read_bytes())
+    kept = plans / f"{digest.hexdigest()}.txt"
+    if not kept.is_file():
+        plans.mkdir(parents=True, exist_ok=True)
+        recipe = load(card.path, discover(), ("training.device=cpu",)).recipe
+        kept.write_text("\n".join(lines(describe(recipe, card.path.parent))).replace(f"{card.path.parent}/", ""))
+    return kept.read_text()
+
+
+def _preface(card: Card) -> str:
+    said = [line[2:] for line in card.path.read_text().splitlines() if line.startswith("# ")]
+    return plain(" ".join(line for line in said if not line.startswith("yaml-language-server")))
+
+
+def _facts(card: Card) -> str:
+    data, sets = card.recipe.data, card.results["sets"] if card.results else {}
+    rows = [("model", f"{card.family}: `{card.recipe.model.kind}`, trains {card.recipe.model.train}"),
+            ("task", label(card.recipe.task)), ("method", "; ".join(card.methods))]  # fmt: skip
+    for name, selection in (("forget", data.forget), ("retain", data.retain)):
+        chosen = ", ".join(selection.classes or []) or label(selection).strip() or "the rest of the source"
+        counts = sets.get(name)
+        told = f"; {counts['train']} training and {counts['validation']} validation images" if counts else ""
+        rows.append((f"{name} set", f"{chosen}{told}"))
+    weights = card.recipe.model.weights or "none: the model starts untrained"
+    rows.append(("weights", f"`{weights}`, " + card.needs.get("weights", "Apache-2.0, travel with the project")))
+    rows.append(("data", card.needs.get("data") or _licence(card)))
+    rows += [("hardware", card.needs["hardware"])] if "hardware" in card.needs else []
+    return "\n".join(["| | |", "|---|---|", *(f"| {key} | {_cell(value)} |" for key, value in rows)])
+
+
+def _licence(card: Card) -> str:
+    facts = card.recipe.data.source.open(card.path.parent).describe()
+    return "; ".join(str(facts[key]) for key in ("title", "licence", "attribution") if key in facts)
+
+
+def _cost(card: Card) -> str:
+    times, packages = card.manifest["times"], card.manifest["packages"]
+    spent = ", ".join(f"{id_} {seconds:.0f} s" for id_, seconds in times.items())
+    software = ", ".join(f"{name} {version}" for name, version in packages.items())
+    plugins = {p["package"]: p["version"] for p in card.manifest["plugins"]}
+    brought = ", ".join(f"{name} {version}" for name, version in plugins.items())
+    return "\n".join([
+        f"- {_minutes(card.seconds)} for all solutions on {_device(card)}: {spent}; evaluation comes on top.",
+        f"- {brought}, Python {card.manifest['python']}, {software}.",
+        f"- Weights SHA-256 `{card.manifest['weights']['sha256']}`, recipe SHA-256 "
+        f"`{card.manifest['recipe_sha256']}`, seed {card.recipe.seed}.",
+    ])  # fmt: skip
+
+
+def _device(card: Card) -> str:
+    device = card.manifest["device"]
+    return f"{device['threads']} CPU thread{'s' * (device['threads'] > 1)}" if device["kind"] == "cpu" \
+        else str(device["name"])  # fmt: skip
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def _pretrained() -> str:
+    rows = ["| recipe | model | steps | PSNR, dB | mean-colour fill, dB |", "|---|---|---|---|---|"]
+    shipped = [*sorted(RECIPES.glob("weights/*/model.json")), *sorted(ROOT.glob("unlearnkit/samples/*/model.json"))]
+    for path in shipped:
+        facts = json.loads(path.read_text())
+        figures, name = facts["figures"], path.parent.name
+        rows.append(
+            f"| [{name}](../recipes/pretrain/{name}.yaml) | {facts['recipe']['model']['kind']} | "
+            f"{facts['recipe']['pretrain']['steps']:,} | "
+            f"{figures['validation_psnr']:.2f} | {figures['mean_colour_psnr']:.2f} |"
+        )
+    return "\n".join(rows)
+
+
+def _class(sort: str, value: str) -> str:
+    """Return the class of a card under a filter; docutils would make the same of it."""
+    ascii_ = value.replace("ε", "epsilon").replace("λ", "lambda").lower()
+    return f"{sort}-{re.sub(r'[^a-z0-9]+', '-', ascii_).strip('-')}"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", r"\|")
+
+
+def _joined(*parts: str | Iterable[str]) -> str:
+    return "\n\n".join(part if isinstance(part, str) else "\n\n".join(part) for part in parts if part) + "\n"

@@ -1,0 +1,131 @@
+"""`unlearnkit init`: a recipe that runs, and a plugin package whose own tests pass and catch broken contracts."""
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+import venv
+from pathlib import Path
+
+import pytest
+import yaml
+
+MODULE = "acme_unlearning"
+BREAKS = {
+    "embed: expected one row an image": ("self.encoder(view.images)", "self.encoder(view.images)[:1]"),
+    "decode: expected": ("return self.module.decoder(embedding)", "return self.module.decoder(embedding)[..., :8]"),
+    "own_loss: expected a finite scalar": ("return (error * weight).sum() / weight.sum()", "return error"),
+    "encoder: expected a submodule": ("module, module.encoder,", "module, Autoencoder(4).encoder,"),
+    "distance: expected a gradient": ("student.embed(view)", "student.embed(view).detach().requires_grad_()"),
+}  # fmt: skip
+"""What a broken package is told, and the line of it that is changed to what."""
+
+
+@pytest.fixture
+def package(tmp_path, unlearnkit) -> Path:
+    unlearnkit("init", "--plugin", "acme-unlearning").succeeded()
+    return tmp_path / "acme-unlearning"
+
+
+def tested(package: Path, *only: str) -> subprocess.CompletedProcess[str]:
+    """Run the package's own tests with what an installation would leave: the module and its entry points."""
+    facts = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+    info = package / f"{MODULE}-{facts['version']}.dist-info"
+    info.mkdir(exist_ok=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {facts['name']}\nVersion: {facts['version']}\n")
+    points = "\n".join(f"{name} = {value}" for name, value in facts["entry-points"]["unlearnkit"].items())
+    (info / "entry_points.txt").write_text(f"[unlearnkit]\n{points}\n")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(package), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *only]
+    return subprocess.run(command, cwd=package, env=env, capture_output=True, text=True)
+
+
+def test_a_folder_of_images_becomes_a_recipe_that_runs(tiny, unlearnkit):
+    outcome = unlearnkit("init", "--model", "vit-mae", "--data", "pictures", "--forget", "red").succeeded()
+    assert "next: unlearnkit plan recipe.yaml" in outcome.out
+    assert "missing" not in outcome.out
+    recipe = tiny.parent / "recipe.yaml"
+    assert [line.partition("$schema")[2] for line in recipe.read_text().splitlines()[:2]] == [
+        "=recipe.schema.json", ": recipe.schema.json",
+    ]  # fmt: skip
+    assert json.loads((tiny.parent / "recipe.schema.json").read_text())["properties"]["model"]
+    small = [
+        "training.steps=1",
+        "training.checks=1",
+        "epsilons.fractions=[0.5]",
+        "training.device=cpu",
+        "evaluate.images=1",
+    ]
+    unlearnkit("run", "recipe.yaml", "--to", "run", *(word for one in small for word in ("--set", one))).succeeded()
+    sets = json.loads((tiny.parent / "run" / "results.json").read_text())["sets"]
+    assert sets["forget"]["classes"] == ["red"]
+    assert sets["retain"]["classes"] == ["blue", "green"]
+
+
+def test_what_is_not_given_is_asked_for(tiny, unlearnkit):
+    command = [sys.executable, "-m", "unlearnkit", "init", "--to", "asked.yaml"]
+    answers = "vit-mae\n-\npictures\nred, green\n"
+    done = subprocess.run(command, cwd=tiny.parent, input=answers, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    recipe = yaml.safe_load((tiny.parent / "asked.yaml").read_text())
+    assert recipe["data"]["forget"]["classes"] == ["red", "green"]
+    assert recipe["data"]["source"]["enlarge"] is True
+    assert "weights" not in recipe["model"]
+    unlearnkit("validate", "asked.yaml").succeeded()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--model", "vit-mea", "--data", "pictures", "--forget", "red"], "did you mean 'vit-mae'?"),
+        (["--model", "vit-mae", "--data", "pictures", "--forget", "rad"], "did you mean 'red'?"),
+        (["--model", "vit-mae", "--data", "nowhere", "--forget", "red"], "there is no folder nowhere"),
+        (["--model", "vit-mae", "--data", "pictures", "--forget", "red", "--weights", "no.pt"], "or folder no.pt"),
+        (["--model", "vit-mae", "--data", "pictures", "--forget", "red", "--to", "tiny.yaml"], "such a file already"),
+        (["--plugin", "Acme Unlearning"], "is no name for a package"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_one_message_and_writes_nothing(tiny, unlearnkit, options, words):
+    before = sorted(tiny.parent.rglob("*"))
+    outcome = unlearnkit("init", *options)
+    assert outcome.code in (2, 3)
+    assert words in outcome.err
+    assert "Traceback" not in outcome.err
+    assert sorted(tiny.parent.rglob("*")) == before
+
+
+def test_the_packages_own_tests_pass_and_name_what_is_broken(package):
+    done = tested(package)
+    assert done.returncode == 0, done.stdout
+    assert "3 passed" in done.stdout
+    sources = {path: path.read_text() for path in (package / MODULE).glob("*.py")}
+    for words, (line, changed) in BREAKS.items():
+        [path] = [path for path, text in sources.items() if line in text]
+        path.write_text(sources[path].replace(line, changed))
+        done = tested(package, "tests/test_contracts.py")
+        path.write_text(sources[path])
+        name = "AcmeAbsolute" if "distance" in words else "AcmeAutoencoder"
+        assert done.returncode == 1, words
+        assert f"{name}.{words}" in done.stdout, done.stdout
+
+
+@pytest.mark.slow
+def test_the_package_installs_into_a_fresh_environment_and_its_tests_pass(package, tmp_path):
+    """What it depends on is not fetched again but seen from here."""
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    [site] = (tmp_path / "venv").glob("lib/python*/site-packages")
+    paths = [path for path in sys.path if path.endswith("site-packages")]
+    (site / "seen.pth").write_text("".join(f"import site; site.addsitedir({path!r})\n" for path in paths))
+    subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", package], check=True, timeout=300)
+    done = subprocess.run(
+        [python, "-m", "pytest", "-q", "-p", "no:xdist", package / "tests"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "3 passed" in done.stdout
+    listed = subprocess.run([python, "-m", "unlearnkit", "plugins"], capture_output=True, text=True, check=True).stdout
+    assert "acme-unlearning 0.1.0: acme: acme-autoencoder, acme-absolute" in listed

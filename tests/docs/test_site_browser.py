@@ -1,0 +1,190 @@
+"""The site in a real browser: filter, card, embedded report; by mouse and by keyboard; nothing leaves the machine."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")]
+
+PAGES = (
+    "index.html",
+    "tutorial.html",
+    "gallery/index.html",
+    "reference/losses.html",
+    "reference/cli.html",
+    "plugins.html",
+)
+
+CONTRAST = """
+() => {
+  const channel = (v) => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+  const paint = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const over = (colour, under) => { // what a colour, with its transparency, makes of an opaque one
+    paint.fillStyle = `rgb(${under.join(",")})`; paint.fillRect(0, 0, 1, 1);
+    paint.fillStyle = colour; paint.fillRect(0, 0, 1, 1);
+    return [...paint.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const behind = (element) => {
+    const layers = [];
+    for (let at = element; at; at = at.parentElement) layers.unshift(getComputedStyle(at).backgroundColor);
+    return layers.reduce((under, colour) => over(colour, under), [255, 255, 255]);
+  };
+  const found = [];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    if (!walker.currentNode.data.trim()) continue;
+    if (!element.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
+    if (element.closest("svg, script, style, noscript")) continue;
+    const style = getComputedStyle(element), size = parseFloat(style.fontSize);
+    const paper = behind(element), ink = over(style.color, paper);
+    const [high, low] = [light(ink), light(paper)].sort((a, b) => b - a);
+    const ratio = (high + 0.05) / (low + 0.05);
+    const large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
+    if (ratio < (large ? 3 : 4.5)) found.push(`${ratio.toFixed(2)} ${walker.currentNode.data.trim().slice(0, 40)}`);
+  }
+  return [...new Set(found)];
+}
+"""
+"""WCAG 2.2, 1.4.3 (AA): texts whose contrast with what is behind them is below 4.5, or 3 for large ones."""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def opened(browser) -> Iterator:
+    """Return a function that opens a page; afterwards nothing may have failed or asked for anything elsewhere."""
+    noted, contexts = [], []
+
+    def note_request(request):
+        if not request.url.startswith(("file:", "data:", "blob:", "about:")):
+            noted.append(f"request {request.url}")
+
+    def open_(path: Path, width: int, scheme: str = "light"):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("request", note_request)
+        page.on("pageerror", lambda error: noted.append(f"error {error}"))
+        page.on("console", lambda said: noted.append(f"console {said.text}") if said.type == "error" else None)
+        page.on("requestfailed", lambda request: noted.append(f"failed {request.url}"))
+        page.goto(path.as_uri())
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert noted == []
+
+
+@pytest.fixture(scope="module")
+def card(site) -> Path:
+    """Return the page of a recipe whose run was collected."""
+    return sorted(site.glob("gallery/*/report.html"))[0].parent.with_suffix(".html")
+
+
+def shown(page) -> list[str]:
+    return [item.get_attribute("class") for item in page.locator(".cards .card").all() if item.is_visible()]
+
+
+def state(report) -> tuple[str, str, tuple[str, ...]]:
+    """Return what the report shows: the solution's name, its f1, and the pictures."""
+    pictures = tuple(image.get_attribute("src") for image in report.locator(".strip.now img").all())
+    return report.locator("#current").inner_text(), report.locator('[data-field="f1"]').inner_text(), pictures
+
+
+def test_the_filter_shows_the_cards_that_fit_and_a_card_opens(site, opened, card):
+    page = opened(site / "gallery/index.html", 1440)
+    every = shown(page)
+    page.get_by_role("radio", name="diffusion", exact=True).check(force=True)
+    some = shown(page)
+    assert some == [one for one in every if "family-diffusion" in one.split()]
+    assert 0 < len(some) < len(every)
+    assert page.locator("#gallery-count").inner_text() == f"{len(some)} of {len(every)} recipes"
+    page.locator("#gallery-filter label", has_text="center-crop").click()
+    fitting = [one for one in some if "task-center-crop" in one.split()]
+    assert shown(page) == fitting
+    for group in page.locator("#gallery-filter fieldset").all():
+        group.locator("label").first.click()
+    assert shown(page) == every
+    page.locator(".card a", has_text=card.stem).first.click()
+    assert page.locator("h1").inner_text().startswith(card.stem)
+    assert page.url == card.as_uri()
+
+
+def test_the_filter_works_by_keyboard_alone(site, opened):
+    page = opened(site / "gallery/index.html", 1440)
+    every = len(shown(page))
+    page.locator("#gallery-filter input").first.focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.checked && document.activeElement.value !== ''")
+    assert 0 < len(shown(page)) < every
+    focused = page.evaluate("getComputedStyle(document.activeElement.nextElementSibling).outlineStyle")
+    assert focused == "solid"
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_the_slider_of_the_embedded_report_changes_pictures_and_numbers(opened, card, width):
+    page = opened(card, width)
+    frame = page.locator("iframe.report")
+    frame.scroll_into_view_if_needed()
+    report = page.frame_locator("iframe.report")
+    slider = report.locator("#slider")
+    slider.wait_for()
+    seen = [state(report)]
+    box = slider.bounding_box()
+    for part in (0.05, 0.5):
+        slider.click(position={"x": box["width"] * part, "y": box["height"] / 2}, force=True)
+        seen.append(state(report))
+    slider.focus()
+    page.keyboard.press("Home")
+    first = state(report)
+    page.keyboard.press("ArrowRight")
+    seen += [first, state(report)]
+    page.keyboard.press("End")
+    seen.append(state(report))
+    assert first[0] == "original model"
+    assert len({pictures for *_, pictures in seen}) >= 4
+    assert len({f1 for _, f1, _ in seen}) >= 4
+    assert all(source.startswith("data:image/") for *_, pictures in seen for source in pictures)
+    inside = next(frame for frame in page.frames if frame != page.main_frame)
+    assert inside.evaluate("document.documentElement.dataset.error ?? null") is None
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_no_page_scrolls_sideways(site, opened, card, width):
+    reports = [card.with_suffix("") / "report.html"]
+    for path in [*(site / name for name in PAGES), card, *reports]:
+        page = opened(path, width)
+        wide, window = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        assert wide <= window, path
+        assert page.locator("h1").first.is_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_stand_out_from_what_is_behind_them(site, opened, card, scheme):
+    for path in [*(site / name for name in PAGES), card, card.with_suffix("") / "report.html"]:
+        page = opened(path, 1440, scheme)
+        page.wait_for_timeout(200)
+        assert page.evaluate(CONTRAST) == [], path.relative_to(site)
+
+
+def test_the_search_works_without_a_server(site, opened):
+    page = opened(site / "index.html", 1440)
+    page.locator("input[name=q]").first.fill("hypervolume")
+    page.keyboard.press("Enter")
+    page.locator("#search-results li").first.wait_for()
+    assert re.search("metric", page.locator("#search-results").inner_text(), re.I)

@@ -1,0 +1,43 @@
+"""Write a run's events for TensorBoard: a plugin that is loaded where UNLEARNKIT_PLUGINS names it."""
+
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from unlearnkit import hookimpl
+from unlearnkit.errors import Exit, UserError
+
+SEEN = {"step": "batch", "check": "whole set"}
+"""Events with figures, and what these are of."""
+
+
+@hookimpl
+def observe_run(run: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], None]:
+    """Return an observer that writes to `tensorboard` in the run folder, one TensorBoard run for each problem.
+
+    Raise `UserError` where TensorBoard is not installed.
+    """
+    if find_spec("tensorboard") is None:
+        raise UserError(
+            "unlearnkit.tensorboard: TensorBoard is not installed; `pip install 'unlearnkit[tensorboard]'`", Exit.PLUGIN
+        )
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+    folder, writers = Path(run["folder"]) / "tensorboard", dict[str, SummaryWriter]()
+
+    def observe(event: Mapping[str, Any]) -> None:
+        kind = event["event"]
+        if kind == "problem":
+            # What a killed run had written after its last checkpoint comes again when it is resumed.
+            writers[event["id"]] = SummaryWriter(str(folder / event["id"]), purge_step=event["step"] + 1)
+        elif kind in SEEN:
+            for name in event.keys() - {"time", "event", "id", "step"}:
+                if event[name] is not None:
+                    writers[event["id"]].add_scalar(
+                        f"{name}/{SEEN[kind]}", event[name], event["step"], walltime=event["time"]
+                    )
+        elif kind == "solution":
+            writers.pop(event["id"]).close()
+
+    return observe

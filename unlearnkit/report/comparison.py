@@ -360,13 +360,12 @@ def _scatter(found: Comparison) -> Figure:
     axes: Axes = plot.add_subplot(xlim=(x.low, x.high), ylim=(y.low, y.high), xlabel=found.x.name, ylabel=found.y.name)
     marks, named = _marks(found), set()
     for curve in found.curves:
+        knob = [p for p in curve.points if p.kind != "boundary"]
         means = sorted(
-            (at, up)
-            for p in curve.points
-            if (at := p.on(found.x).mean) is not None and (up := p.on(found.y).mean) is not None
+            (at, up) for p in knob if (at := p.on(found.x).mean) is not None and (up := p.on(found.y).mean) is not None
         )
         if len(means) > 1:
-            axes.plot(*zip(*means, strict=True), color=marks[curve.group, curve.points[-1].kind][1], lw=0.8, zorder=1)
+            axes.plot(*zip(*means, strict=True), color=marks[curve.group, knob[0].kind][1], lw=0.8, zorder=1)
     far = []
     for point in found.points:
         form, colour = marks[point.group, point.kind]

@@ -78,15 +78,14 @@ function draw() {
   const turned = (found) => [x.sign * found.x, y.sign * found.y];
   const groups = new Map();
   for (const found of placed) {
-    if (found.point.kind === "original") continue;
-    const kind = OURS.includes(found.point.kind) ? "epsilon" : found.point.kind;
-    const key = `${found.point.group}/${kind}`;
+    if (["original", "boundary"].includes(found.point.kind)) continue;
+    const key = `${found.point.group}/${found.point.kind}`;
     groups.set(key, [...(groups.get(key) || []), found]);
   }
   for (const members of groups.values()) {
     if (members.length < 2) continue;
     const sorted = [...members].sort((a, b) => a.x - b.x);
-    const colour = (members.find((found) => found.point.kind === "epsilon") || members[0]).point.colour;
+    const { colour } = members[0].point;
     plot.append(svg("path", { class: "curve", stroke: colour, d: `M${sorted.map((found) => `${at(found.x)} ${on(found.y)}`).join("L")}` }));
   }
   const far = [];

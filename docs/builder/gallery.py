@@ -184,9 +184,8 @@ def _summary(card: Card, classes: str) -> str:
     forget = ", ".join(sets.forget.classes or []) or f"{sets.forget.draw} classes drawn from the seed"
     facts = f"{card.family} · {card.recipe.task.kind} · forget {forget}"
     if card.results is not None:
-        share = (card.results.get("front") or {}).get("share")
         cost = f"{_minutes(card.seconds)} on {_device(card)}"
-        facts += f" · {cost}" + (f" · {share:.0%} of the front's rectangle dominated" if share is not None else "")
+        facts += f" · {cost}"
         seen = f"[![Inputs and outputs of {card.name}]({card.name}/strip.png)]({card.name}.md)"
         small = "Top: forget set, bottom: retain set. Left to right: input, original model, then ε from loose to tight."
     else:

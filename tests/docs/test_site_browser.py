@@ -76,6 +76,7 @@ def opened(browser) -> Iterator:
     def open_(path: Path, width: int, scheme: str = "light"):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         contexts.append(context)
+        context.set_default_timeout(120_000)  # a machine that does other things at the same time
         page = context.new_page()
         page.on("request", note_request)
         page.on("pageerror", lambda error: noted.append(f"error {error}"))

@@ -41,8 +41,8 @@ class Failing(AuditSection):
                 "three": Figure("three", "Third.", None),
             }  # fmt: skip
 
-            def samples(self, counts):
-                return f"{counts['forget']['validation']} images."
+            def samples(self, images):
+                return f"{len(images['forget']['validation'])} images."
 
             def examine(self, case):
                 if how == "examine":

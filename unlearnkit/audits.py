@@ -80,11 +80,6 @@ class Case:
         self.seed, self._sides, self._training, self._fresh, self._pause = seed, sides, training, fresh, pause
         model.module.eval().requires_grad_(False)
 
-    @property
-    def counts(self) -> Mapping[str, Mapping[str, int]]:
-        """How many images there are, by set and split."""
-        return {name: {split: len(pixels) for split, pixels in splits.items()} for name, splits in self.images.items()}
-
     def views(
         self,
         name: SetName,
@@ -157,8 +152,8 @@ class Audit(ABC):
     """What it finds, by a short name."""
 
     @abstractmethod
-    def samples(self, counts: Mapping[str, Mapping[str, int]]) -> str:
-        """Say for the report how many images the figures are of; `counts` are those of each set and split."""
+    def samples(self, images: Mapping[str, Mapping[str, Pixels]]) -> str:
+        """Say for the report how many images the figures are of; `images` come by set and split."""
 
     @abstractmethod
     def examine(self, case: Case) -> Mapping[str, Finding]:

@@ -99,7 +99,6 @@ def _kept(path: Path, wanted: Mapping[str, Any]) -> Cell | None:
 def _entry(
     bench: Workbench, name: str, section: AuditSection, audit: Audit | str, cells: Mapping[str, Cell]
 ) -> dict[str, Any]:
-    counts = {of: {split: len(pixels) for split, pixels in splits.items()} for of, splits in bench.images.items()}
     figures = {"": Figure(section.kind, "", None)} if isinstance(audit, str) else audit.figures
     # What failed as a whole says so under each of its figures.
     full = {model: {key: cell.get(key, cell) for key in figures} for model, cell in cells.items()}
@@ -107,7 +106,7 @@ def _entry(
         "id": name,
         "label": label(section),
         "about": " ".join((type(section).__doc__ or "").split()),
-        "samples": "" if isinstance(audit, str) else audit.samples(counts),
+        "samples": "" if isinstance(audit, str) else audit.samples(bench.images),
         "seeds": [bench.recipe.seed],
         "facts": {} if isinstance(audit, str) else dict(audit.describe()),
         "figures": {key: vars(figure) for key, figure in figures.items()},

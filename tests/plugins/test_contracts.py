@@ -107,7 +107,7 @@ def test_an_audit_that_changes_what_is_not_its_own_is_caught():
     class Touching(Audit):
         figures = {"one": Figure("one", "One.", None)}  # noqa: RUF012
 
-        def samples(self, counts):
+        def samples(self, images):
             return "all"
 
         def examine(self, case):

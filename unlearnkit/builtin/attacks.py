@@ -13,9 +13,10 @@ from unlearnkit.builtin import audits as sections
 from unlearnkit.builtin.measures import psnr
 from unlearnkit.builtin.poison import Poison, Poisoned
 from unlearnkit.contracts import Extractor, ModelAdapter, View
+from unlearnkit.data import Pixels
 from unlearnkit.pretrain import mean_colour_fill
 
-Counts = Mapping[str, Mapping[str, int]]
+Sets = Mapping[str, Mapping[str, Pixels]]
 
 FPR = 0.01
 """False positive rate at which the true positive rate is given."""
@@ -53,11 +54,11 @@ class FreshDecoder(Audit):
             ),
         }
 
-    def samples(self, counts: Counts) -> str:
+    def samples(self, images: Sets) -> str:
         """Name both sets."""
-        trained = " and ".join(f"{counts[name]['train']} {name}" for name in self.on)
+        trained = " and ".join(f"{len(images[name]['train'])} {name}" for name in self.on)
         return (
-            f"Measured on {counts['forget']['validation']} forget validation images; the decoder is trained for "
+            f"Measured on {len(images['forget']['validation'])} forget validation images; the decoder is trained for "
             f"{self.section.steps} steps on {trained} training images."
         )
 
@@ -87,12 +88,12 @@ class Relearning(Audit):
                 f"{name}_most": Figure(f"most recovered on {name} images", "the highest it was until then", "lower"),
             }
 
-    def samples(self, counts: Counts) -> str:
+    def samples(self, images: Sets) -> str:
         """Name both sets and the budget."""
-        trained = " or ".join(f"{counts[name]['train']} {name}" for name in self.on)
+        trained = " or ".join(f"{len(images[name]['train'])} {name}" for name in self.on)
         return (
-            f"Measured on {counts['forget']['validation']} forget validation images every {self.section.every} steps, "
-            f"{self.section.steps} at most; trained on {trained} training images."
+            f"Measured on {len(images['forget']['validation'])} forget validation images every {self.section.every} "
+            f"steps, {self.section.steps} at most; trained on {trained} training images."
         )
 
     def examine(self, case: Case) -> Mapping[str, Finding]:
@@ -143,9 +144,9 @@ class CopySimilarity(Audit):
                 "found", "part of outputs whose nearest training image is the one they were made from", "lower"
             )
 
-    def samples(self, counts: Counts) -> str:
+    def samples(self, images: Sets) -> str:
         """Name both groups."""
-        forget = counts["forget"]
+        forget = {split: len(pixels) for split, pixels in images["forget"].items()}
         split = "training" if self.section.outputs == "train" else "validation"
         return (
             f"Outputs for {forget[self.section.outputs]} forget {split} images, against {forget['train']} of training."
@@ -169,7 +170,7 @@ class CopySimilarity(Audit):
             stored = features(_truth(case.views("forget", "train")))
             nearest, which = (features(map(case.model.output, views)) @ stored.T).max(1)
             found: dict[str, Finding] = {"mean": float(nearest.mean()), "highest": float(nearest.max())}
-            if case.counts["forget"]["validation"]:
+            if len(case.images["forget"]["validation"]):
                 unseen = features(_truth(case.views("forget", "validation"))) @ stored.T
                 found["unseen"] = float(unseen.max(1).values.mean())
             else:
@@ -210,17 +211,17 @@ class Backdoor(Audit):
         ),
     }  # fmt: skip
 
-    def samples(self, counts: Counts) -> str:
+    def samples(self, images: Sets) -> str:
         """Name the set that is shown."""
-        name = _shown(counts)
-        return f"{counts[name]['validation']} {name} validation images, each with the trigger and without."
+        name = _shown(images)
+        return f"{len(images[name]['validation'])} {name} validation images, each with the trigger and without."
 
     def examine(self, case: Case) -> Mapping[str, Finding]:
         """Return success with the trigger and without, and the distance to the target."""
         source = case.images["forget"]["train"].source
         if not isinstance(source, Poisoned):
             raise ValueError("the forget set's source is not `poisoned`, so there is no trigger")
-        name, poison = _shown(case.counts), source.poison
+        name, poison = _shown(case.images), source.poison
         with torch.no_grad():
             marked = [
                 _nearness(case.model, view, poison) for view in case.views(name, "validation", change=poison.marked)
@@ -235,8 +236,8 @@ class Backdoor(Audit):
         }
 
 
-def _shown(counts: Counts) -> SetName:
-    return "forget" if counts["forget"]["validation"] else "retain"
+def _shown(images: Sets) -> SetName:
+    return "forget" if len(images["forget"]["validation"]) else "retain"
 
 
 def _nearness(model: ModelAdapter, view: View, poison: Poison) -> Tensor:
@@ -280,9 +281,9 @@ class Membership(Audit):
     def __init__(self, section: sections.Membership) -> None:
         self.section = section
 
-    def samples(self, counts: Counts) -> str:
+    def samples(self, images: Sets) -> str:
         """Name both groups, and how far AUC strays by chance."""
-        members, others = counts["forget"]["train"], counts["forget"]["validation"]
+        members, others = (int(_clean(images["forget"][split]).sum()) for split in ("train", "validation"))
         said = f"{members} members (forget training images) against {others} others (forget validation images)."
         if members and others:
             spread = 2 * math.sqrt((members + others + 1) / (12 * members * others))
@@ -316,9 +317,15 @@ def _losses(case: Case, section: sections.Membership) -> tuple[Tensor, Tensor | 
             ]
             total.append(torch.tensor(rows, dtype=torch.float64).reshape(-1, 2))
         found += torch.stack(total).mean(0).tolist()
-    members = torch.arange(len(found)) < case.counts["forget"]["train"]
-    table = torch.tensor(found, dtype=torch.float64).reshape(-1, 2)
+    clean = torch.cat([_clean(case.images["forget"][split]) for split in splits])
+    members = (torch.arange(len(found)) < len(case.images["forget"]["train"]))[clean]
+    table = torch.tensor(found, dtype=torch.float64).reshape(-1, 2)[clean]
     return table[:, 0], None if section.calibrate == "none" else table[:, 1], members
+
+
+def _clean(pixels: Pixels) -> Tensor:
+    """Return which images [N] are not poisoned; a poisoned one differs from the others in more than membership."""
+    return torch.tensor([item.columns.get("poisoned") != "yes" for item in pixels.items], dtype=torch.bool)
 
 
 def _row(case: Case, calibrate: str, view: View) -> tuple[float, float]:

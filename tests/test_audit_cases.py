@@ -1,0 +1,116 @@
+"""Audits separate the known cases on real images: what forgot nothing, what never saw it, what only hides it."""
+
+import copy
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from unlearnkit.audits import Case
+from unlearnkit.builtin import audits as sections
+from unlearnkit.data import batch_index, seeded, to_float
+from unlearnkit.plugins import discover
+from unlearnkit.recipe.validate import load
+from unlearnkit.workbench import build, fresh
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "audits.yaml"
+FAST = sections.AdamW(lr=2e-3)
+
+
+@pytest.fixture(scope="module")
+def bench():
+    recipe = load(RECIPE, discover(installed=False), ["evaluate.audits=[]", "compare=[]"]).recipe
+    return build(recipe, RECIPE.parent)
+
+
+def case(bench, model):
+    recipe = bench.recipe
+    start = partial(fresh, recipe, bench.reference)
+    own = copy.deepcopy(model)
+    return Case(own, bench.reference, bench.sides, bench.images, recipe.training, recipe.seed, start)
+
+
+def examine(section, bench, model):
+    return section.build(RECIPE.parent, torch.device("cpu")).examine(case(bench, model))
+
+
+@pytest.fixture(scope="module")
+def original(bench):
+    return bench.reference
+
+
+@pytest.fixture(scope="module")
+def retrained(bench):
+    """Return a model that was trained from scratch on the retain set alone."""
+    made = case(bench, bench.reference)
+    everything = made.model.trainable()
+    made.refresh(everything)
+    for _ in made.train(everything, ("retain",), 300, FAST, decay=0.5):
+        pass
+    return made.model
+
+
+@pytest.fixture(scope="module")
+def blanked(bench):
+    """Return the original with a decoder that answers grey to forget images; its encoder is untouched."""
+    made = case(bench, bench.reference)
+    decoder = made.rest()
+    for parameter in decoder:
+        parameter.requires_grad_(True)
+    optimizer = torch.optim.Adam(decoder, lr=2e-3)
+    for step in range(150):
+        batches = {
+            name: to_float(splits["train"][batch_index(step, len(splits["train"]), 16, 0, name)])
+            for name, splits in bench.images.items()
+        }
+        told = {"forget": torch.full_like(batches["forget"], 0.5), "retain": batches["retain"]}
+        views = {name: made.model.view(bench.task, images, seeded(step)) for name, images in batches.items()}
+        loss = torch.stack([made.model.own_loss(told[name], views[name]) for name in views]).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return made.model
+
+
+def test_membership_finds_the_members_of_the_original_alone(bench, original, retrained):
+    section = sections.Membership(kind="membership")
+    found = [examine(section, bench, model)["auc"] for model in (original, retrained)]
+    chance = 2 * ((100 + 50 + 1) / (12 * 100 * 50)) ** 0.5
+    assert found[0] > 0.5 + chance
+    assert abs(found[1] - 0.5) < chance
+
+
+def test_the_trigger_works_on_the_original_alone(bench, original, retrained):
+    section = sections.Backdoor(kind="backdoor")
+    found = [examine(section, bench, model) for model in (original, retrained)]
+    assert found[0]["success"] > 0.9
+    assert found[1]["success"] < 0.1
+    assert all(cell["without"] < 0.1 for cell in found)
+
+
+def test_the_original_is_back_at_once_and_the_retrained_model_is_not(bench, original, retrained):
+    section = sections.Relearning(kind="relearning", steps=10, optimizer=FAST)
+    found = [examine(section, bench, model) for model in (original, retrained)]
+    assert found[0]["forget_steps"] == found[0]["retain_steps"] == 0
+    assert found[1]["start"] < 0.8
+    assert found[1]["retain_steps"] != 0
+
+
+def test_a_model_that_blanks_its_outputs_is_caught_by_the_fresh_decoder(bench, original, retrained, blanked):
+    encoders = [model.encoder.state_dict() for model in (original, blanked)]
+    assert all(torch.equal(a, b) for a, b in zip(*(state.values() for state in encoders), strict=True))
+    section = sections.FreshDecoder(kind="fresh-decoder", steps=150, optimizer=FAST)
+    before, hidden = (examine(section, bench, model) for model in (original, blanked))
+    assert hidden["own"] < before["own"] - 4  # by its outputs it has forgotten
+    assert hidden["fresh"] == before["fresh"]  # and its encoder holds all that the original's does
+    assert hidden["fresh"] > hidden["own"] + 2
+
+
+def test_an_encoder_that_lost_the_images_is_told_from_one_that_holds_them(bench, original):
+    section = sections.FreshDecoder(kind="fresh-decoder", steps=150, optimizer=FAST)
+    lost = copy.deepcopy(original)
+    for parameter in lost.trainable("encoder"):
+        parameter.data.zero_()
+    before, after = (examine(section, bench, model)["fresh"] for model in (original, lost))
+    assert after < before - 1

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from unlearnkit.errors import Stopped
+from unlearnkit.plan import describe, lines
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
 from unlearnkit.seeds import resume, start
@@ -62,6 +63,12 @@ def test_stopping_in_the_second_seed_and_resuming_gives_the_same(tiny):
     resume(found.recipe, found.resolved, folder, (), discover(), told.append)
     assert results(folder) == whole
     assert sum(event["event"] == "start" for event in told) == 1
+
+
+def test_a_plan_counts_the_steps_of_all_seeds(tiny):
+    plan = describe(loaded(tiny).recipe, tiny.parent)
+    assert plan["steps"] == 2 * 4 * 6
+    assert any("4 problems of up to 6 steps, for each of 2 seeds: 48 steps" in line for line in lines(plan))
 
 
 def test_the_command_line_runs_compares_and_refuses(tiny, unlearnkit):

@@ -54,6 +54,7 @@ def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
     counts = _counts(recipe, chosen)
     forget, retain = counts["forget"]["train"], counts["retain"]["train"]
     steps = budget(recipe.training, forget, retain) if forget and retain else recipe.training.steps
+    seeds = len(recipe.seeds or [recipe.seed])
     spared = (len(epsilons) - 1) * (steps - epsilon_steps(recipe.sweep, steps, 1)) if steps else 0
     size = adapter.image_size
     task, here = recipe.task.build(), device or torch.device("cpu")
@@ -78,8 +79,9 @@ def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
         "problems": problems,
         "audits": [label(section) for section in recipe.evaluate.audits],
         "steps_each": steps,
-        "steps": steps * len(problems) - spared if steps else None,
-        "images_seen": 2 * (steps * len(problems) - spared) * recipe.training.batch_size if steps else None,
+        "seeds": seeds,
+        "steps": seeds * (steps * len(problems) - spared) if steps else None,
+        "images_seen": 2 * seeds * (steps * len(problems) - spared) * recipe.training.batch_size if steps else None,
         "sets": counts,
         "classes": {part.name: list(part.classes) for part in chosen} if chosen else None,
         "parameters": {"trained": trained, "all": every},
@@ -147,7 +149,10 @@ def lines(plan: dict[str, Any]) -> list[str]:
             f"  {name} set: {_shown(counts['train'])} training and {_shown(counts['validation'])} validation images"
             + (f" of {len(classes):,} classes: {named}" if classes else "")
         )
-    rows.append(f"  {len(plan['problems'])} problems of up to {_shown(steps)} steps: {_shown(plan['steps'])} steps")
+    times = f", for each of {plan['seeds']} seeds" if plan["seeds"] > 1 else ""
+    rows.append(
+        f"  {len(plan['problems'])} problems of up to {_shown(steps)} steps{times}: {_shown(plan['steps'])} steps"
+    )
     rows += [f"    {problem}" for problem in plan["problems"]]
     if plan["audits"]:
         rows += ["  audits of the original and of each solution:", *(f"    {audit}" for audit in plan["audits"])]
@@ -159,7 +164,7 @@ def lines(plan: dict[str, Any]) -> list[str]:
         f"  frozen outputs: computed {frozen['computed']}"
         + (f" ({frozen['why']})" if frozen["why"] else f", {frozen['kept_mib']:,} MiB in {frozen['where']}")
     )
-    rows.append(f"  disk, MiB: {plan['disk_mib']:,}")
+    rows.append(f"  disk, MiB: {plan['disk_mib']:,}{' a seed' if plan['seeds'] > 1 else ''}")
     rows += (
         ["  missing here:", *(f"    {text}" for text in plan["missing"])]
         if plan["missing"]

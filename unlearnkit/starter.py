@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
+from typing import cast
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -68,7 +69,9 @@ def write_recipe(start: Start, to: Path, plugins: Plugins) -> list[str]:
     to.parent.mkdir(parents=True, exist_ok=True)
     to.write_text(made, encoding="utf-8")
     (to.parent / SCHEMA).write_text(text(recipe_class(Recipe, plugins)), encoding="utf-8")
-    missing: list[str] = describe(load(to, plugins).recipe, to.parent)["missing"]
+    recipe = load(to, plugins).recipe
+    assert isinstance(recipe, Recipe)
+    missing: list[str] = describe(recipe, to.parent)["missing"]
     return missing
 
 
@@ -112,7 +115,7 @@ def _look(start: Start, plugins: Plugins) -> tuple[bool, int]:
     if not forget or len(forget) == len(images.items):
         raise UserError(f"--forget: {start.data} needs images of these classes, and of others to retain", Exit.USAGE)
     section = next(cls for cls in plugins.classes(ModelSection) if kind_of(cls) == start.model)
-    side = section.model_validate({"kind": start.model}).build(None).image_size
+    side = cast("ModelSection", section.model_validate({"kind": start.model})).build(None).image_size
     smallest = side
     for item in images.items:
         with images.open_image(item) as image:  # reads the header alone

@@ -90,8 +90,10 @@ def cards() -> list[Card]:
     found = []
     for path in listed():
         run = GALLERY / path.stem
-        collected = shape.load(run) if (run / "results.json").is_file() else (None, {})
-        found.append(Card(path, load(path, plugins).recipe, *collected, needs.get(path.stem, {})))
+        results, manifest = shape.load(run) if (run / "results.json").is_file() else (None, {})
+        recipe = load(path, plugins).recipe
+        assert isinstance(recipe, Recipe)
+        found.append(Card(path, recipe, results, manifest, needs.get(path.stem, {})))
     return sorted(found, key=lambda card: (bool(card.needs), card.results is None))
 
 
@@ -125,7 +127,7 @@ def strip(pictures: list[strips.Strip]) -> Image.Image:
     pitch = SIDE + GAP
     sheet = Image.new("RGB", (len(of) * pitch - GAP, len(shape.SETS) * pitch - GAP), "white")
     for (row, column), square in squares.items():
-        place = of.index(column) * pitch, shape.SETS.index(row) * pitch  # type: ignore[arg-type]
+        place = of.index(column) * pitch, list(map(str, shape.SETS)).index(row) * pitch
         sheet.paste(square.resize((SIDE, SIDE), Image.Resampling.BICUBIC), place)
     return sheet
 
@@ -248,6 +250,7 @@ def plan(card: Card, plans: Path) -> str:
     if not kept.is_file():
         plans.mkdir(parents=True, exist_ok=True)
         recipe = load(card.path, discover(), ("training.device=cpu",)).recipe
+        assert isinstance(recipe, Recipe)
         kept.write_text("\n".join(lines(describe(recipe, card.path.parent))).replace(f"{card.path.parent}/", ""))
     return kept.read_text()
 

@@ -36,14 +36,14 @@ def pages() -> dict[str, str]:
 def recipe_page() -> str:
     """Return the page of the sections that are no plugin's: what stands around the kinds."""
     own = [cls for _, cls in inspect.getmembers(recipe, inspect.isclass)]
-    own = [cls for cls in own if issubclass(cls, Section) and cls.__module__ == recipe.__name__]
-    own.sort(key=lambda cls: (cls not in (recipe.Recipe, recipe.PretrainRecipe), inspect.getsourcelines(cls)[1]))
+    named = [cls for cls in own if issubclass(cls, Section) and cls.__module__ == recipe.__name__]
+    named.sort(key=lambda cls: (cls not in (recipe.Recipe, recipe.PretrainRecipe), inspect.getsourcelines(cls)[1]))
     parts = [
         "# The recipe",
         "The sections of a recipe, from the top. Fields whose type ends in `Section` take a `kind`; the other "
         "reference pages list them.",
     ]
-    for cls in own:
+    for cls in named:
         parts += [f"## {cls.__name__}", _sentence(cls.__doc__), field_table(fields(cls))]
     return _page(parts)
 

@@ -54,7 +54,7 @@ def shell(tmp_path: Path) -> Callable[[str, Path], subprocess.CompletedProcess[s
 @pytest.fixture
 def workplace(tmp_path: Path, tiny: Path, tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> Path:
     """Return a folder with `recipe.yaml`, its `pictures` and the finished `runs/first`."""
-    shared = tmp_path_factory.getbasetemp().parent / "workplace"
+    shared = tmp_path_factory.getbasetemp().parent / f"workplace-{testrun_uid}"
     shared.mkdir(exist_ok=True)
 
     def make() -> None:
@@ -63,5 +63,5 @@ def workplace(tmp_path: Path, tiny: Path, tmp_path_factory: pytest.TempPathFacto
         command = [sys.executable, "-m", "unlearnkit", "run", "recipe.yaml", "--to", "runs/first"]
         subprocess.run(command, cwd=shared, check=True, capture_output=True)
 
-    once(shared.parent, make, "workplace", testrun_uid)
+    once(shared.parent, make, shared.name, testrun_uid)
     return Path(shutil.copytree(shared, tmp_path / "work"))

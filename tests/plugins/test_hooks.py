@@ -59,6 +59,10 @@ def test_hook_register_metrics():
     assert brought("register_metrics", sections.MetricSection, "build")
 
 
+def test_hook_register_audits():
+    assert brought("register_audits", sections.AuditSection, "build")
+
+
 def test_hook_register_commands():
     @hookimpl
     def register_commands(app):

@@ -85,7 +85,7 @@ def setting(reference: ModelAdapter, task: Task, base: Path = Path()) -> Setting
     def drawn(label: str | None, count: int, generator: torch.Generator) -> Tensor:
         return torch.rand(count, 3, reference.image_size, reference.image_size, generator=generator)
 
-    return Setting(reference, task, NOISE, lambda: seeded("noise"), drawn, lambda weights: reference, base)
+    return Setting(reference, task, NOISE, lambda: seeded("noise"), drawn, lambda named: reference, base)
 
 
 def check_loss(section: LossSection, model: ModelSection, task: TaskSection) -> None:

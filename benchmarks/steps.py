@@ -15,11 +15,10 @@ from torch import Tensor
 from torchjd.aggregation import MGDA
 from torchjd.autojac import backward, jac_to_grad
 
-from unlearnkit.builtin.distances import parts
 from unlearnkit.builtin.mixtures import Constant
 from unlearnkit.builtin.multipliers import Averaged
 from unlearnkit.cache import Store
-from unlearnkit.contracts import ModelAdapter, View
+from unlearnkit.contracts import ModelAdapter, View, parts
 from unlearnkit.data import batch_index, seeded, to_float
 from unlearnkit.phases import Descent, Leg, Problem
 from unlearnkit.workbench import Workbench

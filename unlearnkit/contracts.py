@@ -14,6 +14,12 @@ from torch.nn import Parameter
 
 Embedding = Tensor | Sequence[Tensor]
 
+
+def parts(embedding: Embedding) -> Sequence[Tensor]:
+    """Return an embedding as a sequence of tensors."""
+    return (embedding,) if isinstance(embedding, Tensor) else embedding
+
+
 Psi = Callable[[Tensor, float | None, Tensor, Tensor], Tensor]
 """ψ(h, ε, ‖∇h‖², ‖∇f‖²): the decrease rate asked of a constraint with loss h and bound ε, beside an objective f."""
 

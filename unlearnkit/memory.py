@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unlearnkit.builtin.distances import parts
-from unlearnkit.contracts import ModelAdapter, Task
+from unlearnkit.contracts import ModelAdapter, Task, parts
 from unlearnkit.data import seeded
 
 

@@ -15,9 +15,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from unlearnkit.builtin.distances import parts
 from unlearnkit.cache import Rows, Store, joined
-from unlearnkit.contracts import Loss, ModelAdapter, Psi, Task, View
+from unlearnkit.contracts import Loss, ModelAdapter, Psi, Task, View, parts
 from unlearnkit.control import LAM_MAX, Facts, Mixture, direction, dot, residual
 from unlearnkit.data import Pixels, augment, batch_index, seeded, to_float
 from unlearnkit.errors import Exit, UserError

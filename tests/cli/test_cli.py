@@ -23,6 +23,7 @@ FLAGS = {
     "schema": set(),
     "init": {"--model", "--weights", "--data", "--forget", "--to", "--plugin"},
     "plugins": {"--json"},
+    "compare": {"--to", "--x", "--y"},
     "report": set(),
     "export": {"--epsilon", "--to"},
     "pretrain": {"--set", "--to"},

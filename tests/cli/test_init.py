@@ -51,7 +51,7 @@ def test_a_folder_of_images_becomes_a_recipe_that_runs(tiny, unlearnkit):
     ]  # fmt: skip
     assert json.loads((tiny.parent / "recipe.schema.json").read_text())["properties"]["model"]
     small = [
-        "training.steps=1",
+        "training.steps=12",
         "training.checks=1",
         "epsilons.fractions=[0.5]",
         "training.device=cpu",

@@ -152,7 +152,7 @@ def test_relearning_counts_the_steps_until_the_error_is_back(model):
         parts.append(errors[0] / errors[1])
     back = next(step for step, part in enumerate(parts) if part >= 0.95)
     assert 0 < back < 40
-    fields = {"optimizer": fast, "recovered": 0.95, "on": ["forget"]}
+    fields = {"optimizer": fast, "recovered": 0.95, "images": ["forget"]}
     found = relearned(case(model, original, TASK, images(), model), steps=40, every=1, **fields)
     assert found["start"] == pytest.approx(parts[0])
     assert found["forget_steps"] == back

@@ -76,7 +76,7 @@ class Relearning(Audit):
     """Steps of fine-tuning until the error on forget validation images is back to that of the original."""
 
     def __init__(self, section: sections.Relearning) -> None:
-        self.section, self.on = section, tuple(dict.fromkeys(section.on))
+        self.section, self.on = section, tuple(dict.fromkeys(section.images))
         back = "the original's squared error over the model's, on forget validation images"
         self.figures = {"start": Figure("recovered at first", back, "lower")}
         for name in self.on:

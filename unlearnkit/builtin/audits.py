@@ -64,7 +64,7 @@ class Relearning(AuditSection):
 
     kind: Literal["relearning"]
     """Steps until the forget images come back."""
-    on: Annotated[list[Literal["forget", "retain"]], Field(min_length=1)] = ["forget", "retain"]  # noqa: RUF012
+    images: Annotated[list[Literal["forget", "retain"]], Field(min_length=1)] = ["forget", "retain"]  # noqa: RUF012
     """The training images of which set it is fine-tuned on, each from the audited weights: the forget images
     themselves, or benign ones."""
     recovered: Annotated[float, Field(gt=0, le=1)] = 0.9

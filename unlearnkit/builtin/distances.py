@@ -11,17 +11,12 @@ import torch
 from torch import Tensor
 
 from unlearnkit.builtin.substitutes import Substitute
-from unlearnkit.contracts import Embedding, Loss, ModelAdapter, Statistics, Task, View
+from unlearnkit.contracts import Embedding, Loss, ModelAdapter, Statistics, Task, View, parts
 from unlearnkit.errors import Exit, UserError
 
 Space = Literal["embedding", "output"]
 Region = Literal["image", "hidden"]
 BATCH = 64
-
-
-def parts(embedding: Embedding) -> Sequence[Tensor]:
-    """Return an embedding as a sequence of tensors."""
-    return (embedding,) if isinstance(embedding, Tensor) else embedding
 
 
 def point(model: ModelAdapter, view: View, space: Space) -> Sequence[Tensor]:

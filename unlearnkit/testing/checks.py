@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from unlearnkit.builtin.degradations import Box
-from unlearnkit.builtin.distances import parts
-from unlearnkit.contracts import Embedding, ModelAdapter, Setting, Statistics, Task
+from unlearnkit.contracts import Embedding, ModelAdapter, Setting, Statistics, Task, parts
 from unlearnkit.control import Facts, Multiplier
 from unlearnkit.data import seeded
 from unlearnkit.plugins import kind_of

@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 
 from unlearnkit.builtin.degradations import Box
-from unlearnkit.builtin.distances import parts
-from unlearnkit.contracts import ModelAdapter, Task, View
+from unlearnkit.contracts import ModelAdapter, Task, View, parts
 from unlearnkit.data import seeded
 from unlearnkit.recipe.sections import ModelSection
 from unlearnkit.testing.checks import check_section, random_images, require, same

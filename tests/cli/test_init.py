@@ -28,7 +28,7 @@ def package(tmp_path, unlearnkit) -> Path:
     return tmp_path / "acme-unlearning"
 
 
-def tested(package: Path, *only: str) -> subprocess.CompletedProcess[str]:
+def outcome_of(package: Path, *only: str) -> subprocess.CompletedProcess[str]:
     """Run the package's own tests with what an installation would leave: the module and its entry points."""
     facts = tomllib.loads((package / "pyproject.toml").read_text())["project"]
     info = package / f"{MODULE}-{facts['version']}.dist-info"
@@ -51,10 +51,8 @@ def test_a_folder_of_images_becomes_a_recipe_that_runs(tiny, unlearnkit):
     ]  # fmt: skip
     assert json.loads((tiny.parent / "recipe.schema.json").read_text())["properties"]["model"]
     small = [
-        "training.steps=12",
-        "training.checks=1",
+        "training={steps: 12, checks: 1, batch_size: 4, device: cpu}",
         "epsilons.fractions=[0.5]",
-        "training.device=cpu",
         "evaluate.images=1",
     ]
     unlearnkit("run", "recipe.yaml", "--to", "run", *(word for one in small for word in ("--set", one))).succeeded()
@@ -96,14 +94,14 @@ def test_a_mistake_is_one_message_and_writes_nothing(tiny, unlearnkit, options, 
 
 
 def test_the_packages_own_tests_pass_and_name_what_is_broken(package):
-    done = tested(package)
+    done = outcome_of(package)
     assert done.returncode == 0, done.stdout
     assert "3 passed" in done.stdout
     sources = {path: path.read_text() for path in (package / MODULE).glob("*.py")}
     for words, (line, changed) in BREAKS.items():
         [path] = [path for path, text in sources.items() if line in text]
         path.write_text(sources[path].replace(line, changed))
-        done = tested(package, "tests/test_contracts.py")
+        done = outcome_of(package, "tests/test_contracts.py")
         path.write_text(sources[path])
         name = "AcmeAbsolute" if "distance" in words else "AcmeAutoencoder"
         assert done.returncode == 1, words

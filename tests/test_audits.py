@@ -19,7 +19,7 @@ AUDITS = (
     "[{kind: membership}, {kind: fresh-decoder, steps: 4}, {kind: failing, how: examine}, {kind: failing, how: build}, "
     "{kind: failing, how: not-finite}, {kind: failing, how: none}]"
 )
-SHORT = ["training.steps=6", "training.checks=1", "epsilons={fractions: [0.5]}", "compare=[{kind: retrain}]"]
+SHORT = ["training.steps=12", "training.checks=1", "epsilons={fractions: [0.5]}", "compare=[{kind: retrain}]"]
 
 
 class Failing(AuditSection):

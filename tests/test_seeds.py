@@ -10,7 +10,7 @@ from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
 from unlearnkit.seeds import resume, start
 
-QUICK = ["seeds=[0, 5]", "training.steps=6", "epsilons={fractions: [0.5]}", "compare=[{kind: composite}]"]
+QUICK = ["seeds=[0, 5]", "training.steps=12", "epsilons={fractions: [0.5]}", "compare=[{kind: composite}]"]
 
 
 def loaded(tiny, *overrides):
@@ -67,8 +67,8 @@ def test_stopping_in_the_second_seed_and_resuming_gives_the_same(tiny):
 
 def test_a_plan_counts_the_steps_of_all_seeds(tiny):
     plan = describe(loaded(tiny).recipe, tiny.parent)
-    assert plan["steps"] == 2 * 4 * 6
-    assert any("4 problems of up to 6 steps, for each of 2 seeds: 48 steps" in line for line in lines(plan))
+    assert plan["steps"] == 2 * 4 * 12
+    assert any("4 problems of up to 12 steps, for each of 2 seeds: 96 steps" in line for line in lines(plan))
 
 
 def test_the_command_line_runs_compares_and_refuses(tiny, unlearnkit):

@@ -27,7 +27,7 @@ SMALLEST = {
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 SMALL = {
     "train: 60, validation: 20": "train: 6, validation: 3",
-    "steps: 80": "steps: 3",
+    "steps: 80": "steps: 8",
     "batch_size: 16": "batch_size: 4",
 }
 """What the test of the tutorial makes smaller in its recipe."""

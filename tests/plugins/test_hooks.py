@@ -99,7 +99,7 @@ def test_hook_observe_run(tiny, unlearnkit):
         "UNLEARNKIT_PLUGINS": "watcher",
         "PYTHONPATH": f"{tiny.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
     }
-    unlearnkit("run", tiny, "--to", "run", "--set", "training.steps=2", env=env).succeeded()
+    unlearnkit("run", tiny, "--to", "run", env=env).succeeded()
     seen = (tiny.parent / "seen.txt").read_text().split()
     recorded = [
         line.split('"event": "')[1].split('"')[0]

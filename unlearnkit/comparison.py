@@ -24,6 +24,8 @@ from unlearnkit.report.results import Results, Solution
 
 FRONT = "epsilon-constraint"
 CONFIDENCE = 0.95
+OURS = ("original", "boundary", "epsilon")
+"""Kinds of points that span the trade-off; all others are methods beside it."""
 SAME = ("task", "forget", "retain", "model")
 """What has to be the same in two recipes for their f1 and f2 to be the same quantities."""
 
@@ -43,9 +45,9 @@ class Run:
         kept = {key: value for key, value in self.recipe.items() if key != "seed"}
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
-    def solutions(self) -> list[Solution]:
-        """Return the original model and every solution, in the report's order."""
-        return [*shape.stops(self.results), *shape.others(self.results)]
+    def costs(self, key: str) -> dict[str, Any]:
+        """Return what a solution cost, as far as the manifest has it."""
+        return {"seconds": self.manifest.get("times", {}).get(key), **self.manifest.get("costs", {}).get(key, {})}
 
 
 @dataclass(frozen=True)
@@ -241,15 +243,11 @@ def _axis(axes: Sequence[Axis], wanted: str) -> Axis:
 
 def _points(number: int, group: Sequence[Run]) -> Iterator[Point]:
     """Join the solutions of one recipe over its seeds: what has the same place in the recipe is one point."""
-    tables = [{s["id"]: s for s in run.solutions()} for run in group]
-    places = [{s["id"]: run.manifest for s in run.solutions()} for run in group]
+    tables = [{s["id"]: s for s in shape.shown(run.results)} for run in group]
     for key in dict.fromkeys(key for table in tables for key in table):
         found = tuple(table.get(key) for table in tables)
         any_of = next(s for s in found if s is not None)
-        costs = tuple(
-            {"seconds": m[key].get("times", {}).get(key), **m[key].get("costs", {}).get(key, {})} if key in m else {}
-            for m in places
-        )
+        costs = tuple({} if s is None else run.costs(key) for run, s in zip(group, found, strict=True))
         yield Point(f"{number}/{key}", _label(any_of, len(group)), _kind(any_of), number, found, costs)
 
 
@@ -289,7 +287,7 @@ def _least(points: Sequence[Point], axis: Axis) -> float:
     """Return where the measured area begins: 0 for a loss, else the best of the ε solutions and the original."""
     if axis.id in ("f1", "f2"):
         return 0.0
-    ours = [p.on(axis) for p in points if p.kind in ("original", "boundary", "epsilon")]
+    ours = [p.on(axis) for p in points if p.kind in OURS]
     return min(axis.sign * value for spread in ours for value in spread.known)
 
 

@@ -33,6 +33,11 @@ _MEANINGS = {
 }
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what an exception of another package says."""
+    return str(error).strip().split("\n")[0]
+
+
 class UserError(Exception):
     """One clear message that says where and what to do instead, and the exit code that goes with it."""
 

@@ -8,7 +8,6 @@ from unlearnkit import checkpoint, manifest, runner
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import Plugins
 from unlearnkit.recipe.recipe import Recipe
-from unlearnkit.report.comparison import write as write_comparison
 from unlearnkit.runner import Tell
 
 
@@ -49,6 +48,8 @@ def _each(
     plugins: Plugins,
     tell: Tell,
 ) -> Path:
+    from unlearnkit.report.comparison import write as write_comparison  # matplotlib is slow to import
+
     base = Path(runner.read_json(folder / "manifest.json")["base"])
     text = (folder / "recipe.yaml").read_text(encoding="utf-8")
     images = recipe.seed if recipe.data.seed is None else recipe.data.seed

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from unlearnkit.errors import Exit, UserError
+from unlearnkit.errors import Exit, UserError, first_line
 
 PICKLED = frozenset({".pth", ".pt", ".ckpt", ".bin"})
 SHOWN = 3
@@ -73,7 +73,7 @@ def _from_hub(reference: str, key: str) -> Path:
     try:
         found = hf_hub_download(repo, file, revision=revision) if file else snapshot_download(repo, revision=revision)
     except Exception as error:  # the hub's client raises many kinds, for the net, for a name, for a right
-        reason = str(error).strip().split("\n")[0]
+        reason = first_line(error)
         raise UserError(
             f"{key}: '{reference}' could not be fetched ({type(error).__name__}: {reason}); check name and "
             f"connection, or give a local file",
@@ -144,7 +144,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals([argparse.Namespace]):
             found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).strip().split("\n")[0]
+        reason = first_line(error)
         raise UserError(
             f"{path}: this is no complete checkpoint of plain tensors ({reason}); download it again, or save its "
             f"weights alone as safetensors where it comes from",

@@ -14,7 +14,7 @@ from PIL import Image
 
 from unlearnkit.builtin.images import SPLITS, SUFFIXES, UNLABELLED, Files, Pictures, text
 from unlearnkit.contracts import Item
-from unlearnkit.errors import Exit, UserError
+from unlearnkit.errors import Exit, UserError, first_line
 
 
 def _opened(open_half: Callable[[str], Any], halves: Sequence[str], root: Path, name: str, advice: str) -> list[Any]:
@@ -300,7 +300,7 @@ def _load(datasets: Any, path: Path) -> Any:
             return datasets.load_dataset("parquet", data_dir=str(path))
         return datasets.load_dataset("imagefolder", data_dir=str(path))
     except Exception as error:  # the package raises many kinds, its own and those of pyarrow
-        reason = str(error).strip().split("\n")[0]
+        reason = first_line(error)
         raise UserError(
             f"data.source.path: {path} is no data set that `datasets` can read ({reason}); give a folder that "
             f"`save_to_disk` wrote, or parquet files",

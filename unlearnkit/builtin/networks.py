@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from unlearnkit.builtin.extractors import ExportedModule, Inception, MobileNetV2
 from unlearnkit.contracts import Extractor
-from unlearnkit.errors import Exit, UserError
+from unlearnkit.errors import Exit, UserError, first_line
 from unlearnkit.features import Network
 from unlearnkit.weights import cached, fit, located, packaged, read, read_checkpoint, resolve, sha256
 
@@ -170,7 +170,7 @@ def exported(section: ExportedModule, base: Path, device: torch.device) -> Extra
             normalize=(section.mean, section.std),
         )
     except Exception as error:  # both loaders raise many kinds, and so does a network that takes other images
-        reason = str(error).strip().split("\n")[0]
+        reason = first_line(error)
         raise UserError(
             f"extractor module: {path} is no exported network of images [B, 3, {section.size}, {section.size}] "
             f"({type(error).__name__}: {reason}); write one with torch.export.save",

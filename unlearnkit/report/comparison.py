@@ -1,8 +1,6 @@
 """The comparison as a page, as Markdown, and each table as CSV and LaTeX."""
 
-import base64
 import csv
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +19,8 @@ from unlearnkit.comparison import Comparison, Curve, Point, Spread
 from unlearnkit.report import results as shape
 from unlearnkit.report import strips
 from unlearnkit.report.axis import Axis
-from unlearnkit.report.html import asset, environment
+from unlearnkit.report.front import near
+from unlearnkit.report.html import allowed, asset, environment
 from unlearnkit.report.markdown import plain, table
 from unlearnkit.report.numbers import NONE, figure, unbroken
 from unlearnkit.report.plots import DPI, STYLE, montage
@@ -57,7 +56,7 @@ class Grid:
         into = StringIO()
         writer = csv.writer(into, lineterminator="\n")
         wide = [any(isinstance(row[i], Spread) for row in self.rows) for i in range(len(self.heads))]
-        heads = [f"{h.head}, {h.group}" if h.group else h.head for h in self.heads]
+        heads = [h.whole for h in self.heads]
         writer.writerow(
             [c for head, w in zip(heads, wide, strict=True) for c in ((head, f"{head}: std") if w else (head,))]
         )
@@ -74,7 +73,7 @@ class Grid:
     def latex(self) -> str:
         """Return it as a booktabs tabular."""
         shown = self.text()
-        heads = [f"{h.head}, {h.group}" if h.group else h.head for h in shown.columns]
+        heads = [h.whole for h in shown.columns]
         lines = [" & ".join(map(escaped, row)) + r" \\" for row in (heads, *shown.rows)]
         body = "\n".join([r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"])
         columns = "l" + "r" * (len(heads) - 1)
@@ -323,11 +322,11 @@ def _marks(found: Comparison) -> dict[tuple[int, str], tuple[str, str]]:
     """Return the shape and the colour of each kind of point of each recipe."""
     marks: dict[tuple[int, str], tuple[str, str]] = {}
     for point in found.points:
-        if point.kind in ("original", "boundary", "epsilon"):
+        if point.kind in made.OURS:
             form = {"original": "D", "boundary": "s", "epsilon": "o"}[point.kind]
             colour = "#1a5fb4" if point.kind == "epsilon" else "#1c2430"
         else:
-            number = len({key for key in marks if key[1] not in ("original", "boundary", "epsilon")})
+            number = len({key for key in marks if key[1] not in made.OURS})
             form, colour = SHAPES[3 + number % (len(SHAPES) - 3)], COLOURS[1 + number % (len(COLOURS) - 1)]
         marks.setdefault((point.group, point.kind), (form, colour))
     return marks
@@ -336,9 +335,8 @@ def _marks(found: Comparison) -> dict[tuple[int, str], tuple[str, str]]:
 def limits(found: Comparison, axis: made.Axis) -> Axis:
     """Return an axis that holds the ε solutions and the original model, and what is not far from them."""
     values = [(p.kind, v) for p in found.points for v in p.on(axis).known]
-    ours = [v for kind, v in values if kind in ("original", "boundary", "epsilon")] or [v for _, v in values]
-    room = 0.6 * (max(ours) - min(ours)) if ours else 0.0
-    return Axis.around([v for _, v in values if ours and min(ours) - room <= v <= max(ours) + room], 0, 1)
+    every = [v for _, v in values]
+    return Axis.around(near([v for kind, v in values if kind in made.OURS], every), 0, 1)
 
 
 def _plots(folder: Path, found: Comparison, pictures: Sequence[tuple[str, list[Strip]]]) -> list[Path]:
@@ -434,7 +432,7 @@ def _page(found: Comparison, tables: Sequence[Grid], pictures: Sequence[tuple[st
         data=data,
         script=script,
         style=asset("report.css") + asset("comparison.css"),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        script_hash=allowed(script),
     )  # fmt: skip
 
 

@@ -68,11 +68,11 @@ class Front:
 def front(results: Results) -> Front:
     """Lay the solutions out; methods far beyond the others are moved to the frame, so that the front stays readable."""
     methods = list(dict.fromkeys(s.get("method", "") for s in shape.others(results)))
-    every = [*shape.stops(results), *shape.others(results)]
+    every = shape.shown(results)
     points = [p for s in every if (p := _point(s, methods)) is not None]
     ours = [p for p in points if not p.kind.startswith("other")]
-    f1 = _range([*(p.f1 for p in ours), *(p.epsilon for p in ours if p.epsilon is not None)], [p.f1 for p in points])
-    f2 = _range([p.f2 for p in ours], [p.f2 for p in points])
+    f1 = near([*(p.f1 for p in ours), *(p.epsilon for p in ours if p.epsilon is not None)], [p.f1 for p in points])
+    f2 = near([p.f2 for p in ours], [p.f2 for p in points])
     return Front(Axis.around(f1, LEFT, WIDTH - RIGHT), Axis.around(f2, HEIGHT - BOTTOM, TOP), points)
 
 
@@ -86,7 +86,8 @@ def _point(s: Solution, methods: list[str]) -> Point | None:
     return Point(s["id"], s["label"], kind, s["f1"], s["f2"], bool(s.get("dominated_by")), epsilon)
 
 
-def _range(ours: list[float], everyone: list[float]) -> list[float]:
+def near(ours: list[float], everyone: list[float]) -> list[float]:
+    """Return the values that an axis should hold: all of `ours`, and of the others those not far from them."""
     if not ours:
         return everyone
     room = 0.6 * (max(ours) - min(ours))

@@ -51,7 +51,7 @@ def text(
 
 def table(shown: Table) -> str:
     """Return a table; a column under a shared heading carries it."""
-    heads = [f"{c.head}, {c.group}" if c.group else c.head for c in shown.columns]
+    heads = [c.whole for c in shown.columns]
     rows = [heads, [":--", *["--:"] * (len(heads) - 1)], *shown.rows]
     rule = 1
     return "\n".join(f"| {' | '.join(r if i == rule else map(plain, r))} |" for i, r in enumerate(rows))

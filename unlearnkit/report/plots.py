@@ -73,7 +73,7 @@ def _front(laid: Front) -> Figure | None:
 
 
 def _convergence(results: Results) -> Figure | None:
-    trained = [s for s in (*shape.stops(results), *shape.others(results)) if s.get("history")]
+    trained = [s for s in shape.shown(results) if s.get("history")]
     if not trained:
         return None
     plot = Figure(figsize=(11, 3.6), layout="constrained")

@@ -196,6 +196,11 @@ def stops(results: Results) -> list[Solution]:
     return [original(results), *ends[0], *epsilons(results), *ends[1]]
 
 
+def shown(results: Results) -> list[Solution]:
+    """Return everything that a report shows: the slider's stops, then the methods that ran for comparison."""
+    return [*stops(results), *others(results)]
+
+
 def metric_names(results: Results) -> list[str]:
     """Return every metric's kind, those with facts first."""
     named = dict.fromkeys(results["metrics"])

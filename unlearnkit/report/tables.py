@@ -17,6 +17,11 @@ class Column(NamedTuple):
     meaning: str = ""
     group: str = ""
 
+    @property
+    def whole(self) -> str:
+        """The heading with the shared one, where a table has one row of headings."""
+        return f"{self.head}, {self.group}" if self.group else self.head
+
 
 @dataclass(frozen=True)
 class Table:
@@ -64,14 +69,14 @@ SOLUTION_COLUMNS = [
 
 def solutions(results: Results, times: dict[str, Any]) -> Table:
     """Tabulate every solution, the original model first."""
-    shown = [*shape.stops(results), *shape.others(results)]
+    shown = shape.shown(results)
     rows = [_solution(s, times.get(s["id"])) for s in shown]
     return Table("Solutions", SOLUTION_COLUMNS, rows, [s["id"] for s in shown])
 
 
 def scores(results: Results, of: str, split: str) -> Table:
     """Tabulate every metric of one set and split, against the truth and against the original model."""
-    shown, names = [*shape.stops(results), *shape.others(results)], shape.metric_names(results)
+    shown, names = shape.shown(results), shape.metric_names(results)
     keys = [(against, metric) for against in ("truth", "original") for metric in names]
     heads = [Column(_head(results, m), group=f"against the {a}{' model' * (a == 'original')}") for a, m in keys]
     reasons: list[str] = []
@@ -86,7 +91,7 @@ def scores(results: Results, of: str, split: str) -> Table:
 
 def further(results: Results) -> list[Table]:
     """Tabulate, for each further task, every metric of both sets against the truth; nothing where there are none."""
-    shown, names = [*shape.stops(results), *shape.others(results)], shape.metric_names(results)
+    shown, names = shape.shown(results), shape.metric_names(results)
     keys = [(of, metric) for of in shape.SETS for metric in names]
     columns = [Column("solution"), *(Column(_head(results, m), group=f"{of} set") for of, m in keys)]
     tables = []
@@ -104,7 +109,7 @@ def further(results: Results) -> list[Table]:
 
 def audits(results: Results) -> list[Table]:
     """Tabulate what each audit found for every model; nothing where none was asked for."""
-    shown = [*shape.stops(results), *shape.others(results)]
+    shown = shape.shown(results)
     tables = []
     for entry in results.get("audits", []):
         figures, measured = entry["figures"], {"original": entry["original"], **entry["solutions"]}

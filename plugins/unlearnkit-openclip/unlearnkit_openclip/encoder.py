@@ -6,7 +6,7 @@ import open_clip
 import torch
 
 from unlearnkit.contracts import Extractor
-from unlearnkit.errors import Exit, UserError
+from unlearnkit.errors import Exit, UserError, first_line
 from unlearnkit.features import Network
 from unlearnkit.weights import located, sha256
 from unlearnkit_openclip import OpenClip
@@ -29,7 +29,7 @@ def build(section: OpenClip, base: Path, device: torch.device) -> Extractor:
         # Towers come without weights of their own: all are in the file, and nothing may be fetched.
         model = open_clip.create_model(section.model, pretrained=str(path), pretrained_text=False, weights_only=True)
     except Exception as error:  # OpenCLIP raises many kinds, for a name, a layout, a shape
-        reason = str(error).strip().split("\n")[0]
+        reason = first_line(error)
         raise UserError(
             f"extractor openclip: {path} does not fit {section.model} ({type(error).__name__}: {reason}); give the "
             f"model that the weights were trained with",

@@ -13,9 +13,10 @@ MODES = {
         [
             "control.multiplier={kind: closed-form}",
             "control.epsilon={kind: constraint-gap}",
+            "control.landing=none",
             "forget={kind: noise-embedding, target: fresh}",
         ],
-        {"multiplier": "closed-form", "epsilon": "constraint-gap", "target": "fresh"},
+        {"multiplier": "closed-form", "epsilon": "constraint-gap", "landing": "none", "target": "fresh"},
     ),
     "cheap": (["control.multiplier={kind: proportional-integral}"], {"multiplier": "proportional-integral"}),
     "output space": (

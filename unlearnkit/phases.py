@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
+import scipy.optimize
 import torch
 from torch import Tensor
 
@@ -33,11 +34,17 @@ FALLING = 0.95
 ANNEALED = 0.1
 """Part of the learning rate from which on a decaying problem may end before its budget."""
 
-LINE_HALVINGS = 7
-"""Halvings of the line between two solutions; what is left of the distance to ε is a step's work."""
+LANDED = 0.002
+"""Largest relative gap of a point that is looked for on a line between two solutions."""
+
+LOOKS = 20
+"""Looks at the whole forget set after which the search on a line ends where it is."""
 
 DIFFERENCE = 0.01
 """Length of the step of the central differences through which a look-ahead is differentiated."""
+
+End = tuple[Tensor, float]
+"""One end of a line: weights, and f1 there on the whole forget set."""
 
 CHUNK = 128
 """Images of one pass where a whole set is looked at."""
@@ -277,6 +284,8 @@ class Descent:
         self.ends: list[dict[str, object]] = []
         """Of each leg that has ended its `steps`, and whether it was `stopped` before they were spent."""
         self.checks: list[Check] = []
+        self.landing: dict[str, float | bool] | None = None
+        """Where it was before it landed, f1 and its gap on the whole forget set, and whether it moved."""
         self.history = History()
         self._recent: list[Tensor] = []
         self._batches: dict[str, tuple[View, Sequence[Tensor]]] = {}
@@ -461,6 +470,27 @@ class Descent:
         self.checks.append(check)
         return check
 
+    def land(self, highest: End, lowest: End) -> None:
+        r"""Move along a line to where f1 on the whole forget set is ε.
+
+        $$\theta \leftarrow \theta + t(\theta_b - \theta),\qquad f_1(\theta + t(\theta_b - \theta)) = \epsilon,$$
+
+        with the highest completeness as the boundary solution θ_b from above ε, and the lowest from below it. It stays
+        where it is at ε to `LANDED`, and from below where f2 would not fall.
+        """
+        forget, retain, epsilon = self.sides["forget"], self.sides["retain"], self.problem.epsilon
+        assert epsilon is not None
+        here = (self.flat.theta.detach().clone(), forget.exact())
+        gap = (here[1] - epsilon) / abs(epsilon)
+        self.landing = {"f1": here[1], "gap": gap, "moved": False}
+        if abs(gap) <= LANDED:
+            return
+        f2 = retain.exact()
+        self.flat.set(between(self.flat, forget, *((here, lowest) if gap < 0 else (highest, here)), epsilon))
+        self.landing["moved"] = gap > 0 or retain.exact() < f2
+        if not self.landing["moved"]:
+            self.flat.set(here[0])
+
     def due(self) -> bool:
         """Tell whether a check is due at this step: `training.checks` of them, the last at the end of the budget."""
         return self.done == 0 or self.done * self.training.checks // self.steps > (
@@ -549,6 +579,11 @@ class Solution:
         """The check at its end."""
         return Check(**self.facts["checks"][-1])
 
+    @property
+    def end(self) -> End:
+        """Its weights with f1, as an end of a line."""
+        return self.theta, self.last.f1
+
 
 def decayed(step: int, steps: int, decay: float) -> float:
     """Return the learning rate's factor: 1, then a half cosine to 0 over the last part `decay` of the steps."""
@@ -569,11 +604,26 @@ def epsilon_steps(sweep: Independent | Continuation, steps: int, number: int) ->
     return max(1, round(share * steps))
 
 
-def line_start(flat: Flat, forget: Side, highest: Tensor, lowest: Tensor, epsilon: float) -> Tensor:
-    """Return the point between two weight vectors where f1 on the whole forget set is ε, by bisection."""
-    near, far = 0.0, 1.0
-    for _ in range(LINE_HALVINGS):
-        middle = (near + far) / 2
-        flat.set(torch.lerp(highest, lowest, middle))
-        near, far = (middle, far) if forget.exact() <= epsilon else (near, middle)
-    return torch.lerp(highest, lowest, near)
+def between(flat: Flat, forget: Side, low: End, high: End, epsilon: float) -> Tensor:
+    """Return the point between two weight vectors where f1 on the whole forget set is ε, to `LANDED` of it.
+
+    f1 is at most ε at `low` and at least ε at `high`; where it is not, the end that is nearer to ε is returned.
+    Brent's method takes two or three looks at the set, as f1 is nearly a straight line between two solutions.
+    """
+
+    def relative(f1: float) -> float:
+        gap = (f1 - epsilon) / abs(epsilon)
+        return 0.0 if abs(gap) <= LANDED else gap
+
+    gaps = {0.0: relative(low[1]), 1.0: relative(high[1])}
+
+    def gap(share: float) -> float:
+        if share not in gaps:
+            flat.set(torch.lerp(low[0], high[0], share))
+            gaps[share] = relative(forget.exact())
+        return gaps[share]
+
+    if gaps[0.0] < 0 < gaps[1.0]:
+        scipy.optimize.brentq(gap, 0.0, 1.0, maxiter=LOOKS, disp=False)
+    nearest = min(gaps, key=lambda share: abs(gaps[share]))
+    return torch.lerp(low[0], high[0], nearest)

@@ -20,7 +20,7 @@ from unlearnkit.builtin.multipliers import ClosedForm
 from unlearnkit.cache import MIB, Store
 from unlearnkit.cells import audited
 from unlearnkit.errors import Exit, Stopped, UserError
-from unlearnkit.phases import Descent, Leg, Problem, Solution, budget, epsilon_steps, line_start
+from unlearnkit.phases import Descent, End, Leg, Problem, Solution, between, budget, epsilon_steps
 from unlearnkit.plugins import Plugins
 from unlearnkit.recipe.recipe import Continuation, Independent, Recipe
 from unlearnkit.recipe.sections import label
@@ -207,25 +207,38 @@ def _work(run: Run, bench: Workbench) -> None:
             for problem in boundaries(recipe)
         )
         bounds = valid_range(highest, lowest)
-        inside, outside = epsilon_problems(recipe, *bounds)
-        for entry in outside:
-            run.event("warning", message=f"ε = {entry['epsilon']} was not run: {entry['reason']}")
-        if not inside:
-            raise UserError(
-                f"epsilons.values: none is inside the valid range {bounds[0]:.6g} to {bounds[1]:.6g}; give values in "
-                f"it, or fractions. The boundary solutions are saved in {run.folder}",
-                Exit.RECIPE,
-            )
-        found: dict[str, Solution] = {}
-        for number, problem in enumerate(in_order(recipe.sweep, inside)):
-            begin = partial(start_of, bench, problem, highest, lowest, list(found.values()))
-            leg = Leg(bench.sides, recipe.control.multiplier.build(), epsilon_steps(recipe.sweep, steps, number))
-            found[problem.id] = solve(run, bench, problem, [leg], begin)
-        solutions = [highest, lowest, *(found[problem.id] for problem in inside)]
+        found, outside = sweep(run, bench, highest, lowest, steps)
+        solutions = [highest, lowest, *found]
         for problem, (_, stages) in zip(method_problems(recipe), bench.methods, strict=True):
             legs = bench.legs(stages, problem.part, steps, problem.id)
             solutions.append(solve(run, bench, problem, legs, partial(bench.original, problem.part)))
         _finish(run, bench, solutions, bounds, outside)
+
+
+def sweep(
+    run: Run, bench: Workbench, highest: Solution, lowest: Solution, steps: int
+) -> tuple[list[Solution], list[dict[str, object]]]:
+    """Return phase 2: the solution of each ε inside the valid range, and each ε outside of it with its reason.
+
+    `steps` is the budget of one problem. Raises `UserError` where no ε is inside.
+    """
+    recipe, bounds = bench.recipe, valid_range(highest, lowest)
+    inside, outside = epsilon_problems(recipe, *bounds)
+    for entry in outside:
+        run.event("warning", message=f"ε = {entry['epsilon']} was not run: {entry['reason']}")
+    if not inside:
+        raise UserError(
+            f"epsilons.values: none is inside the valid range {bounds[0]:.6g} to {bounds[1]:.6g}; give values in "
+            f"it, or fractions. The boundary solutions are saved in {run.folder}",
+            Exit.RECIPE,
+        )
+    ends = (highest.end, lowest.end) if recipe.control.landing == "line" else None
+    found: dict[str, Solution] = {}
+    for number, problem in enumerate(in_order(recipe.sweep, inside)):
+        begin = partial(start_of, bench, problem, highest, lowest, list(found.values()))
+        leg = Leg(bench.sides, recipe.control.multiplier.build(), epsilon_steps(recipe.sweep, steps, number))
+        found[problem.id] = solve(run, bench, problem, [leg], begin, ends)
+    return [found[problem.id] for problem in inside], outside
 
 
 def _prepare(run: Run, bench: Workbench) -> None:
@@ -305,9 +318,9 @@ def start_of(
         if sweep.direction == "relax":
             return before[-1].theta if before else highest.theta
         loose = before[-1] if before else lowest
-        return line_start(bench.flat, bench.sides["forget"], highest.theta, loose.theta, epsilon)
+        return between(bench.flat, bench.sides["forget"], highest.end, loose.end, epsilon)
     if sweep.start == "line":
-        return line_start(bench.flat, bench.sides["forget"], highest.theta, lowest.theta, epsilon)
+        return between(bench.flat, bench.sides["forget"], highest.end, lowest.end, epsilon)
     return bench.origin if sweep.start == "original" else highest.theta
 
 
@@ -370,8 +383,18 @@ def epsilon_problems(recipe: Recipe, lowest: float, highest: float) -> tuple[lis
     return inside, outside
 
 
-def solve(run: Run, bench: Workbench, problem: Problem, legs: Sequence[Leg], begin: Callable[[], Tensor]) -> Solution:
-    """Return the solution of a problem: from its folder, or by descending from `begin()` or the last checkpoint."""
+def solve(
+    run: Run,
+    bench: Workbench,
+    problem: Problem,
+    legs: Sequence[Leg],
+    begin: Callable[[], Tensor],
+    ends: tuple[End, End] | None = None,
+) -> Solution:
+    """Return the solution of a problem: from its folder, or by descending from `begin()` or the last checkpoint.
+
+    With the `ends` of the highest and the lowest completeness it lands on its ε (`Descent.land`).
+    """
     folder = run.folder / "solutions" / problem.id
     if folder.exists():
         tensors, facts = checkpoint.read(folder)
@@ -393,10 +416,11 @@ def solve(run: Run, bench: Workbench, problem: Problem, legs: Sequence[Leg], beg
     run.event(
         "problem", id=problem.id, label=problem.label, epsilon=problem.epsilon, step=descent.done, steps=descent.steps
     )
-    _descend(run, bench, descent, checkpoints)
+    _descend(run, bench, descent, checkpoints, ends)
     facts = {
         "steps": descent.done,
         "ended": _ended(descent),
+        "landing": descent.landing,
         "own_losses": any(side is not bench.sides[name] for leg in legs for name, side in leg.sides.items()),
         "frozen_unchanged": bench.frozen_digest(problem.part) == bench.frozen[problem.part],
         **descent.state()[1],
@@ -416,8 +440,8 @@ def solve(run: Run, bench: Workbench, problem: Problem, legs: Sequence[Leg], beg
     return solution
 
 
-def _descend(run: Run, bench: Workbench, descent: Descent, checkpoints: Path) -> None:
-    """Step until the problem is done, checking, telling and saving on the way."""
+def _descend(run: Run, bench: Workbench, descent: Descent, checkpoints: Path, ends: tuple[End, End] | None) -> None:
+    """Step until the problem is done, checking, telling and saving on the way, and land on ε."""
     every = bench.recipe.training.checkpoint_every
 
     def check() -> None:
@@ -428,7 +452,7 @@ def _descend(run: Run, bench: Workbench, descent: Descent, checkpoints: Path) ->
             place = descent.place
             while not descent.converged() and descent.advance() and descent.place == place:
                 descent.step()
-                if descent.due():
+                if descent.due() and descent.done < descent.steps:
                     check()
                 if (point := descent.latest()) is not None:
                     run.event("step", id=descent.problem.id, **point)
@@ -436,7 +460,10 @@ def _descend(run: Run, bench: Workbench, descent: Descent, checkpoints: Path) ->
                     checkpoint.write(checkpoints / f"step-{descent.done:09d}", *descent.state())
                     checkpoint.rotate(checkpoints)
                 run.check_signal()
-    if not descent.checks or descent.checks[-1].step != descent.done:
+    if ends is not None:
+        descent.land(*ends)
+    moved = descent.landing is not None and descent.landing["moved"]
+    if moved or not descent.checks or descent.checks[-1].step != descent.done:
         check()
 
 

@@ -6,7 +6,7 @@ from toys import descent, half_square, phase1, phase2, solved
 
 from unlearnkit.builtin.multipliers import Averaged, ClosedForm, Fixed, ProportionalIntegral
 from unlearnkit.errors import Exit, UserError
-from unlearnkit.phases import LINE_HALVINGS, decayed, line_start
+from unlearnkit.phases import LANDED, between, decayed
 from unlearnkit.recipe.recipe import AdamW
 
 A, B = torch.tensor([3.0, 0.0, 1.0]), torch.tensor([-1.0, 2.0, 0.0])
@@ -119,15 +119,40 @@ def test_non_finite_values_are_caught_before_the_update():
     assert toy.flat.theta.isfinite().all()
 
 
-def test_line_start_is_the_last_point_of_the_line_that_satisfies_epsilon():
+def test_the_point_between_two_weights_is_where_f1_is_epsilon():
+    """On the line from B to A, f1 = ½t²‖A − B‖²."""
     toy = descent(half_square(B), half_square(A), torch.zeros(3), ClosedForm(), phase2(), epsilon=1.0)
-    forget = toy.sides["forget"]
-    for epsilon in (0.5, 2.0, 8.0):
-        start = line_start(toy.flat, forget, B, A, epsilon)
-        toy.flat.set(start)
-        assert forget.exact() <= epsilon
-        toy.flat.set(start + (A - B) / 2**LINE_HALVINGS)
-        assert forget.exact() >= epsilon
+    forget, low, high = toy.sides["forget"], (B, 0.0), (A, SPAN**2 / 2)
+    for epsilon in (0.01, 0.5, 2.0, 8.0):
+        share = float((between(toy.flat, forget, low, high, epsilon) - B).norm()) / SPAN
+        assert share == pytest.approx((2 * epsilon) ** 0.5 / SPAN, rel=LANDED)
+    assert torch.equal(between(toy.flat, forget, low, high, 20.0), A)  # no point of the line has so large a loss
+
+
+@pytest.mark.parametrize("off", [0.7, 0.97, 1.03, 1.5])
+def test_landing_ends_at_epsilon_from_above_and_below(off):
+    """A toy's optima lie on the line between its boundaries, so that landing finds the optimum of ε itself."""
+    start, _ = closed_form(off)
+    toy = descent(half_square(B), half_square(A), start, ClosedForm(), phase2(), epsilon=1.0)
+    toy.land((B, 0.0), (A, SPAN**2 / 2))
+    assert toy.landing == {"f1": pytest.approx(off), "gap": pytest.approx(off - 1, rel=1e-4), "moved": True}
+    assert abs(toy.check().gap) <= LANDED
+    torch.testing.assert_close(toy.flat.theta.detach(), closed_form(1.0)[0], atol=5e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("start", "epsilon", "lowest"),
+    [
+        pytest.param(closed_form(1.0)[0], 1.0, (A, SPAN**2 / 2), id="at ε"),
+        pytest.param(A, 20.0, (2 * A - B, 2 * SPAN**2), id="f2 is least"),
+        pytest.param(closed_form(0.8)[0], 1.0, (4 * B - 3 * A, 9 * SPAN**2 / 2), id="f2 would rise"),
+    ],
+)
+def test_landing_stays_where_nothing_is_to_be_won(start, epsilon, lowest):
+    toy = descent(half_square(B), half_square(A), start, ClosedForm(), phase2(), epsilon=epsilon)
+    toy.land((B, 0.0), lowest)
+    assert not toy.landing["moved"]
+    assert torch.equal(toy.flat.theta.detach(), start)
 
 
 def test_learning_rate_stays_then_falls_to_zero():

@@ -94,6 +94,10 @@ class Control(Section):
     """ψ of phase 2."""
     multiplier: MultiplierSection = Field({"kind": "averaged"}, validate_default=True)
     """How λ is found in phase 2; phase 1 always uses the closed form."""
+    landing: Literal["line", "none"] = "line"
+    """What is done where a solution of phase 2 ends off its ε: `line` moves it to where f1 on the whole set is ε,
+    towards the highest completeness from above and, where f2 falls, towards the lowest from below; `none`, as
+    published, leaves it."""
 
 
 class Epsilons(Section):
@@ -185,8 +189,9 @@ class Training(Section):
     """Budget of one problem in steps; give this or `epochs`."""
     decay: Fraction = 0.5
     """Last part of the budget over which the learning rate falls to zero along a half cosine."""
-    checks: Count = 4
-    """How often a problem looks at f1, f2 and the stationarity residual on the whole training sets, evenly spaced."""
+    checks: Count = 2
+    """How often a problem looks at f1, f2 and the stationarity residual on the whole training sets, evenly spaced; each
+    costs as much as the steps of one pass over both sets."""
     checkpoint_every: Count = 50
     """Steps between checkpoints."""
     precision: Literal["fp32", "bf16"] = "fp32"

@@ -43,6 +43,14 @@ class Check(TypedDict):
     lam: float | None
 
 
+class Landing(TypedDict):
+    """Where a solution of phase 2 was before it landed on ε, on the whole forget set, and whether it moved."""
+
+    f1: float
+    gap: float
+    moved: bool
+
+
 class Solution(TypedDict):
     """One set of weights and all that is known about it; the original model has the first keys only."""
 
@@ -61,6 +69,8 @@ class Solution(TypedDict):
     lam_stationary: NotRequired[float | None]
     steps: NotRequired[int | None]
     ended: NotRequired[str | None]
+    landing: NotRequired[Landing | None]
+    """None without landing."""
     satisfied: NotRequired[bool | None]
     dominated_by: NotRequired[list[str]]
     history: NotRequired[History | None]

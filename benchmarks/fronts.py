@@ -1,0 +1,136 @@
+"""`python -m benchmarks.fronts RECIPE...`: where several ways through phase 2 end, each from the same phase 1."""
+
+import argparse
+import statistics
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from benchmarks.measure import seconds
+from unlearnkit.builtin.multipliers import ClosedForm
+from unlearnkit.cache import Store
+from unlearnkit.fronts import hypervolume
+from unlearnkit.phases import Check, Leg, Solution, budget
+from unlearnkit.plugins import Plugins, discover
+from unlearnkit.recipe.recipe import Recipe
+from unlearnkit.recipe.validate import load
+from unlearnkit.runner import Run, boundaries, solve, sweep
+from unlearnkit.workbench import Workbench, build
+
+PUBLISHED = ("control.epsilon={kind: constraint-gap}", "control.multiplier={kind: closed-form}", "control.landing=none")
+WAYS = {"default": (), "published": PUBLISHED}
+"""Ways through phase 2 by name: what each changes of the recipe."""
+
+
+@dataclass(frozen=True)
+class Front:
+    """What one way came to with one seed."""
+
+    checks: Sequence[Check]
+    """Of the solutions, by ascending ε."""
+    hypervolume: float
+    """Share of the rectangle from the highest completeness's f1 and f2 = 0 to the original's f1 and the former's f2."""
+    seconds: float
+
+
+def main() -> None:
+    """Print one table for each recipe."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fronts", description=__doc__)
+    parser.add_argument("recipes", nargs="+", type=Path, metavar="RECIPE")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument(
+        "--way", action="append", default=[], metavar="NAME:KEY=VALUE;...",
+        help="a way of your own, instead of the default and the published rule",
+    )  # fmt: skip
+    given = parser.parse_args()
+    own = {name: tuple(filter(None, changes.split(";"))) for name, _, changes in (w.partition(":") for w in given.way)}
+    plugins = discover()
+    for path in given.recipes:
+        found: dict[str, list[Front]] = {}
+        for seed in given.seeds:
+            for name, front in fronts(path, [*given.overrides, f"seed={seed}"], own or WAYS, plugins).items():
+                found.setdefault(name, []).append(front)
+        print(f"\n## {path.stem}, seeds {', '.join(map(str, given.seeds))}\n\n{table(found)}", flush=True)
+
+
+def fronts(
+    path: Path, overrides: Sequence[str], ways: Mapping[str, Sequence[str]], plugins: Plugins
+) -> dict[str, Front]:
+    """Return the front of each way, where all share the boundary solutions of the recipe."""
+
+    def recipe(changes: Sequence[str] = ()) -> Recipe:
+        found = load(path, plugins, [*overrides, *changes]).recipe
+        assert isinstance(found, Recipe)
+        return found
+
+    bench = build(recipe(), path.parent)
+    for side in bench.sides.values():
+        side.prepare(Store(None, 2**31, 0, "", bench.device))
+    start = bench.sides["forget"].exact()
+    with tempfile.TemporaryDirectory() as folder:
+        first = _run(Path(folder, "phase-1"), plugins)
+        highest, lowest = (
+            solve(first, bench, problem, [Leg(bench.sides, ClosedForm(), _steps(bench))], lambda: bench.origin)
+            for problem in boundaries(bench.recipe)
+        )
+        found = {}
+        for name, changes in ways.items():
+            its = replace(bench, recipe=recipe(changes))
+            solutions: list[Solution] = []
+            work = partial(_sweep, solutions, _run(Path(folder, name), plugins), its, highest, lowest)
+            spent = seconds(work, bench.device)
+            checks = [solution.last for solution in solutions]
+            found[name] = Front(checks, _share(checks, highest.last, start), spent)
+    return found
+
+
+def _steps(bench: Workbench) -> int:
+    return budget(bench.recipe.training, *(bench.sides[name].count for name in ("forget", "retain")))
+
+
+def _run(folder: Path, plugins: Plugins) -> Run:
+    folder.mkdir()
+    run = Run(folder, plugins, lambda event: None)
+    run.manifest = {"times": {}, "costs": {}}
+    return run
+
+
+def _sweep(into: list[Solution], run: Run, bench: Workbench, highest: Solution, lowest: Solution) -> None:
+    into += sweep(run, bench, highest, lowest, _steps(bench))[0]
+
+
+def _share(checks: Sequence[Check], corner: Check, start: float) -> float:
+    points = [((check.f1 - corner.f1) / (start - corner.f1), check.f2 / corner.f2) for check in checks]
+    return hypervolume(points, (1.0, 1.0))
+
+
+def table(found: Mapping[str, Sequence[Front]]) -> str:
+    """Return the ways' gaps, f2 and hypervolumes as Markdown: means over seeds, ± standard deviations of several."""
+    first, *_ = found.values()
+    head = ["way", *(f"ε {number}" for number in range(len(first[0].checks))), "hypervolume", "time ÷ first"]
+    lines = [head, [":--", *["--:"] * (len(head) - 1)]]
+    for name, fronts in found.items():
+        by_epsilon = list(zip(*(front.checks for front in fronts), strict=True))
+        ratios = [front.seconds / base.seconds for front, base in zip(fronts, first, strict=True)]
+        gaps = [[100 * check.gap for check in checks if check.gap is not None] for checks in by_epsilon]
+        lines.append([f"{name}: gap %", *(_spread(gap, "+.1f") for gap in gaps), "", ""])
+        f2 = [_spread([check.f2 for check in checks], ".3g") for checks in by_epsilon]
+        area = _spread([front.hypervolume for front in fronts], ".4f")
+        lines.append([f"{name}: f2", *f2, area, _spread(ratios, ".2f")])
+        active = [[c.gap for c in checks if c.gap is not None and c.lam > 0] for checks in by_epsilon]
+        most = max(max(gap) for gap in gaps)
+        least = min((100 * gap for gaps in active for gap in gaps), default=0.0)
+        lines.append([f"{name}: largest gap {most:+.1f} %, least with λ > 0 {least:+.1f} %", *[""] * (len(head) - 1)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    mean = format(statistics.fmean(values), form)
+    return f"{mean} ± {format(statistics.stdev(values), form.replace('+', ''))}" if len(values) > 1 else mean
+
+
+if __name__ == "__main__":
+    main()

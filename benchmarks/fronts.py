@@ -83,7 +83,7 @@ def fronts(
             work = partial(_sweep, solutions, _run(Path(folder, name), plugins), its, highest, lowest)
             spent = seconds(work, bench.device)
             checks = [solution.last for solution in solutions]
-            found[name] = Front(checks, _share(checks, highest.last, start), spent)
+            found[name] = Front(checks, share(checks, highest.last, start), spent)
     return found
 
 
@@ -102,7 +102,8 @@ def _sweep(into: list[Solution], run: Run, bench: Workbench, highest: Solution, 
     into += sweep(run, bench, highest, lowest, _steps(bench))[0]
 
 
-def _share(checks: Sequence[Check], corner: Check, start: float) -> float:
+def share(checks: Sequence[Check], corner: Check, start: float) -> float:
+    """Return which part of the rectangle from `corner`, the highest completeness, to f1 = `start` they dominate."""
     points = [((check.f1 - corner.f1) / (start - corner.f1), check.f2 / corner.f2) for check in checks]
     return hypervolume(points, (1.0, 1.0))
 
@@ -120,10 +121,11 @@ def table(found: Mapping[str, Sequence[Front]]) -> str:
         f2 = [_spread([check.f2 for check in checks], ".3g") for checks in by_epsilon]
         area = _spread([front.hypervolume for front in fronts], ".4f")
         lines.append([f"{name}: f2", *f2, area, _spread(ratios, ".2f")])
-        active = [[c.gap for c in checks if c.gap is not None and c.lam > 0] for checks in by_epsilon]
-        most = max(max(gap) for gap in gaps)
-        least = min((100 * gap for gaps in active for gap in gaps), default=0.0)
-        lines.append([f"{name}: largest gap {most:+.1f} %, least with λ > 0 {least:+.1f} %", *[""] * (len(head) - 1)])
+        every = [check for checks in by_epsilon for check in checks if check.gap is not None]
+        most = max(100 * check.gap for check in every if check.gap is not None)
+        active = [100 * check.gap for check in every if check.gap is not None and check.lam > 0]
+        least = f"{min(active):+.1f} %" if active else "—"
+        lines.append([f"{name}: largest gap {most:+.1f} %, least with λ > 0 {least}", *[""] * (len(head) - 1)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from benchmarks.fronts import PUBLISHED, Front, fronts, share, table
 from benchmarks.measure import in_turn, peak_bytes, ratio
 from benchmarks.steps import ALPHA, WAYS, cooper, li_et_al, prepare, torchjd
 from unlearnkit.data import batch_index, seeded, to_float
+from unlearnkit.phases import LANDED, Check
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
 from unlearnkit.workbench import build
@@ -105,3 +107,29 @@ def test_the_published_step_is_the_composite_loss_of_its_description(bench):
     gone = (embedded(bench.student, images["forget"]) - embedded(bench.reference, noise)).square().mean()
     expected = torch.autograd.grad(kept + ALPHA * gone, list(bench.flat.parameters))
     torch.testing.assert_close(found, torch.cat([value.reshape(-1) for value in expected]), rtol=1e-4, atol=1e-6)
+
+
+def test_ways_through_phase_2_share_phase_1_and_nothing_else(tiny):
+    found = fronts(tiny, ["seed=3"], {"default": (), "published": PUBLISHED, "again": ()}, discover())
+    assert found["default"].checks == found["again"].checks
+    assert found["default"].checks != found["published"].checks
+    assert all(check.gap <= LANDED for check in found["default"].checks)
+
+
+def test_a_front_is_measured_between_the_original_and_the_highest_completeness():
+    """With f1 from 2 (highest) to 4 (original) and f2 up to 8, the point (3, 2) dominates half times three quarters."""
+    corner, point = Check(1, 2.0, 8.0, None, 0.0, 0.0), Check(1, 3.0, 2.0, 0.0, 0.0, 1.0)
+    assert share([point], corner, 4.0) == pytest.approx(0.5 * 0.75)
+
+
+def test_a_table_of_fronts_has_means_and_spreads_over_seeds():
+    def front(gap, lam, area, seconds):
+        return Front([Check(1, 1.0, 0.5, gap, 0.0, lam)], area, seconds)
+
+    rows = table(
+        {"a": [front(0.01, 1.0, 0.5, 10.0), front(0.03, 1.0, 0.7, 10.0)], "b": [front(-0.05, 0.0, 0.1, 5.0)] * 2}
+    )
+    assert "| a: gap % | +2.0 ± 1.4 |" in rows
+    assert "| b: f2 | 0.5 ± 0 | 0.1000 ± 0.0000 | 0.50 ± 0.00 |" in rows
+    assert "largest gap +3.0 %, least with λ > 0 +1.0 %" in rows
+    assert "b: largest gap -5.0 %, least with λ > 0 —" in rows

@@ -33,6 +33,8 @@ class Front:
     hypervolume: float
     """Share of the rectangle from the highest completeness's f1 and f2 = 0 to the original's f1 and the former's f2."""
     seconds: float
+    first: float
+    """Seconds of phase 1, which all ways share."""
 
 
 def main() -> None:
@@ -71,11 +73,9 @@ def fronts(
         side.prepare(Store(None, 2**31, 0, "", bench.device))
     start = bench.sides["forget"].exact()
     with tempfile.TemporaryDirectory() as folder:
-        first = _run(Path(folder, "phase-1"), plugins)
-        highest, lowest = (
-            solve(first, bench, problem, [Leg(bench.sides, ClosedForm(), _steps(bench))], lambda: bench.origin)
-            for problem in boundaries(bench.recipe)
-        )
+        run, bounds = _run(Path(folder, "phase-1"), plugins), list[Solution]()
+        phase_1 = seconds(partial(_bound, bounds, run, bench), bench.device)
+        highest, lowest = bounds
         found = {}
         for name, changes in ways.items():
             its = replace(bench, recipe=recipe(changes))
@@ -83,7 +83,7 @@ def fronts(
             work = partial(_sweep, solutions, _run(Path(folder, name), plugins), its, highest, lowest)
             spent = seconds(work, bench.device)
             checks = [solution.last for solution in solutions]
-            found[name] = Front(checks, share(checks, highest.last, start), spent)
+            found[name] = Front(checks, share(checks, highest.last, start), spent, phase_1)
     return found
 
 
@@ -96,6 +96,12 @@ def _run(folder: Path, plugins: Plugins) -> Run:
     run = Run(folder, plugins, lambda event: None)
     run.manifest = {"times": {}, "costs": {}}
     return run
+
+
+def _bound(into: list[Solution], run: Run, bench: Workbench) -> None:
+    leg = partial(Leg, bench.sides, steps=_steps(bench))
+    for problem in boundaries(bench.recipe):
+        into.append(solve(run, bench, problem, [leg(rule=ClosedForm())], lambda: bench.origin))
 
 
 def _sweep(into: list[Solution], run: Run, bench: Workbench, highest: Solution, lowest: Solution) -> None:
@@ -126,7 +132,10 @@ def table(found: Mapping[str, Sequence[Front]]) -> str:
         active = [100 * check.gap for check in every if check.gap is not None and check.lam > 0]
         least = f"{min(active):+.1f} %" if active else "—"
         lines.append([f"{name}: largest gap {most:+.1f} %, least with λ > 0 {least}", *[""] * (len(head) - 1)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    count, base = len(first[0].checks), first[0]
+    together = (base.first + base.seconds) / (count * base.first + base.seconds)
+    return f"{rows}\n\nA run for all {count} ε costs {together:.2f} of a run for each, by the first way's first seed."
 
 
 def _spread(values: Sequence[float], form: str) -> str:

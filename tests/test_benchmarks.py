@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from benchmarks.fronts import PUBLISHED, Front, fronts, share, table
+from benchmarks.growth import ways
 from benchmarks.measure import in_turn, peak_bytes, ratio
 from benchmarks.steps import ALPHA, WAYS, cooper, li_et_al, prepare, torchjd
 from unlearnkit.data import batch_index, seeded, to_float
@@ -124,7 +125,7 @@ def test_a_front_is_measured_between_the_original_and_the_highest_completeness()
 
 def test_a_table_of_fronts_has_means_and_spreads_over_seeds():
     def front(gap, lam, area, seconds):
-        return Front([Check(1, 1.0, 0.5, gap, 0.0, lam)], area, seconds)
+        return Front([Check(1, 1.0, 0.5, gap, 0.0, lam)], area, seconds, 10.0)
 
     rows = table(
         {"a": [front(0.01, 1.0, 0.5, 10.0), front(0.03, 1.0, 0.7, 10.0)], "b": [front(-0.05, 0.0, 0.1, 5.0)] * 2}
@@ -132,4 +133,12 @@ def test_a_table_of_fronts_has_means_and_spreads_over_seeds():
     assert "| a: gap % | +2.0 ± 1.4 |" in rows
     assert "| b: f2 | 0.5 ± 0 | 0.1000 ± 0.0000 | 0.50 ± 0.00 |" in rows
     assert "largest gap +3.0 %, least with λ > 0 +1.0 %" in rows
+    assert "A run for all 1 ε costs 1.00 of a run for each" in rows
     assert "b: largest gap -5.0 %, least with λ > 0 —" in rows
+
+
+def test_growth_is_that_of_parameters_and_images(tiny):
+    found = ways(tiny, "model.width", (16, 32), discover())
+    assert [size for size, _ in found.values()] == sorted(size for size, _ in found.values())
+    for _, step in found.values():
+        step()

@@ -14,8 +14,9 @@ from unlearnkit.builtin.mixtures import Constant
 from unlearnkit.contracts import ModelAdapter, View
 from unlearnkit.data import Pixels, seeded, to_float
 from unlearnkit.flat import Flat
-from unlearnkit.phases import Descent, Leg, Problem, Side
+from unlearnkit.phases import Descent, Leg, Problem
 from unlearnkit.recipe.recipe import SGD, AdamW, Training
+from unlearnkit.sides import Side
 
 CHUNK = 64
 """Images of one pass where nothing is trained."""

@@ -18,9 +18,10 @@ from unlearnkit.contracts import Loss, Metric, ModelAdapter, Setting, Task
 from unlearnkit.data import Chosen, Pixels, colour_statistics, digest, load, seeded, split, to_float
 from unlearnkit.errors import Exit, Stopped, UserError
 from unlearnkit.flat import Flat
-from unlearnkit.phases import Leg, Side, legs_of
+from unlearnkit.phases import Leg, legs_of
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.sections import AuditSection, MethodSection, MetricSection
+from unlearnkit.sides import Side
 from unlearnkit.stages import Stage
 from unlearnkit.weights import choose_device, resolve, sha256
 

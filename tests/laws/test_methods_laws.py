@@ -20,9 +20,10 @@ from unlearnkit.control import Facts, direction, gradient_norm
 from unlearnkit.data import seeded
 from unlearnkit.errors import UserError
 from unlearnkit.flat import Flat
-from unlearnkit.phases import Descent, Problem, Side, legs_of
+from unlearnkit.phases import Descent, Problem, legs_of
 from unlearnkit.recipe.recipe import SGD, Training
 from unlearnkit.recipe.sections import MethodSection
+from unlearnkit.sides import Side
 
 P, Q, GREY = 0.2, 0.6, 0.5
 A0, B0 = 1.1, 0.8

@@ -13,9 +13,9 @@ from unlearnkit.builtin.degradations import Box
 from unlearnkit.builtin.distances import OwnLoss
 from unlearnkit.contracts import Images, Item, ModelAdapter, Task
 from unlearnkit.data import Pixels, seeded
-from unlearnkit.phases import Side
 from unlearnkit.recipe.recipe import Training
 from unlearnkit.recipe.sections import AuditSection, ModelSection
+from unlearnkit.sides import Side
 from unlearnkit.testing.checks import check_section, require
 
 COUNTS = {"train": 6, "validation": 4}

@@ -1,0 +1,138 @@
+"""One of the two losses on its training set, with what is frozen in it kept."""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from unlearnkit.cache import Rows, Store, joined
+from unlearnkit.contracts import Loss, ModelAdapter, Task, View, parts
+from unlearnkit.data import Pixels, augment, seeded, to_float
+from unlearnkit.recipe.recipe import Training
+
+CHUNK = 128
+"""Images of one pass where a whole set is looked at."""
+
+
+class Side:
+    """One of the two losses on its training set: f1 on the forget set or f2 on the retain set."""
+
+    def __init__(
+        self, name: str, loss: Loss, images: Pixels, task: Task, student: ModelAdapter, seed: int, training: Training
+    ) -> None:
+        self.name, self.loss, self.images, self.task, self.student = name, loss, images, task, student
+        self.seed, self.precision, self.crop = seed, training.precision, training.crop
+        self.count = len(images)
+        self.fixed = task.fixed and training.crop is None
+        """Whether an image is degraded in the same way at every step, so that its first stage lasts the whole run."""
+        self.lasting = self.fixed and not student.random and loss.fixed and loss.reads_reference
+        """Whether an image has one target for the whole run."""
+        self.store = Store(None, 0, 0, "", images.device)
+        self.stages: Rows | None = None
+        self.targets: Rows | None = None
+
+    def prepare(self, store: Store) -> None:
+        """Compute once what is frozen, where views are fixed."""
+        self.store = store
+        if self.fixed and self.student.first is not None:
+            with self.images.expect(torch.arange(self.count).split(1)):
+                self.stages = store.rows(f"{self.name}-first-stage", self.count, self._stage_of)
+        if self.lasting:
+            with self.images.expect(torch.arange(self.count).split(1)):
+                self.targets = store.rows(f"{self.name}-reference", self.count, self._target_of)
+
+    def under(self, loss: Loss, student: ModelAdapter | None = None) -> "Side":
+        """Return the same set under another loss and for another student, or this side itself under its own.
+
+        What is kept of the first stage serves both; targets of the other loss are not kept.
+        """
+        if loss is self.loss and student is None:
+            return self
+        side = copy.copy(self)
+        side.loss, side.lasting, side.targets, side.student = loss, False, None, student or self.student
+        return side
+
+    def chunks(self) -> list[Tensor]:
+        """Return the rows of the whole set in pieces."""
+        return list(torch.arange(self.count).split(CHUNK))
+
+    def view(self, rows: Tensor, *purpose: object) -> View:
+        """Return T(x) of `rows`, with the first stage's output; `purpose` seeds what is random in it."""
+        view = self._bare(rows, *purpose)
+        if self.student.first is None:
+            return view
+        if self.stages is not None:
+            stage = self.stages[rows]
+        elif self.fixed:
+            stage = joined([self._stage_of(row) for row in rows.tolist()])
+        else:
+            stage = self._stage(view)
+        return replace(view, stage=stage)
+
+    def _bare(self, rows: Tensor, *purpose: object) -> View:
+        images = to_float(self.images[rows])
+        generator = seeded(self.seed, self.name, *purpose)
+        if self.crop is not None:
+            images = augment(images, self.crop, generator)
+        return self.student.view(self.task, images, generator)
+
+    def _stage(self, view: View) -> tuple[Tensor, ...]:
+        self.store.passes[f"{self.name} train: first stage"] += len(view.images)
+        with torch.no_grad():
+            return self.student.first_stage(view)
+
+    def _stage_of(self, row: int) -> tuple[Tensor, ...]:
+        return self._stage(self._bare(torch.tensor([row]), "frozen"))
+
+    def _target(self, view: View, generator: torch.Generator) -> Sequence[Tensor]:
+        self.store.passes[f"{self.name} train: reference"] += len(view.images) if self.loss.reads_reference else 0
+        with torch.no_grad():
+            return parts(self.loss.target(view, generator))
+
+    def _target_of(self, row: int) -> Sequence[Tensor]:
+        return self._target(self.view(torch.tensor([row]), "frozen"), seeded(self.seed, self.name, "frozen"))
+
+    def target(self, view: View, rows: Tensor, *purpose: object) -> Sequence[Tensor]:
+        """Return the targets of `rows` under `view`."""
+        if self.targets is not None:
+            return self.targets[rows]
+        if self.lasting:
+            return joined([self._target_of(row) for row in rows.tolist()])
+        return self._target(view, seeded(self.seed, self.name, "target", *purpose))
+
+    def value(self, rows: Tensor, *purpose: object) -> Tensor:
+        """Return the mean loss over `rows`, differentiable; `purpose` seeds what is random in it."""
+        return self.at(*self.batch(rows, *purpose))
+
+    def batch(self, rows: Tensor, *purpose: object) -> tuple[View, Sequence[Tensor]]:
+        """Return T(x) and the targets of `rows`: all of the loss that the student's weights do not change."""
+        view = self.view(rows, *purpose)
+        return view, self.target(view, rows, *purpose)
+
+    def at(self, view: View, target: Sequence[Tensor]) -> Tensor:
+        """Return the mean loss over a batch, differentiable."""
+        with self._autocast():
+            return self.loss.distance(self.student, view, target)
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.images.device.type, torch.bfloat16)
+
+    def terms(self) -> Iterator[Callable[[], Tensor]]:
+        """Yield the loss on the whole set as a sum of terms, one a chunk."""
+        with self.images.expect(self.chunks()):
+            for number, rows in enumerate(self.chunks()):
+                yield partial(self._term, rows, number)
+
+    def _term(self, rows: Tensor, number: int) -> Tensor:
+        return self.value(rows, "check", number) * (len(rows) / self.count)
+
+    def exact(self) -> float:
+        """Return the loss on the whole set."""
+        with torch.no_grad():
+            return float(torch.stack([term().double() for term in self.terms()]).sum())

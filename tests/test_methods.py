@@ -103,8 +103,8 @@ def test_a_method_that_is_cut_off_again_and_again_ends_in_the_same_bytes(whole, 
         return tell
 
     run = tmp_path / "run"
+    overrides = [f"compare=[{', '.join(ALL)}]", *FEWER, "training.checkpoint_every=1"]
     with pytest.raises(CrashError):
-        overrides = [f"compare=[{', '.join(ALL)}]", *FEWER, "training.checkpoint_every=1"]
         ran(shared_tiny, run, *overrides, tell=crash_at(2))
     for step in (7, 11):
         with pytest.raises(CrashError):

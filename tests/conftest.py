@@ -1,45 +1,16 @@
-"""A tiny task that runs in a second: random-looking pictures of three colours and an untrained model."""
+"""The tiny task for one test, and what tests of several modules and processes share."""
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from filelock import FileLock
+from tiny_task import ran, write_tiny
 
 # Processes that the tests start share the machine; one thread each keeps them from fighting over it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-TINY = """\
-name: tiny
-seed: 3
-model:
-  kind: vit-mae
-  image_size: 16
-  patch_size: 4
-  width: 16
-  depth: 1
-  heads: 2
-  decoder_width: 16
-  decoder_depth: 1
-  decoder_heads: 2
-data:
-  source: {kind: image-folder, root: pictures}
-  forget: {classes: [red]}
-  retain: {classes: [green, blue]}
-  per_class: {train: 8, validation: 4}
-epsilons: {fractions: [0, 0.5, 1]}
-training:
-  optimizer: {kind: adamw, lr: 3.0e-3}
-  batch_size: 4
-  steps: 24
-  checks: 3
-  checkpoint_every: 5
-  device: cpu
-evaluate:
-  metrics: [{kind: hidden-psnr}]
-  images: 3
-"""
 
 
 @pytest.fixture
@@ -54,15 +25,26 @@ def shared_tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny(tmp_path_factory.mktemp("shared"))
 
 
-def write_tiny(folder: Path) -> Path:
-    """Write the tiny recipe and its pictures into a folder."""
-    for number, label in enumerate(("red", "green", "blue")):
-        (folder / "pictures" / label).mkdir(parents=True)
-        for place in range(12):
-            draw = np.random.default_rng([number, place])
-            pixels = draw.integers(0, 90, (20, 24, 3), dtype=np.uint8)
-            pixels[..., number] += draw.integers(60, 160, dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / "pictures" / label / f"{place:02}.png")
-    recipe = folder / "tiny.yaml"
-    recipe.write_text(TINY)
-    return recipe
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Return what calls `make` with a folder of that name, in the first process that asks, and returns the folder."""
+    own = tmp_path_factory.getbasetemp()
+    base = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def shared(name: str, make: Callable[[Path], object]) -> Path:
+        done = base / f"{name}.done"
+        with FileLock(base / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(base / name, ignore_errors=True)  # of a process whose `make` failed
+                (base / name).mkdir()
+                make(base / name)
+                done.touch()
+        return base / name
+
+    return shared
+
+
+@pytest.fixture(scope="session")
+def finished(once) -> Path:
+    """Return a folder with the tiny recipe, its pictures and its finished `run`, for tests that only read."""
+    return once("finished", lambda folder: ran(write_tiny(folder), folder / "run"))

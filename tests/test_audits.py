@@ -5,15 +5,14 @@ from types import SimpleNamespace
 from typing import Literal
 
 import pytest
+import tiny_task
 from pydantic import TypeAdapter
 
 from unlearnkit.audits import Audit, Figure, Missing, Over
 from unlearnkit.errors import Stopped, UserError
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.sections import AuditSection
-from unlearnkit.recipe.validate import load
 from unlearnkit.report.results import Results
-from unlearnkit.runner import resume, start
 
 AUDITS = (
     "[{kind: membership}, {kind: fresh-decoder, steps: 4}, {kind: failing, how: examine}, {kind: failing, how: build}, "
@@ -56,13 +55,9 @@ def plugins():
     return discover(extra=[SimpleNamespace(__name__="failing", register_audits=lambda: [Failing])], installed=False)
 
 
-def loaded(recipe, *overrides):
-    return load(recipe, plugins(), [*SHORT, f"evaluate.audits={AUDITS}", *overrides])
-
-
 def ran(recipe, run, *overrides, tell=lambda event: None):
-    found = loaded(recipe, *overrides)
-    return start(found.recipe, found.source.text, found.resolved, recipe.parent, run, plugins(), tell)
+    overrides = [*SHORT, f"evaluate.audits={AUDITS}", *overrides]
+    return tiny_task.ran(recipe, run, *overrides, plugins=plugins(), tell=tell)
 
 
 @pytest.fixture(scope="module")
@@ -141,8 +136,7 @@ def test_a_run_that_is_stopped_between_audits_goes_on_with_the_next(whole, share
     done = sorted(path.relative_to(run / "audits").as_posix() for path in run.glob("audits/*/*.json"))
     assert len(done) == 5 + 3
     before = {path: (run / "audits" / path).stat().st_mtime_ns for path in done}
-    found = loaded(shared_tiny)
-    resume(found.recipe, found.resolved, run, (), plugins(), lambda event: None)
+    tiny_task.resumed(run, plugins=plugins())
     assert (run / "results.json").read_bytes() == (whole / "results.json").read_bytes()
     assert {path: (run / "audits" / path).stat().st_mtime_ns for path in done} == before
 
@@ -178,9 +172,7 @@ def test_a_signal_within_an_audit_stops_at_the_next_step(shared_tiny, tmp_path, 
 def test_another_value_of_an_audit_is_audited_anew(shared_tiny, tmp_path):
     run = ran(shared_tiny, tmp_path / "run", "evaluate.audits=[{kind: fresh-decoder, steps: 2}]")
     before = results_of(run)["audits"][0]["original"]
-    override = "evaluate.audits=[{kind: fresh-decoder, steps: 5}]"
-    found = loaded(shared_tiny, override)
-    resume(found.recipe, found.resolved, run, (override,), plugins(), lambda event: None)
+    tiny_task.resumed(run, "evaluate.audits=[{kind: fresh-decoder, steps: 5}]", plugins=plugins())
     after = results_of(run)["audits"][0]["original"]
     assert after["own"] == before["own"]
     assert after["fresh"] != before["fresh"]

@@ -405,9 +405,7 @@ def planned(tmp_path, unlearnkit, *overrides: str) -> dict:
 
 
 def test_a_plan_without_the_data_counts_and_says_what_is_missing(tmp_path, unlearnkit, monkeypatch):
-    (tmp_path / "without").mkdir()
-    (tmp_path / "without" / "datasets.py").write_text("raise ImportError")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "without"))
+    monkeypatch.setitem(sys.modules, "datasets", None)
     plan = planned(tmp_path, unlearnkit)
     assert plan["sets"] == {
         "forget": {"train": 800, "validation": 400},

@@ -19,7 +19,12 @@ def shown(row: dict[str, Any], name: str) -> float:
 
 
 def test_a_short_quickstart_forgets_and_retains(unlearnkit, tmp_path):
-    short = ["training.steps=30", "training.checks=2", "data.per_class.train=48", "data.per_class.validation=16"]
+    short = [
+        "training.steps=20",
+        "training.checks=1",
+        "training.batch_size=8",
+        "data.per_class={train: 24, validation: 12}",
+    ]
     overrides = [part for value in short for part in ("--set", value)]
     fewer = ["--set", "epsilons={fractions: [0.2, 0.6]}", "--set", "evaluate.metrics=[{kind: hidden-psnr}]"]
     unlearnkit("run", RECIPE, "--to", "run", *overrides, *fewer).succeeded()

@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_task import ran, resumed
 
 from unlearnkit.errors import UserError
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
-from unlearnkit.runner import resume, start
 from unlearnkit.workbench import build, fresh
 
 ALL = [
@@ -25,21 +25,14 @@ FEWER = ["epsilons={fractions: [0.5]}", "training.steps=12", "training.optimizer
 
 
 def loaded(tiny, *overrides):
-    plugins = discover()
-    return load(tiny, plugins, list(overrides)), plugins
-
-
-def ran(tiny, run, *overrides, tell=lambda event: None):
-    found, plugins = loaded(tiny, *overrides)
-    start(found.recipe, found.source.text, found.resolved, tiny.parent, run, plugins, tell)
-    return json.loads((run / "results.json").read_text())
+    return load(tiny, discover(), list(overrides)).recipe
 
 
 @pytest.fixture(scope="module")
 def whole(shared_tiny):
     """Return the folder and the results of a run with every method."""
-    run = shared_tiny.parent / "whole"
-    return run, ran(shared_tiny, run, f"compare=[{', '.join(ALL)}]", *FEWER)
+    run = ran(shared_tiny, shared_tiny.parent / "whole", f"compare=[{', '.join(ALL)}]", *FEWER)
+    return run, json.loads((run / "results.json").read_text())
 
 
 def beside(results):
@@ -99,22 +92,24 @@ class CrashError(Exception):
     """A stop at any point."""
 
 
-@pytest.mark.parametrize("step", [2, 7, 11])
-def test_a_method_that_is_cut_off_ends_in_the_same_bytes(whole, shared_tiny, tmp_path, step):
+def test_a_method_that_is_cut_off_again_and_again_ends_in_the_same_bytes(whole, shared_tiny, tmp_path):
     """Within the first stage, within the second, and among whole-model weights."""
-    seen = []
 
-    def crash(event):
-        seen.append(event["event"] == "step" and event["id"] == "method-10" and event["step"] == step)
-        if seen[-1]:
-            raise CrashError
+    def crash_at(step):
+        def tell(event):
+            if event["event"] == "step" and (event["id"], event["step"]) == ("method-10", step):
+                raise CrashError
 
-    overrides = [f"compare=[{', '.join(ALL)}]", *FEWER, "training.checkpoint_every=1"]
+        return tell
+
     run = tmp_path / "run"
+    overrides = [f"compare=[{', '.join(ALL)}]", *FEWER, "training.checkpoint_every=1"]
     with pytest.raises(CrashError):
-        ran(shared_tiny, run, *overrides, tell=crash)
-    found, plugins = loaded(shared_tiny, *overrides)
-    resume(found.recipe, found.resolved, run, (), plugins, lambda event: None)
+        ran(shared_tiny, run, *overrides, tell=crash_at(2))
+    for step in (7, 11):
+        with pytest.raises(CrashError):
+            resumed(run, tell=crash_at(step))
+    resumed(run)
     assert (run / "results.json").read_bytes() == (whole[0] / "results.json").read_bytes()
 
 
@@ -124,8 +119,8 @@ def test_a_whole_model_solution_is_exported_with_its_decoder(whole, shared_tiny,
         row = next(row for row in beside(results) if row["method"] == method)
         unlearnkit("export", run, "--epsilon", row["id"], "--to", method).succeeded()
         found = load_file(tmp_path / method / "model.safetensors")
-        recipe, _ = loaded(shared_tiny)
-        before = build(recipe.recipe, shared_tiny.parent).student.module.state_dict()
+        recipe = loaded(shared_tiny)
+        before = build(recipe, shared_tiny.parent).student.module.state_dict()
         decoder = [name for name in found if name.startswith("decoder.")]
         assert any(not torch.equal(found[name], before[name]) for name in decoder) == moves
 
@@ -133,8 +128,8 @@ def test_a_whole_model_solution_is_exported_with_its_decoder(whole, shared_tiny,
 def test_the_forget_loss_of_the_recipe_takes_each_target(tiny):
     found = {}
     for kind in ("noise, distribution: uniform", "surrogate-class", "blurred", "mean-filled"):
-        recipe, _ = loaded(tiny, f"forget={{kind: target-embedding, target: {{kind: {kind}}}}}")
-        bench = build(recipe.recipe, tiny.parent)
+        recipe = loaded(tiny, f"forget={{kind: target-embedding, target: {{kind: {kind}}}}}")
+        bench = build(recipe, tiny.parent)
         found[kind] = bench.sides["forget"].exact()
         assert bench.sides["forget"].lasting == (kind in ("blurred", "mean-filled"))
     assert len(set(found.values())) == len(found)
@@ -146,9 +141,9 @@ def test_a_retrained_model_answers_for_forget_images(whole, tiny, unlearnkit):
     row = next(row for row in beside(results) if row["method"] == "retrain")
     unlearnkit("export", run, "--epsilon", row["id"], "--to", "retrained").succeeded()
     target = "{kind: retrained, weights: retrained}"
-    recipe, _ = loaded(tiny, f"forget={{kind: target-output, target: {target}}}", "seed=3")
-    bench = build(recipe.recipe, tiny.parent)
-    other = recipe.recipe.model.build(tiny.parent / "retrained")
+    recipe = loaded(tiny, f"forget={{kind: target-output, target: {target}}}", "seed=3")
+    bench = build(recipe, tiny.parent)
+    other = recipe.model.build(tiny.parent / "retrained")
     side = bench.sides["forget"]
     with torch.no_grad():
         view = side.view(torch.arange(side.count), "check", 0)
@@ -159,7 +154,7 @@ def test_a_retrained_model_answers_for_forget_images(whole, tiny, unlearnkit):
     before = bench.identity
     shorter = load_file(tiny.parent / "retrained" / "model.safetensors")
     save_file({name: value + 1 for name, value in shorter.items()}, tiny.parent / "retrained" / "model.safetensors")
-    assert build(recipe.recipe, tiny.parent).identity != before
+    assert build(recipe, tiny.parent).identity != before
     compare = f"compare=[{{kind: composite, target: {target}}}]"
     outcome = unlearnkit("run", tiny, "--to", "run", "--set", compare)
     assert outcome.code == 3
@@ -186,10 +181,10 @@ def test_what_does_not_fit_is_refused_before_the_run(tiny, unlearnkit, method, m
 
 
 def test_retraining_needs_the_sizes_of_the_weights(tiny):
-    recipe, _ = loaded(tiny)
-    other, _ = loaded(tiny, "model.width=24")
+    recipe = loaded(tiny)
+    other = loaded(tiny, "model.width=24")
     with pytest.raises(UserError, match="trained anew has other sizes than the weights"):
-        fresh(other.recipe, recipe.recipe.model.build(None))
+        fresh(other, recipe.model.build(None))
 
 
 def test_mistakes_in_a_method_are_explained(tiny, unlearnkit):

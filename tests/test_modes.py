@@ -3,10 +3,7 @@
 import json
 
 import pytest
-
-from unlearnkit.plugins import discover
-from unlearnkit.recipe.validate import load
-from unlearnkit.runner import start
+from tiny_task import ran
 
 MODES = {
     "as published": (
@@ -31,13 +28,10 @@ MODES = {
 
 @pytest.mark.parametrize(("overrides", "named"), MODES.values(), ids=MODES)
 def test_a_mode_runs_and_is_named(tiny, overrides, named):
-    plugins = discover()
-    loaded = load(tiny, plugins, overrides)
-    run = tiny.parent / "run"
-    start(loaded.recipe, loaded.source.text, loaded.resolved, tiny.parent, run, plugins, lambda event: None)
+    run = ran(tiny, tiny.parent / "run", *overrides)
     results = json.loads((run / "results.json").read_text())
     assert results["mode"] | named == results["mode"]
     assert all(row["frozen_unchanged"] for row in results["solutions"])
     methods = [row for row in results["solutions"] if row["phase"] is None]
-    assert len(methods) == len(loaded.recipe.compare)
+    assert len(methods) == len(json.loads((run / "recipe.resolved.json").read_text())["compare"])
     assert all(row["label"] in (run / "report.html").read_text() for row in methods)

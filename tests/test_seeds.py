@@ -3,50 +3,43 @@
 import json
 
 import pytest
+from tiny_task import ran, resumed
 
 from unlearnkit.errors import Stopped
 from unlearnkit.plan import describe, lines
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
-from unlearnkit.seeds import resume, start
 
 QUICK = ["seeds=[0, 5]", "training.steps=12", "epsilons={fractions: [0.5]}", "compare=[{kind: composite}]"]
 
 
-def loaded(tiny, *overrides):
-    return load(tiny, discover(), [*QUICK, *overrides])
-
-
-def ran(tiny, folder, tell=lambda event: None):
-    found = loaded(tiny)
-    return start(found.recipe, found.source.text, found.resolved, tiny.parent, folder, discover(), tell)
+@pytest.fixture(scope="module")
+def whole(shared_tiny):
+    """Return a run of both seeds."""
+    return ran(shared_tiny, shared_tiny.parent / "whole", *QUICK)
 
 
 def results(folder):
     return {path.parent.name: json.loads(path.read_text()) for path in folder.glob("seed-*/results.json")}
 
 
-def test_seeds_share_their_images_and_nothing_else_that_is_drawn(tiny):
-    folder = ran(tiny, tiny.parent / "run")
-    found = results(folder)
+def test_seeds_share_their_images_and_nothing_else_that_is_drawn(whole):
+    found = results(whole)
     assert sorted(found) == ["seed-0", "seed-5"]
-    digests = [json.loads((folder / name / "manifest.json").read_text())["data"] for name in found]
+    digests = [json.loads((whole / name / "manifest.json").read_text())["data"] for name in found]
     assert digests[0] == digests[1]
-    resolved = [json.loads((folder / name / "recipe.resolved.json").read_text()) for name in sorted(found)]
+    resolved = [json.loads((whole / name / "recipe.resolved.json").read_text()) for name in sorted(found)]
     assert [(one["seed"], one["data"]["seed"], one["seeds"]) for one in resolved] == [(0, 3, None), (5, 3, None)]
     assert found["seed-0"]["solutions"][0]["f1"] != found["seed-5"]["solutions"][0]["f1"]
-    assert "±" in (folder / "comparison.md").read_text()
+    assert "±" in (whole / "comparison.md").read_text()
 
 
-def test_a_seed_of_several_is_the_run_of_that_seed_alone(tiny):
-    found = results(ran(tiny, tiny.parent / "run"))
-    one = load(tiny, discover(), [*QUICK[1:], "seed=5", "data.seed=3"])
-    start(one.recipe, one.source.text, one.resolved, tiny.parent, tiny.parent / "one", discover(), lambda event: None)
-    assert json.loads((tiny.parent / "one" / "results.json").read_text()) == found["seed-5"]
+def test_a_seed_of_several_is_the_run_of_that_seed_alone(whole, tiny):
+    one = ran(tiny, tiny.parent / "one", *QUICK[1:], "seed=5", "data.seed=3")
+    assert json.loads((one / "results.json").read_text()) == results(whole)["seed-5"]
 
 
-def test_stopping_in_the_second_seed_and_resuming_gives_the_same(tiny):
-    whole = results(ran(tiny, tiny.parent / "whole"))
+def test_stopping_in_the_second_seed_and_resuming_gives_the_same(whole, tiny):
     seen = []
 
     def stop(event):
@@ -55,25 +48,25 @@ def test_stopping_in_the_second_seed_and_resuming_gives_the_same(tiny):
             raise Stopped(15)
 
     with pytest.raises(Stopped):
-        ran(tiny, tiny.parent / "run", stop)
+        ran(tiny, tiny.parent / "run", *QUICK, tell=stop)
     folder = tiny.parent / "run"
     assert sorted(results(folder)) == ["seed-0"]
-    found = loaded(tiny)
     told = []
-    resume(found.recipe, found.resolved, folder, (), discover(), told.append)
-    assert results(folder) == whole
+    resumed(folder, tell=told.append)
+    assert results(folder) == results(whole)
     assert sum(event["event"] == "start" for event in told) == 1
 
 
 def test_a_plan_counts_the_steps_of_all_seeds(tiny):
-    plan = describe(loaded(tiny).recipe, tiny.parent)
+    plan = describe(load(tiny, discover(), QUICK).recipe, tiny.parent)
     assert plan["steps"] == 2 * 4 * 12
     assert any("4 problems of up to 12 steps, for each of 2 seeds: 96 steps" in line for line in lines(plan))
 
 
-def test_the_command_line_runs_compares_and_refuses(tiny, unlearnkit):
+def test_the_command_line_runs_compares_and_refuses(whole, tiny, unlearnkit):
     overrides = [part for override in QUICK for part in ("--set", override)]
     unlearnkit("run", tiny, "--to", "run", *overrides).succeeded()
+    assert results(tiny.parent / "run") == results(whole)
     unlearnkit("compare", "run", "--to", "out", "--x", "forget/validation/truth/hidden-psnr").succeeded()
     assert (tiny.parent / "out" / "tables" / "hypervolume.csv").exists()
     assert "comparison.html" in unlearnkit("report", "run").succeeded().out

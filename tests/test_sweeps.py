@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import tiny_task
 import torch
 
 from unlearnkit.errors import Stopped
@@ -10,7 +11,7 @@ from unlearnkit.phases import LANDED, Problem, Solution
 from unlearnkit.plan import describe
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
-from unlearnkit.runner import resume, start, start_of
+from unlearnkit.runner import start_of
 from unlearnkit.workbench import build
 
 SWEEPS = {
@@ -26,8 +27,10 @@ def loaded(tiny, sweep):
 
 
 def ran(tiny, folder, sweep, tell=lambda event: None):
-    found = loaded(tiny, sweep)
-    start(found.recipe, found.source.text, found.resolved, tiny.parent, folder, discover(), tell)
+    return results(tiny_task.ran(tiny, folder, f"sweep={sweep}", tell=tell))
+
+
+def results(folder):
     return json.loads((folder / "results.json").read_text())
 
 
@@ -93,9 +96,7 @@ def test_stopping_between_two_epsilons_changes_no_bit(tiny):
 
     with pytest.raises(Stopped):
         ran(tiny, tiny.parent / "run", sweep, stop)
-    found = loaded(tiny, sweep)
-    resume(found.recipe, found.resolved, tiny.parent / "run", (), discover(), lambda event: None)
-    assert json.loads((tiny.parent / "run" / "results.json").read_text()) == whole
+    assert results(tiny_task.resumed(tiny.parent / "run")) == whole
 
 
 def test_a_sweep_that_does_not_exist_is_refused(tiny, unlearnkit):

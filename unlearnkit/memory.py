@@ -4,12 +4,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from unlearnkit.contracts import ModelAdapter, Task, parts
 from unlearnkit.data import seeded
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,11 @@ class Need:
     """The output of the frozen first stage."""
 
 
-def saved_bytes(function: Callable[[], object], own: set[int]) -> int:
-    """Return the bytes that autograd keeps for the backward pass of `function`, but for the storages in `own`."""
+def saved_bytes(function: Callable[[], T], own: set[int]) -> tuple[int, T]:
+    """Return the bytes that autograd keeps for the backward pass of `function`, but for the storages in `own`.
+
+    What `function` returned comes with them.
+    """
     seen: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -37,8 +43,7 @@ def saved_bytes(function: Callable[[], object], own: set[int]) -> int:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         kept = function()  # held until the count is done, so that no storage is counted under a freed address
         total = sum(seen.values())
-    del kept
-    return total
+    return total, kept
 
 
 def need(adapter: ModelAdapter, task: Task, part: str, precision: str, device: torch.device) -> Need:
@@ -53,10 +58,8 @@ def need(adapter: ModelAdapter, task: Task, part: str, precision: str, device: t
         view = adapter.view(task, images, seeded("plan"))
         stage = adapter.staged(view)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            kept = saved_bytes(lambda: adapter.embed(view), own)
-        with torch.no_grad():
-            embedding = sum(4 * tensor.numel() for tensor in parts(adapter.embed(view)))
-        return kept, embedding, sum(tensor.nbytes for tensor in stage)
+            kept, embedding = saved_bytes(lambda: adapter.embed(view), own)
+        return kept, sum(4 * tensor.numel() for tensor in parts(embedding)), sum(tensor.nbytes for tensor in stage)
 
     one, two = once(1), once(2)
     return Need(*(b - a for a, b in zip(one, two, strict=True)))

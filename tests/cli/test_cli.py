@@ -92,10 +92,10 @@ def test_plan_works_without_the_data_and_says_what_is_missing(tiny, unlearnkit):
     assert "5 problems of up to 24 steps" in outcome.out
 
 
-def test_export_writes_a_model_that_a_recipe_can_use(tiny, unlearnkit):
-    unlearnkit("run", tiny, "--to", "run").succeeded()
-    results = json.loads((tiny.parent / "run" / "results.json").read_text())
-    unlearnkit("export", "run", "--epsilon", "epsilon-1", "--to", "out").succeeded()
+def test_export_writes_a_model_that_a_recipe_can_use(finished, tiny, unlearnkit):
+    run = finished / "run"
+    results = json.loads((run / "results.json").read_text())
+    unlearnkit("export", run, "--epsilon", "epsilon-1", "--to", "out").succeeded()
     card = (tiny.parent / "out" / "README.md").read_text()
     assert f"{results['solutions'][3]['f1']:.6g}" in card
     assert "None" not in card.partition("## Provenance")[0]
@@ -103,9 +103,9 @@ def test_export_writes_a_model_that_a_recipe_can_use(tiny, unlearnkit):
     unlearned = json.loads((tiny.parent / "next" / "results.json").read_text())["original"]["metrics"]
     expected = results["solutions"][3]["metrics"]["forget"]["train"]["truth"]
     assert unlearned["forget"]["train"]["truth"] == pytest.approx(expected, rel=1e-4)
-    again = unlearnkit("export", "run", "--epsilon", "epsilon-1", "--to", "out")
+    again = unlearnkit("export", run, "--epsilon", "epsilon-1", "--to", "out")
     assert again.code == 7
-    unknown = unlearnkit("export", "run", "--epsilon", "0.123", "--to", "other")
+    unknown = unlearnkit("export", run, "--epsilon", "0.123", "--to", "other")
     assert unknown.code == 2
     assert "epsilon-0" in unknown.err
 
@@ -133,12 +133,11 @@ def test_committed_schemas_are_fresh(what, unlearnkit):
     assert printed == (ROOT / "schemas" / f"{what}.schema.json").read_text(), "run `make schemas`"
 
 
-def test_results_keep_their_schema_and_have_neither_clock_nor_path(tiny, unlearnkit):
-    unlearnkit("run", tiny, "--to", "run", "--set", "training.steps=12").succeeded()
-    text = (tiny.parent / "run" / "results.json").read_text()
+def test_results_keep_their_schema_and_have_neither_clock_nor_path(finished):
+    text = (finished / "run" / "results.json").read_text()
     schema = json.loads((ROOT / "schemas" / "results.schema.json").read_text())
     jsonschema.Draft7Validator(schema).validate(json.loads(text))
-    assert str(tiny.parent) not in text
+    assert str(finished) not in text
     assert "time" not in json.loads(text)
 
 

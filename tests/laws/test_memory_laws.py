@@ -14,7 +14,9 @@ SMALL = VitMae(kind="vit-mae", image_size=32, width=16, depth=1, heads=2, decode
 def test_what_a_perceptron_keeps_is_its_input_and_its_hidden_layer():
     net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
     own = {parameter.untyped_storage().data_ptr() for parameter in net.parameters()}
-    assert saved_bytes(lambda: net(torch.rand(5, 8)), own) == 5 * (8 + 16) * 4
+    found, output = saved_bytes(lambda: net(torch.rand(5, 8)), own)
+    assert found == 5 * (8 + 16) * 4
+    assert output.shape == (5, 4)
 
 
 def test_the_need_of_an_image_is_linear_in_depth_and_counts_the_visible_tokens():

@@ -2,31 +2,24 @@
 
 import torch
 from safetensors.torch import load_file
+from tiny_task import MODEL
 
 from unlearnkit.plugins import discover
 from unlearnkit.pretrain import train
 from unlearnkit.recipe.validate import load
 
-RECIPE = """\
+RECIPE = f"""\
 name: small
-model:
-  kind: vit-mae
-  image_size: 16
-  patch_size: 4
-  width: 16
-  depth: 1
-  heads: 2
-  decoder_width: 16
-  decoder_depth: 1
+{MODEL}\
 data: {{source: {{kind: image-folder, root: pictures}}}}
 tasks: [{{kind: center-crop}}]
-pretrain: {{steps: {steps}, batch_size: 8, device: cpu, average: {average}}}
+pretrain: {{steps: STEPS, batch_size: 8, device: cpu, average: AVERAGE}}
 """
 
 
 def weights(folder, steps, average):
     path = folder / f"small-{steps}-{average}.yaml"
-    path.write_text(RECIPE.format(steps=steps, average=average))
+    path.write_text(RECIPE.replace("STEPS", str(steps)).replace("AVERAGE", str(average)))
     recipe = load(path, discover()).recipe
     train(recipe, {}, folder, folder / path.stem, lambda step, figures: None)
     return load_file(folder / path.stem / "model.safetensors")

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import json
 import os
 import shutil
 from pathlib import Path
@@ -9,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_task import ran, resumed
 
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
-from unlearnkit.runner import resume, start
 
 
 def refused(outcome, code: int, *words: str) -> None:
@@ -24,17 +25,11 @@ def refused(outcome, code: int, *words: str) -> None:
     assert outcome.err.count("error:") <= 1
 
 
-def run_here(recipe: Path, to: Path, *overrides: str) -> Path:
-    plugins = discover()
-    loaded = load(recipe, plugins, overrides)
-    return start(loaded.recipe, loaded.source.text, loaded.resolved, recipe.parent, to, plugins, lambda event: None)
-
-
 def complaint(recipe: Path, *overrides: str) -> UserError:
     """Return what a run of the recipe is refused with; it must not have made its folder."""
     to = recipe.parent / "never"
     with pytest.raises(UserError) as caught:
-        run_here(recipe, to, *overrides)
+        ran(recipe, to, *overrides)
     assert not to.exists()
     return caught.value
 
@@ -124,14 +119,12 @@ def test_run_folder_that_exists(tiny, unlearnkit):
     assert [path.name for path in (tiny.parent / "taken").iterdir()] == ["mine.txt"]
 
 
-def test_run_folder_in_use(tiny):
-    run = run_here(tiny, tiny.parent / "used", "training.steps=2")
-    plugins = discover()
-    loaded = load(run / "recipe.resolved.json", plugins)
+def test_run_folder_in_use(finished, tmp_path):
+    run = shutil.copytree(finished / "run", tmp_path / "used")
     with (run / "lock").open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="another process is working") as caught:
-            resume(loaded.recipe, loaded.resolved, run, (), plugins, lambda event: None)
+            resumed(run)
     assert caught.value.code == Exit.FOLDER
 
 
@@ -146,27 +139,22 @@ def test_overlapping_sets(tiny, unlearnkit):
 
 
 def test_epsilon_outside_the_range_is_reported_and_not_run(tiny):
-    run = run_here(tiny, tiny.parent / "probe", "training.steps=12")
-    import json
-
+    run = ran(tiny, tiny.parent / "probe", "training.steps=12")
     bounds = json.loads((run / "results.json").read_text())["range"]
     middle = (bounds["lowest"] + bounds["highest"]) / 2
     values = f"epsilons={{values: [{middle}, 99.0]}}"
-    results = json.loads(
-        (run_here(tiny, tiny.parent / "some", values, "training.steps=12") / "results.json").read_text()
-    )
+    results = json.loads((ran(tiny, tiny.parent / "some", values, "training.steps=12") / "results.json").read_text())
     assert [row["epsilon"] for row in results["solutions"] if row["phase"] == 2] == [middle]
     assert results["outside"][0]["epsilon"] == 99.0
     assert "above the valid range" in results["outside"][0]["reason"]
     assert "99" in (tiny.parent / "some" / "report.md").read_text()
     with pytest.raises(UserError, match="none is inside the valid range") as caught:
-        run_here(tiny, tiny.parent / "none", "epsilons={values: [99.0]}", "training.steps=12")
+        ran(tiny, tiny.parent / "none", "epsilons={values: [99.0]}", "training.steps=12")
     assert caught.value.code == Exit.RECIPE
 
 
 @pytest.mark.parametrize("nth", [2, 30, 90])
-def test_a_full_disk_loses_nothing(tiny, monkeypatch, nth):
-    expected = (run_here(tiny, tiny.parent / "whole") / "results.json").read_bytes()
+def test_a_full_disk_loses_nothing(tiny, finished, monkeypatch, nth):
     calls, real = [0], os.fsync
 
     def fsync(descriptor: int) -> None:
@@ -178,15 +166,13 @@ def test_a_full_disk_loses_nothing(tiny, monkeypatch, nth):
     run = tiny.parent / "full"
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(UserError, match="No space left on device") as caught:
-        run_here(tiny, run)
+        ran(tiny, run)
     monkeypatch.undo()
     assert caught.value.code == Exit.FOLDER
     assert not list(run.rglob("*.part"))
     if (run / "manifest.json").exists():
-        plugins = discover()
-        loaded = load(run / "recipe.resolved.json", plugins)
-        resume(loaded.recipe, loaded.resolved, run, (), plugins, lambda event: None)
-        assert (run / "results.json").read_bytes() == expected
+        resumed(run)
+        assert (run / "results.json").read_bytes() == (finished / "run" / "results.json").read_bytes()
 
 
 def test_a_disk_that_is_too_small_is_seen_before_the_start(tiny, monkeypatch):
@@ -197,9 +183,7 @@ def test_a_disk_that_is_too_small_is_seen_before_the_start(tiny, monkeypatch):
 
 
 def test_a_metric_that_fails_stays_in_its_cell(tiny):
-    import json
-
-    run = run_here(tiny, tiny.parent / "failing", "training.steps=2", "evaluate.metrics=[{kind: ssim}, {kind: fid}]")
+    run = ran(tiny, tiny.parent / "failing", "training.steps=2", "evaluate.metrics=[{kind: ssim}, {kind: fid}]")
     results = json.loads((run / "results.json").read_text())
     cells = results["original"]["metrics"]["forget"]["train"]["truth"]
     assert isinstance(cells["ssim"], float)

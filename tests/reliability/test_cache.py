@@ -4,32 +4,34 @@ import json
 
 import pytest
 import torch
+from tiny_task import ran
 
 from unlearnkit.cache import Store
 
 SAME = ("results.json", "solutions/boundary-highest/tensors.safetensors", "solutions/epsilon-1/tensors.safetensors")
 
 
-def run(unlearnkit, recipe, to, *overrides):
-    settings = [word for override in overrides for word in ("--set", override)]
-    unlearnkit("run", recipe, "--to", to, *settings).succeeded()
-    events = [json.loads(line) for line in (recipe.parent / to / "events.jsonl").read_text().splitlines()]
+def facts(folder):
+    """Return a run's folder, its passes, and where it kept what."""
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     passes = next(event for event in events if event["event"] == "passes")
     kept = {event["name"]: event["where"] for event in events if event["event"] == "cache"}
-    return recipe.parent / to, passes, kept
+    return folder, passes, kept
 
 
-def test_memory_disk_and_nowhere_give_the_same_bits(unlearnkit, tiny):
-    memory, once, where = run(unlearnkit, tiny, "memory")
+def run(recipe, to, *overrides):
+    return facts(ran(recipe, recipe.parent / to, *overrides))
+
+
+def test_memory_disk_and_nowhere_give_the_same_bits(finished, tiny):
+    memory, once, where = facts(finished / "run")
     assert where == {"retain-reference": "memory"}
     assert once["retain train: reference"] == 16, "one pass an image for the whole run"
-    disk, also_once, where = run(unlearnkit, tiny, "disk", "training.cache.memory_mib=0")
+    disk, also_once, where = run(tiny, "disk", "training.cache.memory_mib=0")
     assert where["retain-reference"] == "disk"
     assert also_once["retain train: reference"] == 16
     assert not (disk / "cache").exists(), "nothing of it is left when the run is done"
-    off, often, where = run(
-        unlearnkit, tiny, "off", "training.cache.memory_mib=0", "training.cache.disk_mib=0"
-    )  # fmt: skip
+    off, often, where = run(tiny, "off", "training.cache.memory_mib=0", "training.cache.disk_mib=0")
     assert where["retain-reference"] == "nowhere"
     assert often["retain train: reference"] > 100
     assert "retain-reference needs" in (off / "manifest.json").read_text()
@@ -37,8 +39,8 @@ def test_memory_disk_and_nowhere_give_the_same_bits(unlearnkit, tiny):
         assert (memory / name).read_bytes() == (disk / name).read_bytes() == (off / name).read_bytes()
 
 
-def test_with_augmentation_the_cache_steps_aside(unlearnkit, tiny):
-    _, passes, kept = run(unlearnkit, tiny, "run", "training.crop=0.5")
+def test_with_augmentation_the_cache_steps_aside(tiny):
+    _, passes, kept = run(tiny, "run", "training.crop=0.5")
     assert kept == {}
     assert passes["retain train: reference"] > 16
 

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_task
 from pydantic import TypeAdapter
 
 from unlearnkit.errors import UserError
 from unlearnkit.evaluate import Further
 from unlearnkit.plugins import discover, kind_of
 from unlearnkit.recipe.sections import TaskSection
-from unlearnkit.recipe.validate import load
 from unlearnkit.report import write
 from unlearnkit.report.results import Results
-from unlearnkit.runner import start
 
 Rewrite = Callable[[Path, dict[str, Any]], None]
 LABELS = ["center-crop, ratio 0.25", "random-tokens, ratio 0.5, token 4"]
@@ -25,10 +24,7 @@ SHORT = ["training.steps=6", "training.checks=1", "epsilons={fractions: [0.5]}"]
 
 
 def ran(recipe: Path, to: str, *overrides: str) -> Path:
-    plugins = discover(installed=False)
-    loaded = load(recipe, plugins, [*SHORT, *overrides])
-    run = recipe.parent / to
-    return start(loaded.recipe, loaded.source.text, loaded.resolved, recipe.parent, run, plugins, lambda event: None)
+    return tiny_task.ran(recipe, recipe.parent / to, *SHORT, *overrides, plugins=discover(installed=False))
 
 
 def results_of(run: Path) -> dict[str, Any]:

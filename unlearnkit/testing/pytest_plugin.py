@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -26,16 +28,37 @@ class Outcome:
 
 @pytest.fixture
 def unlearnkit(tmp_path: Path) -> Callable[..., Outcome]:
-    """Return a function that runs `unlearnkit ARGUMENTS` in the test's own folder, as a process of its own."""
+    """Return a function that runs `unlearnkit ARGUMENTS` in the test's own folder, or in the folder `cwd`.
+
+    It runs in this process, which need not import torch again; with `env`, further variables, in one of its own.
+    """
 
     def run(*arguments: object, env: dict[str, str] | None = None, cwd: Path | None = None) -> Outcome:
-        done = subprocess.run(  # noqa: S603
-            [sys.executable, "-m", "unlearnkit", *map(str, arguments)],
-            cwd=cwd or tmp_path, env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        return Outcome(done.returncode, done.stdout, done.stderr)
+        words, folder = [str(word) for word in arguments], cwd or tmp_path
+        return _here(words, folder) if env is None else _apart(words, folder, env)
 
     return run
+
+
+def _here(words: list[str], folder: Path) -> Outcome:
+    from unlearnkit.cli import main
+
+    out, err, code = StringIO(), StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, chdir(folder), redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["unlearnkit", *words])
+        try:
+            main()
+        except SystemExit as left:
+            code = left.code if isinstance(left.code, int) else int(left.code is not None)
+    return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def _apart(words: list[str], folder: Path, env: dict[str, str]) -> Outcome:
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "unlearnkit", *words],
+        cwd=folder, env={**os.environ, **env}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return Outcome(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture(autouse=True)

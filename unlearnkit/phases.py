@@ -39,6 +39,10 @@ LANDED = 0.002
 LOOKS = 20
 """Looks at the whole forget set after which the search on a line ends where it is."""
 
+NEAR = 0.02
+"""Distance from the original weights, as a part of their norm, within which no loss is computed in bf16: there the
+retain loss is a difference of nearly equal tensors, whose rounding outweighs its gradient."""
+
 DIFFERENCE = 0.01
 """Length of the step of the central differences through which a look-ahead is differentiated."""
 
@@ -148,13 +152,25 @@ class Descent:
     """The state of one problem on its way down its legs; `step` is the update rule."""
 
     def __init__(
-        self, problem: Problem, legs: Sequence[Leg], flat: Flat, forget: Side, retain: Side, training: Training
+        self,
+        problem: Problem,
+        legs: Sequence[Leg],
+        flat: Flat,
+        forget: Side,
+        retain: Side,
+        training: Training,
+        origin: Tensor | None = None,
     ) -> None:
-        """Take `forget` and `retain` as what f1 and f2 are measured by; the legs may take steps on other losses."""
+        """Take `forget` and `retain` as what f1 and f2 are measured by; the legs may take steps on other losses.
+
+        `origin` are the original weights of what it trains; steps in bf16 are taken in fp32 near them.
+        """
         self.problem, self.legs, self.flat, self.training = problem, legs, flat, training
         self.sides = {"forget": forget, "retain": retain}
         self.objective = self.sides[problem.objective]
         self.constraint = retain if problem.objective == "forget" else forget
+        self.origin = None if training.precision == "fp32" else origin
+        self.near = False
         self.optimizer = training.optimizer.build([flat.theta])
         self.place = self.since = self.done = 0
         self.ends: list[dict[str, object]] = []
@@ -179,6 +195,7 @@ class Descent:
     def begin(self, theta: Tensor) -> None:
         """Start from the weights `theta`."""
         self.flat.set(theta if self.leg.start is None else self.leg.start(theta))
+        self._look_around()
 
     def advance(self) -> bool:
         """Go on to the next leg where one is at its end; tell whether there is a step to take."""
@@ -204,7 +221,8 @@ class Descent:
             return False
         side, least = leg.until
         with torch.no_grad():
-            return bool(side.value(self._rows(side, self.done), self.problem.phase, self.done) >= least)
+            loss = side.value(self._rows(side, self.done), self.problem.phase, self.done, precise=self.near)
+            return bool(loss >= least)
 
     def _rows(self, side: Side, step: int) -> Tensor:
         return batch_index(step, side.count, self.training.batch_size, side.seed, self.problem.phase, side.name)
@@ -290,10 +308,10 @@ class Descent:
         side = self.leg.sides[name]
         rows = self._rows(side, self.done)
         if not self.leg.looks_again:
-            return lambda: side.value(rows, self.problem.phase, self.done)
+            return lambda: side.value(rows, self.problem.phase, self.done, precise=self.near)
         if name not in self._batches:
             self._batches[name] = side.batch(rows, self.problem.phase, self.done)
-        return lambda: side.at(*self._batches[name])
+        return lambda: side.at(*self._batches[name], precise=self.near)
 
     def _ahead(
         self, constraint: Callable[[], Tensor], objective: Callable[[], Tensor]
@@ -318,6 +336,11 @@ class Descent:
         self.flat.set(theta)
         return h, ahead.sub_(curved * (alpha / (2 * reach))), f, gradient
 
+    def _look_around(self) -> None:
+        """Find out whether the weights are near the original ones."""
+        if self.origin is not None:
+            self.near = bool((self.flat.theta - self.origin).norm() < NEAR * self.origin.norm())
+
     def _record(self) -> None:
         """Move the window's mean to the host; raise `DivergedError` naming the first step that was not finite."""
         if not self._recent:
@@ -328,6 +351,7 @@ class Descent:
         if len(bad):
             step = self.done - len(window) + int(bad[0])
             raise DivergedError(self.problem.id, step)
+        self._look_around()
         h, f, lam, _ = window.mean(0).tolist()
         seen = {self.constraint.name: h, self.objective.name: f}
         f1, f2 = (seen[name] if name in self.leg.sides else None for name in ("forget", "retain"))
@@ -410,7 +434,7 @@ class Descent:
             tensors[f"optimizer.{name}"] = value
         if self._recent:
             tensors["recent"] = torch.stack(self._recent)
-        places = {"done": self.done, "stage": self.place, "since": self.since, "stages": self.ends}
+        places = {"done": self.done, "stage": self.place, "since": self.since, "stages": self.ends, "near": self.near}
         facts = {**places, "checks": [asdict(check) for check in self.checks], "history": asdict(self.history)}
         return tensors, facts
 
@@ -418,7 +442,7 @@ class Descent:
         """Continue from a saved state."""
         device = self.flat.theta.device
         self.done, self.place, self.since = facts["done"], facts["stage"], facts["since"]
-        self.ends = facts["stages"]
+        self.ends, self.near = facts["stages"], facts["near"]
         self.flat.set(tensors["theta"].to(device))
         if self.leg.rule is not None:
             self.leg.rule.load(

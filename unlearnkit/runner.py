@@ -404,7 +404,8 @@ def solve(
     memory.reset_peak(bench.device)
     bench.put(problem.part, bench.original(problem.part))
     flat = bench.flats[problem.part].alone()
-    descent = Descent(problem, legs, flat, bench.sides["forget"], bench.sides["retain"], bench.recipe.training)
+    sides, origin = bench.sides, bench.original(problem.part)
+    descent = Descent(problem, legs, flat, sides["forget"], sides["retain"], bench.recipe.training, origin)
     checkpoints = run.folder / "checkpoints" / problem.id
     found = checkpoint.newest(checkpoints, run.warn)
     if found is not None:

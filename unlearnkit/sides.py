@@ -104,35 +104,35 @@ class Side:
             return joined([self._target_of(row) for row in rows.tolist()])
         return self._target(view, seeded(self.seed, self.name, "target", *purpose))
 
-    def value(self, rows: Tensor, *purpose: object) -> Tensor:
+    def value(self, rows: Tensor, *purpose: object, precise: bool = False) -> Tensor:
         """Return the mean loss over `rows`, differentiable; `purpose` seeds what is random in it."""
-        return self.at(*self.batch(rows, *purpose))
+        return self.at(*self.batch(rows, *purpose), precise=precise)
 
     def batch(self, rows: Tensor, *purpose: object) -> tuple[View, Sequence[Tensor]]:
         """Return T(x) and the targets of `rows`: all of the loss that the student's weights do not change."""
         view = self.view(rows, *purpose)
         return view, self.target(view, rows, *purpose)
 
-    def at(self, view: View, target: Sequence[Tensor]) -> Tensor:
-        """Return the mean loss over a batch, differentiable."""
-        with self._autocast():
+    def at(self, view: View, target: Sequence[Tensor], precise: bool = False) -> Tensor:
+        """Return the mean loss over a batch, differentiable; `precise` is fp32 whatever the recipe's precision."""
+        with self._autocast(precise):
             return self.loss.distance(self.student, view, target)
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        if self.precision == "fp32":
+    def _autocast(self, precise: bool) -> AbstractContextManager[object]:
+        if precise or self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.images.device.type, torch.bfloat16)
 
     def terms(self) -> Iterator[Callable[[], Tensor]]:
-        """Yield the loss on the whole set as a sum of terms, one a chunk."""
+        """Yield the loss on the whole set as a sum of terms, one a chunk, in fp32."""
         with self.images.expect(self.chunks()):
             for number, rows in enumerate(self.chunks()):
                 yield partial(self._term, rows, number)
 
     def _term(self, rows: Tensor, number: int) -> Tensor:
-        return self.value(rows, "check", number) * (len(rows) / self.count)
+        return self.value(rows, "check", number, precise=True) * (len(rows) / self.count)
 
     def exact(self) -> float:
-        """Return the loss on the whole set."""
+        """Return the loss on the whole set, in fp32."""
         with torch.no_grad():
             return float(torch.stack([term().double() for term in self.terms()]).sum())

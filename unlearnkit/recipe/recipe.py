@@ -195,7 +195,8 @@ class Training(Section):
     checkpoint_every: Count = 50
     """Steps between checkpoints."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """Precision of the student's forward and backward pass; weights, losses and reference stay in fp32."""
+    """Precision of the student's forward and backward pass in a step; weights, losses, reference and looks at the whole
+    sets stay in fp32, and so do steps near the original weights, where bf16 would drown the retain loss in rounding."""
     crop: Annotated[float, Field(gt=0, le=1)] | None = None
     """Smallest part of an image's area that a random crop keeps, with random flips; no augmentation when left out.
     With it every view is new, so that nothing frozen can be kept."""

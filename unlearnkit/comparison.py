@@ -166,6 +166,11 @@ class Comparison:
         return mine is not None and any(other is not None and fronts.dominates(other, mine) for other in others)
 
 
+def places(run: Path) -> list[Path]:
+    """Return the folder of each seed of a run, or the run's own where it has none."""
+    return sorted(path.parent for path in run.glob("seed-*/recipe.resolved.json")) or [run]
+
+
 def gather(folders: Iterable[Path]) -> list[Run]:
     """Read the runs of `folders`; the folder of a run with several seeds stands for all of them.
 
@@ -173,8 +178,7 @@ def gather(folders: Iterable[Path]) -> list[Run]:
     """
     runs = []
     for given in folders:
-        inside = sorted(path.parent for path in given.glob("seed-*/recipe.resolved.json"))
-        for folder in inside or [given]:
+        for folder in places(given):
             results, manifest = shape.load(folder)
             try:
                 recipe = json.loads((folder / "recipe.resolved.json").read_bytes())

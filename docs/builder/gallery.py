@@ -12,21 +12,31 @@ from typing import Any
 import yaml
 from PIL import Image
 
+from unlearnkit.comparison import compare, gather, places
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.plan import describe, lines
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.sections import label
 from unlearnkit.recipe.validate import load
+from unlearnkit.report import comparison, strips, tables, verdict
 from unlearnkit.report import results as shape
-from unlearnkit.report import strips, tables, verdict
-from unlearnkit.report.markdown import plain, table
+from unlearnkit.report.markdown import plain, table, titled
 from unlearnkit.report.tables import Table
 
 from .paths import GALLERY, RECIPES, ROOT, listed
 
-COPIED = ("results.json", "report.html", "recipe.yaml", "plots/montage.png", "plots/front.png")
-"""What of a run folder is committed as it is; the manifest goes without the folder it was run from."""
+OF_ONE = ("recipe.yaml", "results.json", "report.html", "plots/front.png", "plots/montage.png")
+"""What of the folder of a run is committed as it is; the manifest goes without the folder it was run from."""
+
+OF_SEEDS = ("recipe.yaml", "plots/comparison.png")
+"""The same where it has several seeds: the comparison has the pictures of all solutions."""
+
+OF_EACH_SEED = ("results.json", "recipe.resolved.json")
+"""What the tables over all seeds are made of."""
+
+OF_COMPARED = ("comparison.html", "tables")
+"""What a run with other methods or several seeds has beside; its report and its comparison link to these."""
 
 FAMILIES = {
     "vit-mae": "masked autoencoder",
@@ -43,6 +53,9 @@ FAMILIES = {
 SHOWN = ("solution", "ε", "f1", "gap", "satisfied", "f2", "λ", "steps", "ended")
 """The columns of a report's table of solutions that a card has room for."""
 
+ORDER = "Top: forget set, bottom: retain set. Left to right: input, original model, then ε from loose to tight."
+MEANING = "Losses are means over the whole training sets; [How it works](../method.md) has the meaning of each column."
+
 SIDE, GAP = 96, 4
 """Squares of the small strip and the space between them, px."""
 
@@ -53,14 +66,29 @@ class Card:
 
     path: Path
     recipe: Recipe
-    results: shape.Results | None
-    manifest: dict[str, Any]
+    runs: list[tuple[shape.Results, dict[str, Any]]]
+    """Results and manifest of each seed."""
     needs: dict[str, str]
 
     @property
     def name(self) -> str:
         """Name of the recipe, its page and its folder."""
         return self.path.stem
+
+    @property
+    def folder(self) -> Path:
+        """Where what was collected of it is."""
+        return GALLERY / self.name
+
+    @property
+    def results(self) -> shape.Results | None:
+        """Results of the first seed; None where no run was collected."""
+        return self.runs[0][0] if self.runs else None
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Manifest of the first seed."""
+        return self.runs[0][1] if self.runs else {}
 
     @property
     def command(self) -> str:
@@ -80,8 +108,8 @@ class Card:
 
     @property
     def seconds(self) -> float:
-        """What the solutions of the run took."""
-        return float(sum(self.manifest.get("times", {}).values()))
+        """What the solutions of all seeds took."""
+        return float(sum(sum(manifest.get("times", {}).values()) for _, manifest in self.runs))
 
 
 def cards() -> list[Card]:
@@ -90,31 +118,53 @@ def cards() -> list[Card]:
     found = []
     for path in listed():
         run = GALLERY / path.stem
-        results, manifest = shape.load(run) if (run / "results.json").is_file() else (None, {})
+        runs = [shape.load(place) for place in places(run)] if (run / "recipe.yaml").is_file() else []
         recipe = load(path, plugins).recipe
         assert isinstance(recipe, Recipe)
-        found.append(Card(path, recipe, results, manifest, needs.get(path.stem, {})))
+        found.append(Card(path, recipe, runs, needs.get(path.stem, {})))
     return sorted(found, key=lambda card: (bool(card.needs), card.results is None))
 
 
 def collect(run: Path) -> Path:
-    """Take what a card needs from the finished run of a committed recipe into docs/gallery/NAME, and return that."""
-    results, manifest = shape.load(run)
-    recipe = next((path for path in listed() if path.stem == results["name"]), None)
+    """Take what a card needs from the finished run of a committed recipe into docs/gallery/NAME, and return that.
+
+    Raise `UserError` for a run that has not finished in all of its seeds, or of another recipe than the committed one.
+    """
+    inside = places(run)
+    runs = [shape.load(place) for place in inside]
+    name = runs[0][0]["name"]
+    recipe = next((path for path in listed() if path.stem == name), None)
     if recipe is None:
-        raise UserError(f"{run}: there is no committed recipe of the name '{results['name']}'", Exit.RECIPE)
-    if yaml.safe_load((run / "recipe.yaml").read_text()) != yaml.safe_load(recipe.read_text()):
+        raise UserError(f"{run}: there is no committed recipe of the name '{name}'", Exit.RECIPE)
+    said = yaml.safe_load(recipe.read_text())
+    if not (run / "recipe.yaml").is_file() or yaml.safe_load((run / "recipe.yaml").read_text()) != said:
         raise UserError(f"{run}: ran another recipe than {recipe} now says; run it again", Exit.RECIPE)
+    seeds = said.get("seeds")
+    if missing := set(seeds or ()) - {results["seed"] for results, _ in runs}:
+        raise UserError(f"{run}: no run of seed {min(missing)}; try `unlearnkit resume {run}`", Exit.FOLDER)
     folder = GALLERY / recipe.stem
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    for name in COPIED:
-        shutil.copy(run / name, folder / Path(name).name)
-    manifest.pop("base", None)
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
-    pictures, _ = strips.read(run, results)
+    _copy(run, OF_SEEDS if seeds else OF_ONE, folder)
+    _copy(run, [name for name in OF_COMPARED if (run / name).exists()], folder)
+    for place, (_, manifest) in zip(inside, runs, strict=True):
+        to = folder / place.relative_to(run)
+        to.mkdir(exist_ok=True)
+        _copy(place, OF_EACH_SEED if seeds else (), to)
+        manifest.pop("base", None)
+        (to / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+    pictures, _ = strips.read(inside[0], runs[0][0])
     strip(pictures).save(folder / "strip.png", optimize=True)
     return folder
+
+
+def _copy(source: Path, names: Iterable[str], to: Path) -> None:
+    to.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if (source / name).is_dir():
+            shutil.copytree(source / name, to / name)
+        else:
+            shutil.copy(source / name, to)
 
 
 def strip(pictures: list[strips.Strip]) -> Image.Image:
@@ -136,11 +186,9 @@ def copy_files(pages: Path, extra: Path) -> None:
     """Put pictures beside the pages, and the reports, which Sphinx must not rename, into the extra files."""
     for card in cards():
         if card.results is not None:
-            (pages / card.name).mkdir(parents=True, exist_ok=True)
-            (extra / card.name).mkdir(parents=True, exist_ok=True)
-            for name in ("strip.png", "montage.png", "front.png"):
-                shutil.copy(GALLERY / card.name / name, pages / card.name)
-            shutil.copy(GALLERY / card.name / "report.html", extra / card.name)
+            _copy(card.folder, [path.name for path in card.folder.glob("*.png")], pages / card.name)
+            files = [name for name in ("report.html", *OF_COMPARED) if (card.folder / name).exists()]
+            _copy(card.folder, files, extra / card.name)
 
 
 def pages(plans: Path) -> dict[str, str]:
@@ -186,10 +234,11 @@ def _summary(card: Card, classes: str) -> str:
     forget = ", ".join(sets.forget.classes or []) or f"{sets.forget.draw} classes drawn from the seed"
     facts = f"{card.family} · {card.recipe.task.kind} · forget {forget}"
     if card.results is not None:
-        cost = f"{_minutes(card.seconds)} on {_device(card)}"
+        several = f" for {len(card.runs)} seeds" if card.recipe.seeds else ""
+        cost = f"{_minutes(card.seconds)}{several} on {_device(card)}"
         facts += f" · {cost}"
         seen = f"[![Inputs and outputs of {card.name}]({card.name}/strip.png)]({card.name}.md)"
-        small = "Top: forget set, bottom: retain set. Left to right: input, original model, then ε from loose to tight."
+        small = ORDER
     else:
         seen = f"`{card.command}`"
         small = "Not run for the gallery: it needs a GPU and data of your own." if card.needs else "Not run yet."
@@ -207,29 +256,77 @@ def page(card: Card, plans: Path) -> str:
 
 
 def _ran(card: Card) -> list[str]:
-    results = card.results
-    assert results is not None
-    whole = tables.solutions(results, card.manifest.get("times") or {})
+    seen, cost = _over_seeds(card) if card.recipe.seeds else _of_one_run(card)
+    page = "comparison.html" if card.recipe.seeds else "report.html"
+    source = f"{card.name}/{page}"
+    return [
+        "## What it shows",
+        *seen,
+        "## Choose the axes" if card.recipe.seeds else "## Move along the front",
+        f'```{{raw}} html\n<p><a href="{source}">Open the {page.removesuffix(".html")} by itself</a></p>\n'
+        f'<iframe class="report" src="{source}" title="Report of {card.name}" loading="lazy"></iframe>\n```',
+        "## What it cost, and on what",
+        *cost,
+        _provenance(card),
+    ]
+
+
+def _of_one_run(card: Card) -> tuple[list[str], list[str]]:
+    """Return what a run shows, and what it cost."""
+    (results, manifest) = card.runs[0]
+    times = manifest["times"]
+    whole = tables.solutions(results, times)
     titles = [column.head for column in whole.columns]
     kept = [titles.index(head) for head in SHOWN if head in titles]
     shown = Table(
         whole.title, [whole.columns[i] for i in kept], [[row[i] for i in kept] for row in whole.rows], whole.ids
     )
-    source = f"{card.name}/report.html"
-    return [
-        "## What it shows",
+    seen = [
         plain(verdict(results)),
         f"![The same images under every solution of {card.name}]({card.name}/montage.png)",
-        ":::{container} front\n"
-        f"![Front of {card.name}: forget loss f1 and retain loss f2 of every solution]({card.name}/front.png)\n:::",
-        ":::{container} wide\n" + table(shown) + "\n:::",
-        "Losses are means over the whole training sets; [How it works](../method.md) has the meaning of each column.",
-        "## Move along the front",
-        f'```{{raw}} html\n<p><a href="{source}">Open the report by itself</a></p>\n'
-        f'<iframe class="report" src="{source}" title="Report of {card.name}" loading="lazy"></iframe>\n```',
-        "## What it cost, and on what",
-        _cost(card),
+        _front(card, "front.png"),
+        _wide(table(shown)),
+        MEANING,
     ]
+    if audits := tables.audits(results):
+        seen += ["## Audits", f"{tables.AUDITING} [Audits](../audits.md) has how each one works."]
+    for audit in audits:
+        heading, *rest = titled(audit)
+        seen += [heading, _wide(*rest)]
+    spent = ", ".join(f"{id_} {seconds:.0f} s" for id_, seconds in times.items())
+    return seen, [f"{_minutes(card.seconds)} for all solutions on {_device(card)}: {spent}; evaluation comes on top."]
+
+
+def _over_seeds(card: Card) -> tuple[list[str], list[str]]:
+    """Return what the runs of all seeds show together, and what they cost."""
+    found = compare(gather([card.folder]))
+    grids = {grid.id: grid for grid in comparison.grids(found)}
+    seen = [
+        plain(comparison.verdict(found)),
+        plain(comparison.seeds(found)),
+        f"![Inputs and outputs of {card.name}]({card.name}/strip.png)",
+        f"{ORDER} Of the first seed; the pictures of all methods stand in the comparison below.",
+        _front(card, "comparison.png"),
+    ]
+    for id_ in ("hypervolume", "solutions", *(id_ for id_ in grids if id_.startswith("audit-"))):
+        if id_ in grids:
+            seen += [f"### {plain(grids[id_].title)}", _grid(grids[id_])]
+    cost = f"{_minutes(card.seconds)} for all solutions of {len(card.runs)} seeds on {_device(card)}"
+    return [*seen, MEANING], [f"{cost}; evaluation comes on top.", _grid(grids["cost"])]
+
+
+def _front(card: Card, picture: str) -> str:
+    said = f"Front of {card.name}: forget loss f1 and retain loss f2 of every solution"
+    return f":::{{container}} front\n![{said}]({card.name}/{picture})\n:::"
+
+
+def _grid(grid: comparison.Grid) -> str:
+    shown = grid.text()
+    return _wide(plain(grid.said), table(shown), "\n".join(f"- {plain(note)}" for note in shown.notes))
+
+
+def _wide(*blocks: str) -> str:
+    return ":::{container} wide\n" + "\n\n".join(filter(None, blocks)) + "\n:::"
 
 
 def _planned(card: Card, plans: Path) -> list[str]:
@@ -281,17 +378,16 @@ def _licence(card: Card) -> str:
     return "; ".join(str(facts[key]) for key in ("title", "licence", "attribution") if key in facts)
 
 
-def _cost(card: Card) -> str:
-    times, packages = card.manifest["times"], card.manifest["packages"]
-    spent = ", ".join(f"{id_} {seconds:.0f} s" for id_, seconds in times.items())
+def _provenance(card: Card) -> str:
+    packages = card.manifest["packages"]
     software = ", ".join(f"{name} {version}" for name, version in packages.items())
     plugins = {p["package"]: p["version"] for p in card.manifest["plugins"]}
     brought = ", ".join(f"{name} {version}" for name, version in plugins.items())
+    seeds = f"seeds {', '.join(map(str, card.recipe.seeds))}" if card.recipe.seeds else f"seed {card.recipe.seed}"
     return "\n".join([
-        f"- {_minutes(card.seconds)} for all solutions on {_device(card)}: {spent}; evaluation comes on top.",
         f"- {brought}, Python {card.manifest['python']}, {software}.",
         f"- Weights SHA-256 `{card.manifest['weights']['sha256']}`, recipe SHA-256 "
-        f"`{card.manifest['recipe_sha256']}`, seed {card.recipe.seed}.",
+        f"`{card.manifest['recipe_sha256']}`, {seeds}.",
     ])  # fmt: skip
 
 

@@ -101,6 +101,13 @@ def card(site) -> Path:
     return sorted(site.glob("gallery/*/report.html"))[0].parent.with_suffix(".html")
 
 
+@pytest.fixture(scope="module")
+def compared(site) -> Path:
+    """Return the page of a recipe whose runs of several seeds were collected: it has no report of one run."""
+    pages = (path.parent for path in sorted(site.glob("gallery/*/comparison.html")))
+    return next(folder for folder in pages if not (folder / "report.html").exists()).with_suffix(".html")
+
+
 def shown(page) -> list[str]:
     return [item.get_attribute("class") for item in page.locator(".cards .card").all() if item.is_visible()]
 
@@ -170,9 +177,27 @@ def test_the_slider_of_the_embedded_report_changes_pictures_and_numbers(opened, 
 
 
 @pytest.mark.parametrize("width", [390, 1440])
-def test_no_page_scrolls_sideways(site, opened, card, width):
-    reports = [card.with_suffix("") / "report.html"]
-    for path in [*(site / name for name in PAGES), card, *reports]:
+def test_the_axes_of_the_embedded_comparison_move_the_points(opened, compared, width):
+    page = opened(compared, width)
+    page.locator("iframe.report").scroll_into_view_if_needed()
+    plane = page.frame_locator("iframe.report")
+    plane.locator("#plot .mark").first.wait_for()
+
+    def places() -> list[str | None]:
+        return [mark.get_attribute("transform") for mark in plane.locator("#plot .mark").all()]
+
+    before = places()
+    assert len(before) > 20
+    plane.locator("#x").focus()
+    page.keyboard.press("ArrowDown")
+    assert plane.locator("#x").input_value() != "f1"
+    assert places() != before
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_no_page_scrolls_sideways(site, opened, width):
+    embedded = [*site.glob("gallery/*/report.html"), *site.glob("gallery/*/comparison.html")]
+    for path in [*(site / name for name in PAGES), *site.glob("gallery/*.html"), *embedded]:
         page = opened(path, width)
         wide, window = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         assert wide <= window, path
@@ -180,8 +205,9 @@ def test_no_page_scrolls_sideways(site, opened, card, width):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_texts_stand_out_from_what_is_behind_them(site, opened, card, scheme):
-    for path in [*(site / name for name in PAGES), card, card.with_suffix("") / "report.html"]:
+def test_texts_stand_out_from_what_is_behind_them(site, opened, card, compared, scheme):
+    embedded = [card.with_suffix("") / "report.html", compared.with_suffix("") / "comparison.html"]
+    for path in [*(site / name for name in PAGES), card, compared, *embedded]:
         page = opened(path, 1440, scheme)
         page.wait_for_timeout(200)
         assert page.evaluate(CONTRAST) == [], path.relative_to(site)

@@ -64,6 +64,8 @@ def test_a_spread_is_mean_and_sample_deviation() -> None:
     assert (Spread((2.0,)).mean, Spread((2.0,)).std) == (2.0, None)
     assert Spread((None,)).mean is None
     assert spread(Spread((1.0, 3.0))) == "2.000 ± 1.4"
+    assert spread(Spread((1400.0, 1600.0))) == "1500 ± 141"
+    assert spread(Spread((1e9, 3e9))) == "2.000e9 ± 1.414e9"
 
 
 def test_a_paired_difference_is_students_interval() -> None:

@@ -47,9 +47,11 @@ class Grid:
     notes: list[str] = field(default_factory=list)
 
     def text(self) -> Table:
-        """Return it as text: mean ± sample standard deviation over the seeds."""
+        """Return it as text: mean ± sample standard deviation over the seeds; dashes are explained where they are."""
         rows = [[spread(cell) if isinstance(cell, Spread) else cell for cell in row] for row in self.rows]
-        return Table(self.title, self.heads, rows, [str(i) for i in range(len(rows))], self.notes)
+        dashes = any(cell == NONE for row in rows for cell in row)
+        notes = [note for note in self.notes if dashes or not note.startswith(f"{NONE}:")]
+        return Table(self.title, self.heads, rows, [str(i) for i in range(len(rows))], notes)
 
     def csv(self) -> str:
         """Return it with means and deviations in columns of their own, at full precision; what is unknown is empty."""
@@ -113,7 +115,10 @@ def spread(value: Spread) -> str:
     """Write mean ± standard deviation."""
     if value.mean is None:
         return NONE
-    return figure(value.mean) + (f" ± {figure(value.std, 2)}" if value.std is not None else "")
+    if value.std is None:
+        return figure(value.mean)
+    digits = min(max(2, len(f"{value.std:.0f}")), 4)  # no power of ten where the mean has none
+    return f"{figure(value.mean)} ± {figure(value.std, digits)}"
 
 
 def escaped(text: str) -> str:
@@ -145,11 +150,20 @@ def verdict(found: Comparison) -> str:
             f"The ε front has the larger hypervolume than {_listing(better)}, by more than the noise over seeds."
         )
     if worse:
-        parts.append(f"It has the smaller one than {_listing(worse)}, by more than the noise.")
+        parts.append(f"The ε front has the smaller hypervolume than {_listing(worse)}, by more than the noise.")
     if open_:
         why = "with one seed no noise is known" if all(c.behind is None for c in curves) else "within the noise"
-        parts.append(f"Not told apart from it ({why}): {_listing(open_)}.")
+        parts.append(f"By hypervolume not told apart from the ε front ({why}): {_listing(open_)}.")
     return " ".join(parts)
+
+
+def seeds(found: Comparison) -> str:
+    """Say which seeds the numbers are of."""
+    told = [
+        f"{name}: seed{'s' * (len(group) > 1)} {', '.join(str(run.results['seed']) for run in group)}"
+        for name, group in zip(found.names, found.groups, strict=True)
+    ]
+    return "; ".join(told) + ". Numbers are means ± sample standard deviations over them."
 
 
 def _listing(words: Sequence[str]) -> str:
@@ -390,20 +404,12 @@ def _scatter(found: Comparison) -> Figure:
 def _markdown(found: Comparison, tables: Sequence[Grid], plots: Sequence[Path]) -> str:
     blocks = [f"# Comparison: {plain(', '.join(found.names))}", plain(verdict(found))]
     blocks += [f"- **Caution:** {plain(caution)}" for caution in found.cautions]
-    blocks.append(plain(_seeds(found)))
+    blocks.append(plain(seeds(found)))
     blocks += [f"![{path.stem}](plots/{path.name})" for path in plots]
     for grid in tables:
         shown = grid.text()
         blocks += [f"## {plain(grid.title)}", plain(grid.said), table(shown), *(f"- {plain(n)}" for n in shown.notes)]
     return "\n\n".join(blocks) + "\n"
-
-
-def _seeds(found: Comparison) -> str:
-    told = [
-        f"{name}: seed{'s' * (len(group) > 1)} {', '.join(str(run.results['seed']) for run in group)}"
-        for name, group in zip(found.names, found.groups, strict=True)
-    ]
-    return "; ".join(told) + ". Numbers are means ± sample standard deviations over them."
 
 
 def _page(found: Comparison, tables: Sequence[Grid], pictures: Sequence[tuple[str, list[Strip]]]) -> str:
@@ -425,7 +431,7 @@ def _page(found: Comparison, tables: Sequence[Grid], pictures: Sequence[tuple[st
     return environment().get_template("comparison.html.j2").render(
         names=found.names,
         verdict=verdict(found),
-        seeds=_seeds(found),
+        seeds=seeds(found),
         cautions=found.cautions,
         tables=[(grid, grid.text()) for grid in tables],
         pictures=[(name, _rows(shown)) for name, shown in pictures if shown],

@@ -36,17 +36,24 @@ def text(
     for split in shape.splits(results):
         for of in shape.SETS if shape.metric_names(results) else ():
             scores = tables.scores(results, of, split)
-            blocks += _titled(scores)
+            blocks += titled(scores)
     if others := tables.further(results):
         blocks += ["## Other tasks", tables.FURTHER]
-        blocks += [block for shown in others for block in _titled(shown)]
+        blocks += [block for shown in others for block in titled(shown)]
     if audits := tables.audits(results):
         blocks += ["## Audits", tables.AUDITING]
-        blocks += [block for shown in audits for block in _titled(shown)]
+        blocks += [block for shown in audits for block in titled(shown)]
     blocks += ["## Provenance"]
     for title, facts in provenance(results, manifest):
         blocks += [f"### {title}", _listed(f"{plain(term)}: {plain(fact)}" for term, fact in facts)]
     return "\n\n".join(filter(None, blocks)) + "\n"
+
+
+def titled(shown: Table) -> list[str]:
+    """Return the blocks of a table: heading, what it is about, itself, what its columns mean, its notes."""
+    notes = _listed(f"[{i}] {plain(note)}" for i, note in enumerate(shown.notes, 1))
+    about = [plain(text) for text in shown.about]
+    return [f"### {plain(shown.title)}", *about, table(shown), _meanings(shown), notes]
 
 
 def table(shown: Table) -> str:
@@ -61,12 +68,6 @@ def plain(value: str) -> str:
     """Escape what Markdown or HTML would read as markup, and keep the text on one line."""
     one_line = " ".join(value.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|#])", r"\\\1", one_line)
-
-
-def _titled(shown: Table) -> list[str]:
-    notes = _listed(f"[{i}] {plain(note)}" for i, note in enumerate(shown.notes, 1))
-    about = [plain(text) for text in shown.about]
-    return [f"### {plain(shown.title)}", *about, table(shown), _meanings(shown), notes]
 
 
 def _meanings(shown: Table) -> str:

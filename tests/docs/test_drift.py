@@ -152,6 +152,16 @@ def test_a_collected_run_is_of_the_recipe_as_it_is_now():
             assert "base" not in manifest
 
 
+def test_what_does_not_travel_with_the_project_has_its_terms_on_the_card(site):
+    papers = [card for card in gallery.cards() if card.path.parent.name == "papers"]
+    assert len(papers) >= 3
+    for card in papers:
+        assert set(card.needs) == {"weights", "data", "hardware"}, card.name
+        page = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", (site / f"gallery/{card.name}.html").read_text()))
+        assert ("non-commercial research" in page) == card.name.startswith("imagenet"), card.name
+        assert re.search("terms of access|terms are not known", page), card.name
+
+
 class Page(HTMLParser):
     """The links and the anchors of a page."""
 

@@ -57,6 +57,7 @@ def synthetic_results() -> dict[str, Any]:
             _solution(f"epsilon-{i}", f"ε = {epsilon:.3g} ({fraction:.0%})".replace("%", " %"), f1, _cost(f1))
             | {"method": "epsilon-constraint", "phase": 2, "epsilon": epsilon, "fraction": fraction}
             | {"gap": (f1 - epsilon) / epsilon, "satisfied": True, "ended": "budget" if i else "satisfied"}
+            | ({"landing": {"f1": 1.04 * epsilon, "gap": 0.04, "moved": True}} if i else {})
         )
     for i, (alpha, f1, f2) in enumerate([(0.25, 0.62, 0.041), (0.75, 0.44, 0.058)]):
         solutions.append(

@@ -17,6 +17,7 @@ from PIL import Image
 
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.report import write
+from unlearnkit.report.tables import SOLUTION_COLUMNS
 
 Rewrite = Callable[[Path, dict[str, Any]], None]
 
@@ -91,7 +92,7 @@ def test_a_name_stays_text(run: Path, results: dict[str, Any], write_results: Re
     assert evil in page.text
     text = (run / "report.md").read_text(encoding="utf-8")
     assert "<img" not in text
-    assert {len(row) for row in markdown_rows(text, "## Solutions")} == {14}
+    assert {len(row) for row in markdown_rows(text, "## Solutions")} == {len(SOLUTION_COLUMNS)}
 
 
 def test_a_failed_metric_says_why(written: Path) -> None:
@@ -160,6 +161,8 @@ def test_markdown_shows_the_numbers_of_the_results(written: Path, results: dict[
         for head, key in (("f1", "f1"), ("f2", "f2"), ("ε", "epsilon"), ("λ", "lam"), ("residual", "residual")):
             cell, value = shown[solution["id"]][head], solution[key]
             assert cell == "—" if value is None else math.isclose(read(cell), value, rel_tol=5e-4)
+        before = shown[solution["id"]]["gap before landing"]
+        assert before == (f"{solution['landing']['gap']:+.1%}".replace("%", " %") if solution.get("landing") else "—")
     heads, *rows = markdown_rows(text, "### Retain set, 150 validation images")
     for label, cell in ((row[0], row[heads.index("PSNR (dB) ↑, against the truth")]) for row in rows[1:]):
         solution = next(s for s in results["solutions"] if s["label"] == label)

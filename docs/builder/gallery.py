@@ -354,7 +354,8 @@ def plan(card: Card, plans: Path) -> str:
 
 def _preface(card: Card) -> str:
     said = [line[2:] for line in card.path.read_text().splitlines() if line.startswith("# ")]
-    return plain(" ".join(line for line in said if not line.startswith("yaml-language-server")))
+    text = plain(" ".join(line for line in said if not line.startswith("yaml-language-server")))
+    return re.sub(r"docs/([\w-]+)\.md", r"[\1](../\1.md)", text)
 
 
 def _facts(card: Card) -> str:

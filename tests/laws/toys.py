@@ -20,7 +20,7 @@ class ToySide:
     def __init__(self, name: str, x: Tensor, loss: Callable[[Tensor], Tensor], noise: float = 0.0) -> None:
         self.name, self.x, self.function, self.noise = name, x, loss, noise
 
-    def value(self, rows: Tensor, *purpose: object) -> Tensor:
+    def value(self, rows: Tensor, *purpose: object, precise: bool = False) -> Tensor:
         from unlearnkit.data import seeded
 
         if not self.noise:

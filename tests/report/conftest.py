@@ -166,7 +166,9 @@ def _manifest(results: dict[str, Any]) -> dict[str, Any]:
         "packages": {"torchvision": "0.24.0", "torchmetrics": "1.8.2", "numpy": "2.4.6"},
         "plugins": [{"name": "timm", "package": "unlearnkit-timm", "version": "0.1.0"}],
         "recipe_sha256": "4b1d" * 16, "weights": {"ref": "sample:mae-64", "sha256": "9f3c" * 16},
-        "data": [{"source": "sample:objects-64", "licence": "CC BY 4.0", "digest": "77aa" * 16,
-                  "attribution": "Caltech 101, Li, Andreeto, Ranzato, Perona (2022)"}],
-        "times": {s["id"]: 31.2 + i for i, s in enumerate(results["solutions"])}, "resumed": 0,
+        "data": [{"set": of, "name": "objects-64", "title": "Twelve object classes", "licence": "CC BY 4.0",
+                  "attribution": "Caltech 101, Li, Andreeto, Ranzato, Perona (2022)", "digest": "77aa" * 16}
+                 for of in ("forget", "retain")],
+        "times": {s["id"]: 31.2 + i for i, s in enumerate(results["solutions"])},
+        "resumed": [],
     }  # fmt: skip

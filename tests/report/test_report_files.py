@@ -153,6 +153,19 @@ def test_what_is_lacking_does_not_stop_the_report(
     assert all((run / link).is_file() for link in linked)
 
 
+def test_the_report_of_a_run_names_its_data_and_when_it_was_resumed(tiny: Path, unlearnkit: Callable[..., Any]) -> None:
+    unlearnkit("run", tiny, "--to", "run", "--set", "training.steps=12", "--set", "training.checks=1").succeeded()
+    text = (tiny.parent / "run/report.md").read_text()
+    assert "- forget data: pictures\n" in text
+    assert "- retain data: pictures\n" in text
+    assert "- resumed: never\n" in text
+    (tiny.parent / "run/results.json").unlink()
+    unlearnkit("resume", "run", "--set", "evaluate.images=2").succeeded()
+    assert re.search(
+        r"^- resumed: \d{4}-\S+ with evaluate\.images=2$", (tiny.parent / "run/report.md").read_text(), re.M
+    )
+
+
 def test_markdown_shows_the_numbers_of_the_results(written: Path, results: dict[str, Any]) -> None:
     text = (written / "report.md").read_text(encoding="utf-8")
     heads, *rows = markdown_rows(text, "## Solutions")

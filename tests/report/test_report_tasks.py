@@ -77,7 +77,7 @@ def test_a_task_that_does_not_suit_the_images_is_refused_before_anything_is_writ
 def test_the_report_has_a_table_for_each_further_task(runs: tuple[Path, Path], label: str) -> None:
     results = results_of(runs[0])
     page = (runs[0] / "report.html").read_text(encoding="utf-8")
-    assert f"<caption>{label}</caption>" in page
+    assert f"<caption><span>{label}</span></caption>" in page
     rows = table_of((runs[0] / "report.md").read_text(encoding="utf-8"), label)
     assert rows[0][1:] == ["PSNR, hidden region (dB) ↑, forget set", "PSNR, hidden region (dB) ↑, retain set"]
     labels = {row["id"]: row["label"] for row in results["solutions"]}
@@ -113,7 +113,7 @@ def test_a_failed_metric_is_explained_below_its_table(
     section = page.partition('<h2 id="tasks">')[2].partition("</section>")[0]
     assert section.count("KID: KID needs 100 images") == 2
     assert section.count("failed [1]") == 2 * 2 * (1 + len(results["solutions"]))
-    assert section.count("<caption>half, side &lt;left&gt;</caption>") == 2
+    assert section.count("<caption><span>half, side &lt;left&gt;</span></caption>") == 2
     assert text.count("### half, side &lt;left&gt;") == 2
     assert re.search(r"\| composite α = 0\.25 \| 21\.50 \| 0\.5000 \| failed \\\[1\\\] \|", text)
     assert re.search(r"\| original model \| — \|", text)

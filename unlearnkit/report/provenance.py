@@ -20,7 +20,7 @@ def provenance(results: Results, manifest: dict[str, Any]) -> list[tuple[str, Fa
         *((f"mode: {key}", str(value)) for key, value in results["mode"].items()),
         ("started", _text(manifest.get("started"))),
         ("finished", _text(manifest.get("finished"))),
-        ("resumed", _times(manifest.get("resumed"))),
+        ("resumed", _resumed(manifest.get("resumed"))),
     ]
     software = [(key, _text(manifest.get(key))) for key in ("unlearnkit", "python", "torch", "platform")]
     software += [(key, str(value)) for key, value in sorted((manifest.get("packages") or {}).items()) if key != "torch"]
@@ -32,8 +32,9 @@ def provenance(results: Results, manifest: dict[str, Any]) -> list[tuple[str, Fa
         counts = f"{facts.get('train', '—')} training and {facts.get('validation', '—')} validation images"
         sources.append((f"{of} set", f"{classes}; {counts}"))
     for source in manifest.get("data") or [{}]:
-        sources.append(("data", _text(source.get("source"))))
-        sources += [(f"data {key}", _text(source.get(key))) for key in ("licence", "attribution", "digest")]
+        of = f"{source.get('set', '')} data".strip()
+        sources.append((of, _text(source.get("title") or source.get("name"))))
+        sources += [(f"{of} {key}", _text(source.get(key))) for key in ("licence", "attribution", "digest")]
     metrics = [(name(results, metric), _facts(facts)) for metric, facts in results["metrics"].items()]
     sections = [("Run", run), ("Software", software), ("Device", hardware), ("Weights and data", sources)]
     return [*sections, ("Plugins", plugins or [("plugins", MISSING)]), ("Metrics", metrics or [("metrics", "none")])]
@@ -47,8 +48,10 @@ def _joined(facts: dict[str, Any], *keys: str) -> str:
     return " ".join(str(facts[key]) for key in keys if facts.get(key)) or MISSING
 
 
-def _times(value: object) -> str:
-    return _text(value) if not isinstance(value, int) else "never" if value == 0 else f"{value} times"
+def _resumed(times: list[dict[str, Any]] | None) -> str:
+    if not times:
+        return MISSING if times is None else "never"
+    return "; ".join(one["time"] + (f" with {', '.join(one['set'])}" if one["set"] else "") for one in times)
 
 
 def _facts(facts: dict[str, Any]) -> str:

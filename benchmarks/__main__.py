@@ -10,13 +10,10 @@ import torch
 
 import unlearnkit
 from benchmarks.measure import in_turn, peak_bytes, ratio
-from benchmarks.steps import WAYS, Step, prepare
+from benchmarks.steps import WAYS, Step, prepared
 from unlearnkit.manifest import device as described
-from unlearnkit.phases import budget
 from unlearnkit.plugins import discover
-from unlearnkit.recipe.recipe import Recipe
-from unlearnkit.recipe.validate import load
-from unlearnkit.workbench import Workbench, build
+from unlearnkit.workbench import Workbench
 
 RECIPES = ("quickstart", "mae-airplanes", "vq-gan-motorbikes", "palette-faces")
 TARGETS = (
@@ -40,11 +37,7 @@ def main() -> None:
     given = parser.parse_args()
     plugins = discover()
     for path in given.recipes:
-        recipe = load(path, plugins, given.overrides).recipe
-        assert isinstance(recipe, Recipe)
-        bench = build(recipe, path.parent)
-        prepare(bench)
-        report(bench, given.rounds, given.steps)
+        report(prepared(path, given.overrides, plugins), given.rounds, given.steps)
 
 
 def report(bench: Workbench, rounds: int, steps: int) -> None:
@@ -66,9 +59,8 @@ def report(bench: Workbench, rounds: int, steps: int) -> None:
     share = memory["ε-constrained (ours)"] / memory["weighted sum (ours)"]
     print(f"| peak memory of our step ÷ weighted sum | {share:.2f} | ≤ 0.7 |")
     whole, forward = outside(bench, ways["ε-constrained (ours)"])
-    count = budget(bench.recipe.training, *(bench.sides[name].count for name in ("forget", "retain")))
     looks = bench.recipe.training.checks * whole + FORWARD * forward
-    print(f"| looks at whole sets ÷ all of an ε of {count} steps | {looks / (looks + count):.2f} | — |")
+    print(f"| looks at whole sets ÷ all of an ε of {bench.steps} steps | {looks / (looks + bench.steps):.2f} | — |")
     print(f"\nA look at both whole sets costs {whole:.1f} steps, f1 on the forget set {forward:.1f}.")
     print(f"\nPeak memory of a step, MiB: {', '.join(f'{n} {b / 2**20:.0f}' for n, b in memory.items())}.")
     if device.type == "cuda":

@@ -8,16 +8,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks.measure import seconds
-from unlearnkit.builtin.multipliers import ClosedForm
-from unlearnkit.cache import Store
+from benchmarks.measure import timed
+from benchmarks.steps import prepared, read
 from unlearnkit.fronts import hypervolume
-from unlearnkit.phases import Check, Leg, Solution, budget
+from unlearnkit.phases import Check
 from unlearnkit.plugins import Plugins, discover
-from unlearnkit.recipe.recipe import Recipe
-from unlearnkit.recipe.validate import load
-from unlearnkit.runner import Run, boundaries, solve, sweep
-from unlearnkit.workbench import Workbench, build
+from unlearnkit.runner import Run, bound, sweep
 
 PUBLISHED = ("control.epsilon={kind: constraint-gap}", "control.multiplier={kind: closed-form}", "control.landing=none")
 WAYS = {"default": (), "published": PUBLISHED}
@@ -62,33 +58,18 @@ def fronts(
     path: Path, overrides: Sequence[str], ways: Mapping[str, Sequence[str]], plugins: Plugins
 ) -> dict[str, Front]:
     """Return the front of each way, where all share the boundary solutions of the recipe."""
-
-    def recipe(changes: Sequence[str] = ()) -> Recipe:
-        found = load(path, plugins, [*overrides, *changes]).recipe
-        assert isinstance(found, Recipe)
-        return found
-
-    bench = build(recipe(), path.parent)
-    for side in bench.sides.values():
-        side.prepare(Store(None, 2**31, 0, "", bench.device))
+    bench = prepared(path, overrides, plugins)
     start = bench.sides["forget"].exact()
     with tempfile.TemporaryDirectory() as folder:
-        run, bounds = _run(Path(folder, "phase-1"), plugins), list[Solution]()
-        phase_1 = seconds(partial(_bound, bounds, run, bench), bench.device)
-        highest, lowest = bounds
+        bounds, first = timed(partial(bound, _run(Path(folder, "phase-1"), plugins), bench), bench.device)
         found = {}
         for name, changes in ways.items():
-            its = replace(bench, recipe=recipe(changes))
-            solutions: list[Solution] = []
-            work = partial(_sweep, solutions, _run(Path(folder, name), plugins), its, highest, lowest)
-            spent = seconds(work, bench.device)
+            its = replace(bench, recipe=read(path, [*overrides, *changes], plugins))
+            work = partial(sweep, _run(Path(folder, name), plugins), its, bounds)
+            (solutions, _), spent = timed(work, bench.device)
             checks = [solution.last for solution in solutions]
-            found[name] = Front(checks, share(checks, highest.last, start), spent, phase_1)
+            found[name] = Front(checks, share(checks, bounds.highest.last, start), spent, first)
     return found
-
-
-def _steps(bench: Workbench) -> int:
-    return budget(bench.recipe.training, *(bench.sides[name].count for name in ("forget", "retain")))
 
 
 def _run(folder: Path, plugins: Plugins) -> Run:
@@ -96,16 +77,6 @@ def _run(folder: Path, plugins: Plugins) -> Run:
     run = Run(folder, plugins, lambda event: None)
     run.manifest = {"times": {}, "costs": {}}
     return run
-
-
-def _bound(into: list[Solution], run: Run, bench: Workbench) -> None:
-    leg = partial(Leg, bench.sides, steps=_steps(bench))
-    for problem in boundaries(bench.recipe):
-        into.append(solve(run, bench, problem, [leg(rule=ClosedForm())], lambda: bench.origin))
-
-
-def _sweep(into: list[Solution], run: Run, bench: Workbench, highest: Solution, lowest: Solution) -> None:
-    into += sweep(run, bench, highest, lowest, _steps(bench))[0]
 
 
 def share(checks: Sequence[Check], corner: Check, start: float) -> float:

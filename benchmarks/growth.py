@@ -5,11 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.measure import in_turn, ratio
-from benchmarks.steps import Step, constrained, prepare
+from benchmarks.steps import Step, constrained, prepared, read
 from unlearnkit.plugins import Plugins, discover
-from unlearnkit.recipe.recipe import Recipe
-from unlearnkit.recipe.validate import load
-from unlearnkit.workbench import build
+from unlearnkit.weights import choose_device
 
 GROWTHS = {"model.width": (96, 192, 384), "training.batch_size": (8, 16, 32, 64)}
 """What grows, and from where to where."""
@@ -23,10 +21,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="rounds that count (7)")
     given = parser.parse_args()
     plugins = discover()
+    device = choose_device(read(given.recipe, [], plugins).training.device)
     print("| what | trained parameters | step ÷ the one before, median [quartiles] |\n|:--|--:|--:|")
     for key, values in GROWTHS.items():
         found = ways(given.recipe, key, values, plugins)
-        device = build(_recipe(given.recipe, [], plugins), given.recipe.parent).device
         spent = in_turn({name: step for name, (_, step) in found.items()}, given.rounds, device)
         before = None
         for name, (size, _) in found.items():
@@ -39,16 +37,9 @@ def ways(path: Path, key: str, values: Sequence[int], plugins: Plugins) -> dict[
     """Return the trained parameters and our step for each value of `key`, on a model without its weights."""
     found = {}
     for value in values:
-        bench = build(_recipe(path, ["model.weights=null", f"{key}={value}"], plugins), path.parent)
-        prepare(bench)
+        bench = prepared(path, ["model.weights=null", f"{key}={value}"], plugins)
         found[f"`{key}` {value}"] = bench.flat.theta.numel(), constrained(bench)
     return found
-
-
-def _recipe(path: Path, changes: Sequence[str], plugins: Plugins) -> Recipe:
-    recipe = load(path, plugins, changes).recipe
-    assert isinstance(recipe, Recipe)
-    return recipe
 
 
 if __name__ == "__main__":

@@ -3,21 +3,23 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
+T = TypeVar("T")
 
-def seconds(work: Callable[[], None], device: torch.device) -> float:
-    """Return how long `work` takes: wall time on a CUDA device, time of this process on a CPU, which others share."""
+
+def timed(work: Callable[[], T], device: torch.device) -> tuple[T, float]:
+    """Return what `work` returns and its seconds: wall time on a CUDA device, this process's on a CPU others share."""
     clock = time.perf_counter if device.type == "cuda" else time.process_time
     _wait(device)
     begun = clock()
-    work()
+    result = work()
     _wait(device)
-    return clock() - begun
+    return result, clock() - begun
 
 
 def in_turn(ways: Mapping[str, Callable[[], None]], rounds: int, device: torch.device) -> dict[str, list[float]]:
@@ -30,7 +32,7 @@ def in_turn(ways: Mapping[str, Callable[[], None]], rounds: int, device: torch.d
     for number in range(rounds + 2):
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
-            found[name].append(seconds(ways[name], device))
+            found[name].append(timed(ways[name], device)[1])
     return {name: values[2:] for name, values in found.items()}
 
 

@@ -3,8 +3,9 @@
 Every way trains what the recipe trains on its forget loss f1 and its retain loss f2 with AdamW.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from cooper import CMPState, ConstrainedMinimizationProblem, Constraint, ConstraintState, ConstraintType
@@ -21,17 +22,29 @@ from unlearnkit.cache import Store
 from unlearnkit.contracts import ModelAdapter, View, parts
 from unlearnkit.data import batch_index, seeded, to_float
 from unlearnkit.phases import Descent, Leg, Problem
-from unlearnkit.workbench import Workbench
+from unlearnkit.plugins import Plugins
+from unlearnkit.recipe.recipe import Recipe
+from unlearnkit.recipe.validate import load
+from unlearnkit.workbench import Workbench, build
 
 Step = Callable[[], None]
 LR, ALPHA, EPSILON = 1e-6, 0.25, 0.2
 """A rate so small that hundreds of steps leave the model where it is."""
 
 
-def prepare(bench: Workbench) -> None:
-    """Compute once what is frozen, as a run does."""
+def read(path: Path, changes: Sequence[str], plugins: Plugins) -> Recipe:
+    """Return a recipe with changes, each `KEY=VALUE`."""
+    recipe = load(path, plugins, changes).recipe
+    assert isinstance(recipe, Recipe)
+    return recipe
+
+
+def prepared(path: Path, changes: Sequence[str], plugins: Plugins) -> Workbench:
+    """Return the workbench of a recipe with changes, with what is frozen computed once, as in a run."""
+    bench = build(read(path, changes, plugins), path.parent)
     for side in bench.sides.values():
         side.prepare(Store(None, 2**31, 0, "", bench.device))
+    return bench
 
 
 def constrained(bench: Workbench) -> Step:

@@ -6,12 +6,10 @@ import torch
 from benchmarks.fronts import PUBLISHED, Front, fronts, share, table
 from benchmarks.growth import ways
 from benchmarks.measure import in_turn, peak_bytes, ratio
-from benchmarks.steps import ALPHA, WAYS, cooper, li_et_al, prepare, torchjd
+from benchmarks.steps import ALPHA, WAYS, cooper, li_et_al, prepared, torchjd
 from unlearnkit.data import batch_index, seeded, to_float
 from unlearnkit.phases import LANDED, Check
 from unlearnkit.plugins import discover
-from unlearnkit.recipe.validate import load
-from unlearnkit.workbench import build
 
 CPU = torch.device("cpu")
 
@@ -19,9 +17,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def bench(tiny):
     overrides = ["forget={kind: noise-embedding, target: fresh}", "training.batch_size=8"]
-    made = build(load(tiny, discover(), overrides).recipe, tiny.parent)
-    prepare(made)
-    return made
+    return prepared(tiny, overrides, discover())
 
 
 def test_memory_is_that_of_the_tensors_alive_together():

@@ -11,7 +11,7 @@ from unlearnkit.phases import LANDED, Problem, Solution
 from unlearnkit.plan import describe
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
-from unlearnkit.runner import start_of
+from unlearnkit.runner import Bounds, start_of
 from unlearnkit.workbench import build
 
 SWEEPS = {
@@ -68,7 +68,7 @@ def test_each_sweep_starts_where_it_says(tiny):
     problem = Problem("e", "epsilon-constraint", 2, "e", "retain", None, epsilon=middle)
 
     def begun(name, before):
-        return start_of(benches[name], problem, highest, lowest, before)
+        return start_of(benches[name], problem, Bounds(highest, lowest), before)
 
     assert torch.equal(begun("original", [looser]), benches["original"].origin)
     assert torch.equal(begun("highest", [looser]), highest.theta)

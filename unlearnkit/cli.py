@@ -226,17 +226,15 @@ def plugins(context: typer.Context, json_: Json = False) -> None:
 @app.command(epilog="Example: unlearnkit report runs/first")
 def report(run: RunFolder) -> None:
     """Write the report of a finished run again; of a run with several seeds, all of theirs and their comparison."""
+    from unlearnkit.comparison import places
     from unlearnkit.report import write
+    from unlearnkit.report.comparison import write as compare
 
-    if inside := sorted(path.parent for path in run.glob("seed-*/results.json")):
-        from unlearnkit.report.comparison import write as compare
-
-        for path in (*(path for one in inside for path in write(one)), *compare(inside, run)):
-            print(path)
-        return
-    if not (run / "results.json").is_file():
+    finished = [place for place in places(run) if (place / "results.json").is_file()]
+    if not finished:
         raise UserError(f"{run}: there is no results.json; finish the run with `unlearnkit resume {run}`", Exit.FOLDER)
-    for path in write(run):
+    written = [path for one in finished for path in write(one)]
+    for path in written + (compare(finished, run) if finished != [run] else []):
         print(path)
 
 

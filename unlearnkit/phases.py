@@ -365,13 +365,13 @@ class Descent:
         least, lam = residual(dot(constraint, constraint), dot(objective, constraint), dot(objective, objective))
         f1, f2 = (float(f), float(h)) if self.problem.objective == "forget" else (float(h), float(f))
         epsilon = self.problem.epsilon
-        gap = None if epsilon is None else (f1 - epsilon) / abs(epsilon)
+        gap = None if epsilon is None else relative_gap(f1, epsilon)
         check = Check(self.done, f1, f2, gap, float(least), float(lam))
         self.checks.append(check)
         return check
 
-    def land(self, highest: End, lowest: End) -> None:
-        r"""Move along a line to where f1 on the whole forget set is ε.
+    def land(self, highest: End, lowest: End) -> bool:
+        r"""Move along a line to where f1 on the whole forget set is ε, and tell whether it moved.
 
         $$\theta \leftarrow \theta + t(\theta_b - \theta),\qquad f_1(\theta + t(\theta_b - \theta)) = \epsilon,$$
 
@@ -381,15 +381,18 @@ class Descent:
         forget, retain, epsilon = self.sides["forget"], self.sides["retain"], self.problem.epsilon
         assert epsilon is not None
         here = (self.flat.theta.detach().clone(), forget.exact())
-        gap = (here[1] - epsilon) / abs(epsilon)
-        self.landing = {"f1": here[1], "gap": gap, "moved": False}
-        if abs(gap) <= LANDED:
-            return
-        f2 = retain.exact()
-        self.flat.set(between(self.flat, forget, *((here, lowest) if gap < 0 else (highest, here)), epsilon))
-        self.landing["moved"] = gap > 0 or retain.exact() < f2
-        if not self.landing["moved"]:
-            self.flat.set(here[0])
+        gap = relative_gap(here[1], epsilon)
+        moved = abs(gap) > LANDED
+        if moved and gap > 0:
+            self.flat.set(between(self.flat, forget, highest, here, epsilon))
+        elif moved:
+            f2 = retain.exact()
+            self.flat.set(between(self.flat, forget, here, lowest, epsilon))
+            moved = retain.exact() < f2
+            if not moved:
+                self.flat.set(here[0])
+        self.landing = {"f1": here[1], "gap": gap, "moved": moved}
+        return moved
 
     def due(self) -> bool:
         """Tell whether a check is due at this step: `training.checks` of them, the last at the end of the budget."""
@@ -491,6 +494,11 @@ def decayed(step: int, steps: int, decay: float) -> float:
     return 1.0 if step < start else 0.5 * (1 + math.cos(math.pi * (step - start) / max(steps - start, 1)))
 
 
+def relative_gap(f1: float, epsilon: float) -> float:
+    """Return (f1 − ε)/|ε|."""
+    return (f1 - epsilon) / abs(epsilon)
+
+
 def budget(training: Training, forget: int, retain: int) -> int:
     """Return the steps of one problem."""
     if training.steps is not None:
@@ -512,7 +520,7 @@ def between(flat: Flat, forget: Side, low: End, high: End, epsilon: float) -> Te
     """
 
     def relative(f1: float) -> float:
-        gap = (f1 - epsilon) / abs(epsilon)
+        gap = relative_gap(f1, epsilon)
         return 0.0 if abs(gap) <= LANDED else gap
 
     gaps = {0.0: relative(low[1]), 1.0: relative(high[1])}

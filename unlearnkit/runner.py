@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -20,7 +21,7 @@ from unlearnkit.builtin.multipliers import ClosedForm
 from unlearnkit.cache import MIB, Store
 from unlearnkit.cells import audited
 from unlearnkit.errors import Exit, Stopped, UserError
-from unlearnkit.phases import Descent, End, Leg, Problem, Solution, between, budget, epsilon_steps
+from unlearnkit.phases import Descent, End, Leg, Problem, Solution, between, epsilon_steps
 from unlearnkit.plugins import Plugins
 from unlearnkit.recipe.recipe import Continuation, Independent, Recipe
 from unlearnkit.recipe.sections import label
@@ -198,45 +199,69 @@ def _work(run: Run, bench: Workbench) -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
     recipe = bench.recipe
     with signals(run), device_errors():
-        steps = budget(recipe.training, bench.sides["forget"].count, bench.sides["retain"].count)
-        run.event("start", name=recipe.name, problems=problem_count(recipe), steps=steps, device=str(bench.device))
-        _prepare(run, bench)
-
-        highest, lowest = (
-            solve(run, bench, problem, [Leg(bench.sides, ClosedForm(), steps)], lambda: bench.origin)
-            for problem in boundaries(recipe)
+        run.event(
+            "start", name=recipe.name, problems=problem_count(recipe), steps=bench.steps, device=str(bench.device)
         )
-        bounds = valid_range(highest, lowest)
-        found, outside = sweep(run, bench, highest, lowest, steps)
-        solutions = [highest, lowest, *found]
+        _prepare(run, bench)
+        bounds = bound(run, bench)
+        found, outside = sweep(run, bench, bounds)
+        solutions = [bounds.highest, bounds.lowest, *found]
         for problem, (_, stages) in zip(method_problems(recipe), bench.methods, strict=True):
-            legs = bench.legs(stages, problem.part, steps, problem.id)
+            legs = bench.legs(stages, problem.part, problem.id)
             solutions.append(solve(run, bench, problem, legs, partial(bench.original, problem.part)))
-        _finish(run, bench, solutions, bounds, outside)
+        _finish(run, bench, solutions, bounds.range, outside)
 
 
-def sweep(
-    run: Run, bench: Workbench, highest: Solution, lowest: Solution, steps: int
-) -> tuple[list[Solution], list[dict[str, object]]]:
+@dataclass(frozen=True)
+class Bounds:
+    """The boundary solutions."""
+
+    highest: Solution
+    lowest: Solution
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The valid range of ε: f1 at the highest completeness and at the lowest. Raises `UserError` for none."""
+        least, most = self.highest.last.f1, self.lowest.last.f1
+        if not least < most:
+            raise UserError(
+                f"phase 1 found no range of ε: f1 is {least:.6g} at the highest completeness and {most:.6g} at the "
+                f"lowest; give training more steps or a larger control.boundary.alpha",
+                Exit.DIVERGED,
+            )
+        return least, most
+
+
+def bound(run: Run, bench: Workbench) -> Bounds:
+    """Return phase 1."""
+    return Bounds(
+        *(
+            solve(run, bench, problem, [Leg(bench.sides, ClosedForm(), bench.steps)], lambda: bench.origin)
+            for problem in boundaries(bench.recipe)
+        )
+    )
+
+
+def sweep(run: Run, bench: Workbench, bounds: Bounds) -> tuple[list[Solution], list[dict[str, object]]]:
     """Return phase 2: the solution of each ε inside the valid range, and each ε outside of it with its reason.
 
-    `steps` is the budget of one problem. Raises `UserError` where no ε is inside.
+    Raises `UserError` where no ε is inside.
     """
-    recipe, bounds = bench.recipe, valid_range(highest, lowest)
-    inside, outside = epsilon_problems(recipe, *bounds)
+    recipe, (least, most) = bench.recipe, bounds.range
+    inside, outside = epsilon_problems(recipe, least, most)
     for entry in outside:
         run.event("warning", message=f"ε = {entry['epsilon']} was not run: {entry['reason']}")
     if not inside:
         raise UserError(
-            f"epsilons.values: none is inside the valid range {bounds[0]:.6g} to {bounds[1]:.6g}; give values in "
+            f"epsilons.values: none is inside the valid range {least:.6g} to {most:.6g}; give values in "
             f"it, or fractions. The boundary solutions are saved in {run.folder}",
             Exit.RECIPE,
         )
-    ends = (highest.end, lowest.end) if recipe.control.landing == "line" else None
+    ends = (bounds.highest.end, bounds.lowest.end) if recipe.control.landing == "line" else None
     found: dict[str, Solution] = {}
     for number, problem in enumerate(in_order(recipe.sweep, inside)):
-        begin = partial(start_of, bench, problem, highest, lowest, list(found.values()))
-        leg = Leg(bench.sides, recipe.control.multiplier.build(), epsilon_steps(recipe.sweep, steps, number))
+        begin = partial(start_of, bench, problem, bounds, list(found.values()))
+        leg = Leg(bench.sides, recipe.control.multiplier.build(), epsilon_steps(recipe.sweep, bench.steps, number))
         found[problem.id] = solve(run, bench, problem, [leg], begin, ends)
     return [found[problem.id] for problem in inside], outside
 
@@ -309,35 +334,24 @@ def in_order(sweep: Independent | Continuation, problems: list[Problem]) -> list
     return problems[::-1] if tightens else problems
 
 
-def start_of(
-    bench: Workbench, problem: Problem, highest: Solution, lowest: Solution, before: Sequence[Solution]
-) -> Tensor:
+def start_of(bench: Workbench, problem: Problem, bounds: Bounds, before: Sequence[Solution]) -> Tensor:
     """Return the weights that an ε starts from, where `before` are the solutions that its sweep has found so far."""
-    sweep, epsilon = bench.recipe.sweep, problem.epsilon or 0.0
+    sweep, highest = bench.recipe.sweep, bounds.highest
     if isinstance(sweep, Continuation):
+        last = before[-1] if before else None
         if sweep.direction == "relax":
-            return before[-1].theta if before else highest.theta
-        loose = before[-1] if before else lowest
-        return between(bench.flat, bench.sides["forget"], highest.end, loose.end, epsilon)
-    if sweep.start == "line":
-        return between(bench.flat, bench.sides["forget"], highest.end, lowest.end, epsilon)
-    return bench.origin if sweep.start == "original" else highest.theta
+            return (last or highest).theta
+        loose = last or bounds.lowest
+    elif sweep.start == "line":
+        loose = bounds.lowest
+    else:
+        return bench.origin if sweep.start == "original" else highest.theta
+    return between(bench.flat, bench.sides["forget"], highest.end, loose.end, problem.epsilon or 0.0)
 
 
 def problem_count(recipe: Recipe) -> int:
     """Return how many problems a recipe has: two boundaries, each ε, each method."""
     return 2 + len(recipe.epsilons.fractions or recipe.epsilons.values or ()) + len(method_problems(recipe))
-
-
-def valid_range(highest: Solution, lowest: Solution) -> tuple[float, float]:
-    """Return the range of ε, from f1 at the highest completeness to f1 at the lowest."""
-    if not highest.last.f1 < lowest.last.f1:
-        raise UserError(
-            f"phase 1 found no range of ε: f1 is {highest.last.f1:.6g} at the highest completeness and "
-            f"{lowest.last.f1:.6g} at the lowest; give training more steps or a larger control.boundary.alpha",
-            Exit.DIVERGED,
-        )
-    return highest.last.f1, lowest.last.f1
 
 
 def boundaries(recipe: Recipe) -> list[Problem]:
@@ -402,9 +416,9 @@ def solve(
         return Solution(problem, tensors["theta"].to(bench.device), facts)
     began = time.monotonic()
     memory.reset_peak(bench.device)
-    bench.put(problem.part, bench.original(problem.part))
-    flat = bench.flats[problem.part].alone()
-    sides, origin = bench.sides, bench.original(problem.part)
+    origin = bench.original(problem.part)
+    bench.put(problem.part, origin)
+    flat, sides = bench.flats[problem.part].alone(), bench.sides
     descent = Descent(problem, legs, flat, sides["forget"], sides["retain"], bench.recipe.training, origin)
     checkpoints = run.folder / "checkpoints" / problem.id
     found = checkpoint.newest(checkpoints, run.warn)
@@ -453,6 +467,7 @@ def _descend(run: Run, bench: Workbench, descent: Descent, checkpoints: Path, en
             place = descent.place
             while not descent.converged() and descent.advance() and descent.place == place:
                 descent.step()
+                # The check at the end comes after landing.
                 if descent.due() and descent.done < descent.steps:
                     check()
                 if (point := descent.latest()) is not None:
@@ -461,9 +476,7 @@ def _descend(run: Run, bench: Workbench, descent: Descent, checkpoints: Path, en
                     checkpoint.write(checkpoints / f"step-{descent.done:09d}", *descent.state())
                     checkpoint.rotate(checkpoints)
                 run.check_signal()
-    if ends is not None:
-        descent.land(*ends)
-    moved = descent.landing is not None and descent.landing["moved"]
+    moved = ends is not None and descent.land(*ends)
     if moved or not descent.checks or descent.checks[-1].step != descent.done:
         check()
 

@@ -18,7 +18,7 @@ from unlearnkit.contracts import Loss, Metric, ModelAdapter, Setting, Task
 from unlearnkit.data import Chosen, Pixels, colour_statistics, digest, load, seeded, split, to_float
 from unlearnkit.errors import Exit, Stopped, UserError
 from unlearnkit.flat import Flat
-from unlearnkit.phases import Leg, legs_of
+from unlearnkit.phases import Leg, budget, legs_of
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.sections import AuditSection, MethodSection, MetricSection
 from unlearnkit.sides import Side
@@ -65,6 +65,11 @@ class Workbench:
         """The parameters that the ε solutions train."""
         return self.flats[self.recipe.model.train]
 
+    @property
+    def steps(self) -> int:
+        """The steps of one problem."""
+        return budget(self.recipe.training, *(self.sides[name].count for name in SETS))
+
     def put(self, part: Part, theta: Tensor) -> None:
         """Put the student at the weights `theta` of a part; all else is as in the reference."""
         for own, was in zip(self.student.trainable(), self.reference.trainable(), strict=True):
@@ -81,15 +86,15 @@ class Workbench:
         own = fresh(self.recipe, self.reference)[: len(self.flats[part].parameters)]
         return torch.cat([parameter.detach().reshape(-1) for parameter in own]).to(self.device)
 
-    def legs(self, stages: Sequence[Stage], part: Part, steps: int, *purpose: object) -> list[Leg]:
-        """Return the legs of a method's stages, whose budget is so many steps; `purpose` seeds the noise in them."""
+    def legs(self, stages: Sequence[Stage], part: Part, *purpose: object) -> list[Leg]:
+        """Return the legs of a method's stages; `purpose` seeds the noise in them."""
 
         def start(stage: Stage, number: int, theta: Tensor) -> Tensor:
             begun = self.fresh(part) if stage.fresh else theta
             white = torch.randn(len(begun), generator=seeded(self.recipe.seed, *purpose, number, "weight noise"))
             return begun + stage.noise * white.to(begun.device) if stage.noise else begun
 
-        return legs_of(stages, self.sides, steps, start)
+        return legs_of(stages, self.sides, self.steps, start)
 
     @property
     def identity(self) -> str:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import tiny_task
 from PIL import Image
 
 from docs.builder import gallery
@@ -25,10 +26,6 @@ compare: [{kind: composite}]
 @pytest.fixture(scope="module")
 def ran(shared_tiny, tmp_path_factory):
     """Return a folder of two recipes, one with seeds and one with audits, and of their finished runs."""
-    from unlearnkit.plugins import discover
-    from unlearnkit.recipe.validate import load as validated
-    from unlearnkit.seeds import start
-
     root = tmp_path_factory.mktemp("gallery")
     (root / "recipes").mkdir()
     shutil.copytree(shared_tiny.parent / "pictures", root / "recipes" / "pictures")
@@ -38,10 +35,9 @@ def ran(shared_tiny, tmp_path_factory):
         "audited": text.replace("name: tiny\n", f"name: audited\n{AUDITS}") + "  audits: [{kind: membership}]\n",
     }
     for name, said in recipes.items():
-        (root / "recipes" / f"{name}.yaml").write_text(said)
-        found = validated(root / "recipes" / f"{name}.yaml", discover())
-        base, run = root / "recipes", root / "runs" / name
-        start(found.recipe, found.source.text, found.resolved, base, run, discover(), lambda event: None)
+        recipe = root / "recipes" / f"{name}.yaml"
+        recipe.write_text(said)
+        tiny_task.ran(recipe, root / "runs" / name)
     return root
 
 

@@ -36,6 +36,12 @@ ANNEALED = 0.1
 LANDED = 0.002
 """Largest relative gap of a point that is looked for on a line between two solutions."""
 
+RESTORATIONS = 4
+"""Steps down the gradient of f1 that landing from above takes before it turns to the highest completeness."""
+
+LEAST_SCALE = 0.01
+"""Part of the optimiser's mean scale of a gradient that no coordinate's scale is taken to be below."""
+
 LOOKS = 20
 """Looks at the whole forget set after which the search on a line ends where it is."""
 
@@ -375,8 +381,8 @@ class Descent:
 
         $$\theta \leftarrow \theta + t(\theta_b - \theta),\qquad f_1(\theta + t(\theta_b - \theta)) = \epsilon,$$
 
-        with the highest completeness as the boundary solution θ_b from above ε, and the lowest from below it. It stays
-        where it is at ε to `LANDED`, and from below where f2 would not fall.
+        from below ε with the lowest completeness as θ_b, and from above as in `_lowered`. It stays where it is at ε to
+        `LANDED`, and from below where f2 would not fall.
         """
         forget, retain, epsilon = self.sides["forget"], self.sides["retain"], self.problem.epsilon
         assert epsilon is not None
@@ -384,7 +390,7 @@ class Descent:
         gap = relative_gap(here[1], epsilon)
         moved = abs(gap) > LANDED
         if moved and gap > 0:
-            self.flat.set(between(self.flat, forget, highest, here, epsilon))
+            self.flat.set(self._lowered(here, highest))
         elif moved:
             f2 = retain.exact()
             self.flat.set(between(self.flat, forget, here, lowest, epsilon))
@@ -393,6 +399,34 @@ class Descent:
                 self.flat.set(here[0])
         self.landing = {"f1": here[1], "gap": gap, "moved": moved}
         return moved
+
+    def _lowered(self, here: End, highest: End) -> Tensor:
+        r"""Return weights near `here` where f1 on the whole forget set is ε, which is below f1 there.
+
+        Steps of feasibility restoration, each the shortest in the optimiser's metric that reaches ε to first order,
+
+        $$\theta \leftarrow \theta - \frac{f_1 - \epsilon}{\nabla f_1^\top D\nabla f_1}D\nabla f_1,\qquad
+          D = 1/\sqrt{v},$$
+
+        with v the optimiser's mean of squared gradients, or D = 1 without one; where f1 does not fall, the line to the
+        highest completeness. Both end by a search on the line between the last two points.
+        """
+        forget, epsilon = self.sides["forget"], self.problem.epsilon
+        assert epsilon is not None
+        squares = self.optimizer.state[self.flat.theta].get("exp_avg_sq")
+        scale = torch.ones_like(self.flat.theta) if squares is None else squares.sqrt()
+        scale = scale + LEAST_SCALE * scale.mean()
+        for _ in range(RESTORATIONS):
+            _, gradient = self.flat.backward(1, forget.terms())
+            steep = gradient / scale
+            self.flat.set(here[0] - (here[1] - epsilon) / dot(gradient, steep).to(steep.dtype) * steep)
+            ahead = self.flat.theta.detach().clone(), forget.exact()
+            if not ahead[1] < here[1]:
+                break
+            if relative_gap(ahead[1], epsilon) <= LANDED:
+                return between(self.flat, forget, ahead, here, epsilon)
+            here = ahead
+        return between(self.flat, forget, highest, here, epsilon)
 
     def due(self) -> bool:
         """Tell whether a check is due at this step: `training.checks` of them, the last at the end of the budget."""

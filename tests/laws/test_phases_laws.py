@@ -6,7 +6,7 @@ from toys import descent, half_square, phase1, phase2, solved
 
 from unlearnkit.builtin.multipliers import Averaged, ClosedForm, Fixed, ProportionalIntegral
 from unlearnkit.errors import Exit, UserError
-from unlearnkit.phases import LANDED, between, decayed
+from unlearnkit.phases import LANDED, LEAST_SCALE, between, decayed
 from unlearnkit.recipe.recipe import AdamW
 
 A, B = torch.tensor([3.0, 0.0, 1.0]), torch.tensor([-1.0, 2.0, 0.0])
@@ -138,6 +138,29 @@ def test_landing_ends_at_epsilon_from_above_and_below(off):
     assert toy.landing == {"f1": pytest.approx(off), "gap": pytest.approx(off - 1, rel=1e-4), "moved": True}
     assert abs(toy.check().gap) <= LANDED
     torch.testing.assert_close(toy.flat.theta.detach(), closed_form(1.0)[0], atol=5e-3, rtol=0)
+
+
+def test_landing_from_above_is_the_shortest_way_in_the_metric_of_the_optimiser():
+    """For f1 = gᵀθ, a step is −(f1 − ε)Dg/(gᵀDg): all of it in the coordinates whose gradients were small."""
+    gradient = torch.tensor([4.0, 1.0, 0.25])
+    toy = descent(lambda x: gradient @ x, half_square(A), torch.ones(3), ClosedForm(), phase2(), epsilon=5.0)
+    toy.optimizer.state[toy.flat.theta]["exp_avg_sq"] = torch.tensor([16.0, 1.0, 0.0])
+    scale = torch.tensor([4.0, 1.0, 0.0]) + LEAST_SCALE * 5 / 3
+    assert toy.land((torch.full((3,), -9.0), float(-9 * gradient.sum())), (torch.ones(3), 6.0))
+    expected = torch.ones(3) - 0.25 * gradient / scale / (gradient @ (gradient / scale))
+    torch.testing.assert_close(toy.flat.theta.detach(), expected)
+
+
+@pytest.mark.parametrize("start", [-0.4, 0.3, 0.0])
+def test_landing_from_above_turns_to_the_highest_completeness_where_f1_does_not_fall(start):
+    """f1 has a minimum above ε beside the start, and its least value at 4."""
+
+    def f1(x):
+        return (x**2 * (x - 4) ** 2 / 8 + 1.2 * (4 - x) / 4).sum()
+
+    toy = descent(f1, half_square(torch.zeros(1)), torch.tensor([start]), ClosedForm(), phase2(), epsilon=1.0)
+    assert toy.land((torch.tensor([4.0]), 0.0), (torch.tensor([-2.0]), float(f1(torch.tensor([-2.0])))))
+    assert abs(toy.check().gap) <= LANDED
 
 
 @pytest.mark.parametrize(

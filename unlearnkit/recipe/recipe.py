@@ -96,8 +96,8 @@ class Control(Section):
     """How λ is found in phase 2; phase 1 always uses the closed form."""
     landing: Literal["line", "none"] = "line"
     """What is done where a solution of phase 2 ends off its ε: `line` moves it to where f1 on the whole set is ε,
-    towards the highest completeness from above and, where f2 falls, towards the lowest from below; `none`, as
-    published, leaves it."""
+    from above down ∇f1 or towards the highest completeness, from below, where f2 falls, towards the lowest
+    completeness; `none`, as published, leaves it."""
 
 
 class Epsilons(Section):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from benchmarks.measure import in_turn, ratio
 from benchmarks.steps import Step, constrained, prepared, read
+from unlearnkit.device import choose_device
 from unlearnkit.plugins import Plugins, discover
-from unlearnkit.weights import choose_device
 
 GROWTHS = {"model.width": (96, 192, 384), "training.batch_size": (8, 16, 32, 64)}
 """What grows, and from where to where."""

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks.steps import constrained, prepared
 from unlearnkit.builtin.multipliers import ClosedForm
 from unlearnkit.cache import MIB, Store
 from unlearnkit.phases import Descent, Leg
@@ -60,3 +61,18 @@ def test_two_steps_at_the_papers_size_take_the_memory_that_plan_predicts(path, t
     descent.step()
     descent.step()
     assert torch.cuda.max_memory_allocated() / MIB == pytest.approx(predicted, rel=0.2)
+
+
+@pytest.mark.parametrize("name", ["quickstart", "mae-airplanes", "vq-gan-motorbikes", "palette-faces"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_host_never_waits_in_a_step(name, precision):
+    path = Path(__file__).parents[1] / "recipes" / f"{name}.yaml"
+    bench = prepared(path, ["training.device=cuda", f"training.precision={precision}"], discover())
+    step = constrained(bench)
+    step()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

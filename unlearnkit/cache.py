@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from unlearnkit import checkpoint
+from unlearnkit.device import send
 
 MIB = 2**20
 ALIGNED = 64
@@ -38,7 +39,7 @@ class Rows:
 
     def __getitem__(self, rows: Tensor) -> tuple[Tensor, ...]:
         """Return the rows, each part [B, ...] on the device."""
-        return tuple(part[rows.to(part.device)].to(self.device) for part in self.parts)
+        return tuple(send(part[send(rows, part.device)], self.device) for part in self.parts)
 
 
 class Store:

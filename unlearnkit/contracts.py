@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from unlearnkit.device import send
+
 Embedding = Tensor | Sequence[Tensor]
 
 
@@ -38,6 +40,8 @@ class View:
     """What `ModelAdapter.draw` drew, one row an image."""
     stage: tuple[Tensor, ...] = ()
     """What `ModelAdapter.first_stage` gives for this view where it is known already, one row an image."""
+    mask: Tensor | None = None
+    """`hidden` in the host's memory where the task has it there."""
     again: "Callable[[Tensor], View] | None" = field(default=None, compare=False)
     """Degrades other images [B, 3, H, W] in just this way: the same mask, the same draws."""
 
@@ -46,11 +50,17 @@ class View:
         """What the model is to make, [B, 1, H, W]: the hidden pixels, or all of an image without any."""
         return self.hidden | ~self.hidden.flatten(1).any(1)[:, None, None, None]
 
+    @property
+    def on_host(self) -> Tensor:
+        """`hidden` on the host, where shapes can depend on it without waiting for the device to say what it is."""
+        return self.hidden.cpu() if self.mask is None else self.mask
+
     def __getitem__(self, rows: slice) -> "View":
         """Return the view of some of the images."""
+        mask = None if self.mask is None else self.mask[rows]
         truth = None if self.truth is None else self.truth[rows]
         draws, stage = tuple(part[rows] for part in self.draws), tuple(part[rows] for part in self.stage)
-        return View(self.images[rows], self.hidden[rows], truth, draws, stage)
+        return View(self.images[rows], self.hidden[rows], truth, draws, stage, mask)
 
 
 class ModelAdapter(ABC):
@@ -94,7 +104,7 @@ class ModelAdapter(ABC):
         """Return T(x) of images [B, 3, H, W] with this model's draws; `View.again` repeats both for other images."""
         state = generator.get_state()
         view = task.degrade(images, generator)
-        draws = tuple(drawn.to(images.device) for drawn in self.draw(len(images), generator))
+        draws = tuple(send(drawn, images.device) for drawn in self.draw(len(images), generator))
 
         def again(others: Tensor) -> View:
             replay = torch.Generator()

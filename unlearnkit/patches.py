@@ -7,6 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from unlearnkit.contracts import View
+from unlearnkit.device import send
+
 
 def sincos_positions(width: int, side: int) -> Tensor:
     """Return the fixed 2-D sine-cosine position embedding, [side * side, width] (He et al. 2022, appendix A.1)."""
@@ -18,15 +21,16 @@ def sincos_positions(width: int, side: int) -> Tensor:
     return torch.cat([rows, columns], dim=2).reshape(side * side, width).float()
 
 
-def visible(hidden: Tensor, patch_size: int) -> tuple[Tensor, Tensor]:
-    """Return places [B, V] of the patches without a hidden pixel, and which of them are no padding [B, V].
+def visible(view: View, patch_size: int) -> tuple[Tensor, Tensor | None]:
+    """Return places [B, V] of the patches without a hidden pixel, and which are no padding [B, V], None for all.
 
-    `hidden` is [B, 1, H, W]. A row with fewer visible patches than V is padded with places of hidden ones.
+    A row with fewer visible patches than V is padded with places of hidden ones.
     """
-    seen = ~F.max_pool2d(hidden.float(), patch_size).flatten(1).bool()
+    seen = ~F.max_pool2d(view.on_host.float(), patch_size).flatten(1).bool()
     count = int(seen.sum(1).max())
     places = torch.argsort((~seen).to(torch.uint8), dim=1, stable=True)[:, :count]
-    return places, seen.gather(1, places)
+    keep, device = seen.gather(1, places), view.images.device
+    return send(places, device), None if bool(keep.all()) else send(keep, device)
 
 
 def taken(tokens: Tensor, places: Tensor) -> Tensor:
@@ -34,7 +38,9 @@ def taken(tokens: Tensor, places: Tensor) -> Tensor:
     return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
 
 
-def placed(background: Tensor, tokens: Tensor, places: Tensor, keep: Tensor) -> Tensor:
+def placed(background: Tensor, tokens: Tensor, places: Tensor, keep: Tensor | None) -> Tensor:
     """Return `background` [B, N, D] with `tokens` [B, V, D] at `places`, but for padding, which changes nothing."""
     index = places[..., None].expand(-1, -1, background.shape[-1])
-    return background.scatter(1, index, torch.where(keep[..., None], tokens, background.gather(1, index)))
+    if keep is not None:
+        tokens = torch.where(keep[..., None], tokens, background.gather(1, index))
+    return background.scatter(1, index, tokens)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unlearnkit.contracts import Images, Item, Statistics
+from unlearnkit.device import send
 from unlearnkit.errors import Exit, UserError
 
 CHUNK = 128
@@ -71,14 +72,14 @@ class Pixels:
     def __getitem__(self, rows: Tensor) -> Tensor:
         """Return the images of `rows` [B] as uint8 [B, 3, S, S] on the device."""
         if self.held is not None:
-            return self.held[rows.to(self.held.device)]
+            return self.held[send(rows, self.held.device)]
         wanted = tuple(rows.tolist())
         found = self._announced(wanted)
         if found is None:
-            return decode(self.source, [self.items[row] for row in wanted], self.size).to(self.device)
+            return send(decode(self.source, [self.items[row] for row in wanted], self.size), self.device)
         if isinstance(found, tuple):
             raise UserError(*found)
-        return torch.from_numpy(found).to(self.device)
+        return send(torch.from_numpy(found), self.device)
 
     @contextmanager
     def expect(self, batches: Iterable[Tensor]) -> Iterator[None]:

@@ -7,12 +7,13 @@ import torch
 
 from unlearnkit.contracts import ModelAdapter
 from unlearnkit.data import Chosen, in_memory, sections, split
+from unlearnkit.device import choose_device
 from unlearnkit.errors import UserError
 from unlearnkit.memory import Need, need
 from unlearnkit.phases import budget, epsilon_steps
 from unlearnkit.recipe.recipe import Recipe, Selection
 from unlearnkit.recipe.sections import label
-from unlearnkit.weights import choose_device, resolve
+from unlearnkit.weights import resolve
 
 MIB = 2**20
 

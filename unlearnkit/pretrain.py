@@ -13,9 +13,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from unlearnkit import __version__
 from unlearnkit.contracts import Images, ModelAdapter, Task, View
 from unlearnkit.data import augment, batch_index, choose, decode, digest, seeded, to_float
+from unlearnkit.device import choose_device
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.recipe import PretrainRecipe
-from unlearnkit.weights import choose_device, resolve, sha256
+from unlearnkit.weights import resolve, sha256
 
 VALIDATIONS = 20
 """Validations in a training."""

@@ -258,17 +258,3 @@ def fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path, s
 def save(tensors: dict[str, Tensor], path: Path) -> None:
     """Write tensors as safetensors, each contiguous and with storage of its own."""
     save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, path)
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of a recipe; raise `UserError` where it asks for a CUDA device that is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(
-            f"training.device: '{name}' is asked for, but this machine shows {torch.cuda.device_count()} CUDA devices "
-            f"to PyTorch; use --set training.device=cpu, or auto",
-            Exit.DEVICE,
-        )
-    return device

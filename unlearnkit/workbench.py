@@ -16,6 +16,7 @@ from torch.nn import Parameter
 from unlearnkit.audits import Audit
 from unlearnkit.contracts import Loss, Metric, ModelAdapter, Setting, Task
 from unlearnkit.data import Chosen, Pixels, colour_statistics, digest, load, seeded, split, to_float
+from unlearnkit.device import choose_device
 from unlearnkit.errors import Exit, Stopped, UserError
 from unlearnkit.flat import Flat
 from unlearnkit.phases import Leg, budget, legs_of
@@ -23,7 +24,7 @@ from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.sections import AuditSection, MethodSection, MetricSection
 from unlearnkit.sides import Side
 from unlearnkit.stages import Stage
-from unlearnkit.weights import choose_device, resolve, sha256
+from unlearnkit.weights import resolve, sha256
 
 Part = Literal["encoder", "all"]
 SETS = ("forget", "retain")

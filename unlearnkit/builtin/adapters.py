@@ -4,6 +4,7 @@ from torch import Tensor
 
 from unlearnkit.builtin.vit_mae import MaskedAutoencoder
 from unlearnkit.contracts import Embedding, ModelAdapter, View
+from unlearnkit.patches import visible
 
 
 class VitMaeAdapter(ModelAdapter):
@@ -16,12 +17,12 @@ class VitMaeAdapter(ModelAdapter):
 
     def embed(self, view: View) -> Embedding:
         """Return the embeddings of the visible patches, [B, V, D]."""
-        return self.module.encode(view.images, *self.module.visible(view.hidden))
+        return self.module.encode(view.images, *visible(view, self.module.patch_size))
 
     def decode(self, embedding: Embedding, view: View) -> Tensor:
         """Return the predicted images [B, 3, H, W]."""
         assert isinstance(embedding, Tensor)
-        return self.module.decode(embedding, *self.module.visible(view.hidden))
+        return self.module.decode(embedding, *visible(view, self.module.patch_size))
 
     def own_loss(self, images: Tensor, view: View) -> Tensor:
         """Return the mean squared error of the hidden pixels (He et al. 2022, without normalised targets).

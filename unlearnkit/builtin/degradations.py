@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unlearnkit.contracts import Task, View
+from unlearnkit.device import send
 from unlearnkit.errors import Exit, UserError
 
 NEUTRAL = 0.5
@@ -19,13 +20,14 @@ NEUTRAL = 0.5
 
 def hide(images: Tensor, hidden: Tensor) -> View:
     """Return the view of `images` [B, 3, H, W] without the pixels where `hidden` [B, 1, H, W] is true."""
-    hidden = hidden.to(images.device)
-    return View(images.masked_fill(hidden, NEUTRAL), hidden)
+    there = send(hidden, images.device)
+    return View(images.masked_fill(there, NEUTRAL), there, mask=hidden)
 
 
 def whole(images: Tensor) -> View:
     """Return the view of wholly degraded `images` [B, 3, H, W]: nothing is hidden."""
-    return View(images, torch.zeros_like(images[:, :1], dtype=torch.bool))
+    hidden = torch.zeros(len(images), 1, *images.shape[2:], dtype=torch.bool)
+    return View(images, send(hidden, images.device), mask=hidden)
 
 
 def misfit(field: str, found: str, instead: str) -> UserError:

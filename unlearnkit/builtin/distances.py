@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unlearnkit.builtin.substitutes import Substitute
 from unlearnkit.contracts import Embedding, Loss, ModelAdapter, Statistics, Task, View, parts
+from unlearnkit.device import send
 from unlearnkit.errors import Exit, UserError
 
 Space = Literal["embedding", "output"]
@@ -101,7 +102,7 @@ class MeanNoise(Loss):
         with torch.no_grad():
             for start in range(0, samples, BATCH):
                 count = min(BATCH, samples - start)
-                images = noise.sample(count, reference.image_size, generator).to(device)
+                images = send(noise.sample(count, reference.image_size, generator), device)
                 found = [x.double() for x in point(reference, reference.view(task, images, generator), space)]
                 sums, squares = [x.sum(0) for x in found], [x.square().sum(0) for x in found]
                 total = [a + b for a, b in zip(total, sums, strict=True)] if total else sums
@@ -161,7 +162,7 @@ class ToRandomEmbedding(Loss):
         """Return normal embeddings with the scalar mean and deviation that the reference has on the batch, by part."""
         features = parts(self.reference.embed(view))
         return tuple(
-            torch.randn(x.shape, generator=generator).to(x.device) * x.float().std() + x.float().mean()
+            send(torch.randn(x.shape, generator=generator), x.device) * x.float().std() + x.float().mean()
             for x in features
         )
 

@@ -14,6 +14,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 from unlearnkit.builtin.images import Files
 from unlearnkit.contracts import Item, ModelAdapter, Setting, Statistics, View, standard_normal
+from unlearnkit.device import send
 from unlearnkit.pixels import to_float
 
 Distribution = Literal["images", "identity", "batch", "uniform", "constant"]
@@ -47,13 +48,13 @@ def noise(distribution: Distribution, colours: Statistics, size: int) -> Substit
         count = len(view.images)
         if distribution in ("images", "identity"):
             statistics = colours if distribution == "images" else standard_normal()
-            return statistics.sample(count, size, generator).to(view.images.device)
+            return send(statistics.sample(count, size, generator), view.images.device)
         if distribution == "constant":
             return torch.full_like(view.images, GREY)
         if distribution == "uniform":
-            return torch.rand(count, 3, size, size, generator=generator).to(view.images.device)
+            return send(torch.rand(count, 3, size, size, generator=generator), view.images.device)
         assert view.truth is not None
-        white = torch.randn(count, 3, size, size, generator=generator).to(view.images.device)
+        white = send(torch.randn(count, 3, size, size, generator=generator), view.images.device)
         return (white * view.truth.std() + view.truth.mean()).clamp(0, 1)
 
     return Substitute(drawn, distribution == "constant", "constant" if distribution == "constant" else "fresh")

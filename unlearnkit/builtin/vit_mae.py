@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unlearnkit.patches import placed, sincos_positions, taken, visible
+from unlearnkit.patches import placed, sincos_positions, taken
 
 
 class Block(nn.Module):
@@ -73,7 +73,7 @@ class Decoder(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, values)
 
-    def forward(self, embedding: Tensor, places: Tensor, keep: Tensor) -> Tensor:
+    def forward(self, embedding: Tensor, places: Tensor, keep: Tensor | None) -> Tensor:
         """Return the values of all patches."""
         batch, patches = embedding.shape[0], self.positions.shape[0]
         x = self.mask_token.to(embedding.dtype).expand(batch, patches, -1)
@@ -115,17 +115,14 @@ class MaskedAutoencoder(nn.Module):
         side = self.image_size // self.patch_size
         return F.pixel_shuffle(patches.transpose(1, 2).unflatten(2, (side, side)), self.patch_size)
 
-    def visible(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Return places [B, V] of the patches without a hidden pixel, and which of them are no padding [B, V]."""
-        return visible(hidden, self.patch_size)
-
-    def encode(self, images: Tensor, places: Tensor, keep: Tensor) -> Tensor:
+    def encode(self, images: Tensor, places: Tensor, keep: Tensor | None) -> Tensor:
         """Embed the patches at `places`; padding gets zeros."""
         chosen = taken(self.patchify(images), places) - 0.5
-        keys = None if bool(keep.all()) else keep[:, None, None, :]
-        return self.encoder(chosen, places, keys) * keep[..., None]
+        if keep is None:
+            return self.encoder(chosen, places, None)
+        return self.encoder(chosen, places, keep[:, None, None, :]) * keep[..., None]
 
-    def decode(self, embedding: Tensor, places: Tensor, keep: Tensor) -> Tensor:
+    def decode(self, embedding: Tensor, places: Tensor, keep: Tensor | None) -> Tensor:
         """Predict images [B, 3, H, W] from the embeddings of the visible patches."""
         return self.unpatchify(self.decoder(embedding, places, keep) + 0.5)
 

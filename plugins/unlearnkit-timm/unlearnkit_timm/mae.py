@@ -43,17 +43,18 @@ class Encoder(nn.Module):
         patches = vit.patch_embed.proj.weight
         nn.init.xavier_uniform_(patches.data.view(patches.shape[0], -1))
 
-    def forward(self, images: Tensor, places: Tensor, keep: Tensor) -> Tensor:
+    def forward(self, images: Tensor, places: Tensor, keep: Tensor | None) -> Tensor:
         """Return the class token and the tokens at `places`, [B, 1 + V, D]; padding gets zeros."""
         vit = self.vit
         x = taken(vit.patch_embed(images) + vit.pos_embed[:, 1:], places)
         x = torch.cat([(vit.cls_token + vit.pos_embed[:, :1]).expand(len(x), -1, -1), x], dim=1)
-        keep = F.pad(keep, (1, 0), value=True)
-        mask = None if bool(keep.all()) else keep[:, None, None, :]
+        keep = None if keep is None else F.pad(keep, (1, 0), value=True)
+        mask = None if keep is None else keep[:, None, None, :]
         x = vit.norm_pre(x)
         for block in vit.blocks:
             x = block(x, attn_mask=mask)
-        return vit.norm(x) * keep[..., None]
+        x = vit.norm(x)
+        return x if keep is None else x * keep[..., None]
 
 
 class Decoder(nn.Module):
@@ -77,7 +78,7 @@ class Decoder(nn.Module):
         self.apply(_initialise)
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def forward(self, embedding: Tensor, places: Tensor, keep: Tensor) -> Tensor:
+    def forward(self, embedding: Tensor, places: Tensor, keep: Tensor | None) -> Tensor:
         """Return the values of all patches [B, N, P]."""
         x = self.decoder_embed(embedding)
         patches = self.decoder_pos_embed.shape[1] - 1
@@ -119,12 +120,12 @@ class MAEAdapter(ModelAdapter):
 
     def embed(self, view: View) -> Embedding:
         """Return the class token and the tokens of the visible patches, [B, 1 + V, D]."""
-        return self.module.encoder(self._in(view.images), *visible(view.hidden, self.patch_size))
+        return self.module.encoder(self._in(view.images), *visible(view, self.patch_size))
 
     def decode(self, embedding: Embedding, view: View) -> Tensor:
         """Return the predicted images [B, 3, H, W]."""
         assert isinstance(embedding, Tensor)
-        places, keep = visible(view.hidden, self.patch_size)
+        places, keep = visible(view, self.patch_size)
         values = self.module.decoder(embedding, places, keep)
         if self.norm_pix_loss:
             mean, deviation = self._around(view, places, keep)
@@ -133,7 +134,7 @@ class MAEAdapter(ModelAdapter):
 
     def own_loss(self, images: Tensor, view: View) -> Tensor:
         """Return the mean squared error of the hidden patches (He et al. 2022); of all where nothing is hidden."""
-        places, keep = visible(view.hidden, self.patch_size)
+        places, keep = visible(view, self.patch_size)
         values = self.module.decoder(self.module.encoder(self._in(view.images), places, keep), places, keep)
         wanted = self._patchify(self._in(images))
         if self.norm_pix_loss:
@@ -160,11 +161,12 @@ class MAEAdapter(ModelAdapter):
         cut = patches.unflatten(1, (side, side)).unflatten(3, (patch, patch, 3))
         return cut.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
 
-    def _around(self, view: View, places: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+    def _around(self, view: View, places: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return mean and deviation of each patch [B, N, 1], interpolated from the visible ones by inverse distance.
 
         In an image without a visible patch, those of all its visible pixels.
         """
+        keep = torch.ones_like(places, dtype=torch.bool) if keep is None else keep
         pixels = self._in(view.images)
         variance, mean = (figure.gather(1, places) for figure in torch.var_mean(self._patchify(pixels), dim=2))
         side = self.image_size // self.patch_size

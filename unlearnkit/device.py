@@ -1,0 +1,28 @@
+"""Which device a recipe runs on, and how what the host draws gets there."""
+
+import torch
+from torch import Tensor
+
+from unlearnkit.errors import Exit, UserError
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of a recipe; raise `UserError` where it asks for a CUDA device that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"training.device: '{name}' is asked for, but this machine shows {torch.cuda.device_count()} CUDA devices "
+            f"to PyTorch; use --set training.device=cpu, or auto",
+            Exit.DEVICE,
+        )
+    return device
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on `device`, without waiting for what a CUDA device is at."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        # A copy from memory that is not pinned waits for the device's whole queue.
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 T = TypeVar("T")
 
@@ -54,6 +55,13 @@ def peak_bytes(work: Callable[[], None], device: torch.device) -> int:
     with _Counter() as counter:
         work()
     return counter.peak
+
+
+def operations(work: Callable[[], None]) -> int:
+    """Return the floating-point operations of the matrix products, convolutions and attentions in `work`."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return int(counter.get_total_flops())
 
 
 class _Counter(TorchDispatchMode):

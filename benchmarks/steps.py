@@ -66,6 +66,41 @@ def _ours(bench: Workbench, rule: Averaged | Constant) -> Step:
     return descent.step
 
 
+def switched(bench: Workbench, on: bool) -> Step:
+    """Return our step with deterministic kernels asked for or not."""
+    step = constrained(bench)
+
+    def run() -> None:
+        before = torch.are_deterministic_algorithms_enabled()
+        torch.use_deterministic_algorithms(on, warn_only=True)
+        try:
+            step()
+        finally:
+            torch.use_deterministic_algorithms(before, warn_only=True)
+
+    return run
+
+
+def decode(bench: Workbench) -> None:
+    """Read as many images as a step takes from where they are kept, one after the other."""
+    for side in bench.sides.values():
+        pixels = side.images
+        for row in range(bench.recipe.training.batch_size):
+            pixels.source.read(pixels.items[row % len(pixels)], pixels.size)
+
+
+def product(bench: Workbench) -> tuple[Step, int]:
+    """Return a large matrix product on the device in the precision of the recipe, and its floating-point operations."""
+    side = 8192 if bench.device.type == "cuda" else 1024
+    precision = torch.bfloat16 if bench.recipe.training.precision == "bf16" else torch.float32
+    matrix = torch.rand(side, side, device=bench.device, dtype=precision)
+
+    def run() -> None:
+        torch.mm(matrix, matrix)
+
+    return run, 2 * side**3
+
+
 class _Batches:
     """The batches of the steps, one after the other."""
 

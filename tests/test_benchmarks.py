@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from benchmarks import steps
 from benchmarks.fronts import PUBLISHED, Front, fronts, share, table
 from benchmarks.growth import ways
-from benchmarks.measure import in_turn, peak_bytes, ratio
-from benchmarks.steps import ALPHA, WAYS, cooper, li_et_al, prepared, torchjd
+from benchmarks.measure import in_turn, operations, peak_bytes, ratio
+from benchmarks.steps import ALPHA, WAYS, cooper, li_et_al, prepared, switched, torchjd
 from unlearnkit.data import batch_index, seeded, to_float
 from unlearnkit.phases import LANDED, Check
 from unlearnkit.plugins import discover
@@ -30,6 +31,26 @@ def test_memory_is_that_of_the_tensors_alive_together():
             del second
 
     assert peak_bytes(work, CPU) == 12_000
+
+
+def test_operations_are_those_of_the_matrix_products_forward_and_backward():
+    a, b = torch.rand(3, 5, requires_grad=True), torch.rand(5, 7, requires_grad=True)
+    assert operations(lambda: (a @ b).sum().backward()) == 3 * (2 * 3 * 5 * 7)
+
+
+def test_our_step_takes_the_arithmetic_of_a_weighted_sum(bench):
+    assert operations(WAYS["ε-constrained (ours)"](bench)) == operations(WAYS["weighted sum (ours)"](bench))
+
+
+def test_deterministic_kernels_are_asked_for_in_one_step_alone(bench, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        steps, "constrained", lambda of: lambda: seen.append(torch.are_deterministic_algorithms_enabled())
+    )
+    for on in (True, False):
+        switched(bench, on)()
+    assert seen == [True, False]
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_ways_run_in_turn_and_two_rounds_do_not_count():

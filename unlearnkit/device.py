@@ -1,5 +1,7 @@
 """Which device a recipe runs on, and how what the host draws gets there."""
 
+import os
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,13 @@ def choose_device(name: str) -> torch.device:
             Exit.DEVICE,
         )
     return device
+
+
+def make_deterministic(device: torch.device) -> None:
+    """Ask for deterministic kernels on a CUDA device, before the first of them runs; on a CPU all of ours are."""
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:

@@ -195,8 +195,6 @@ def disk_bytes(bench: Workbench) -> int:
 
 def _work(run: Run, bench: Workbench) -> None:
     """Solve every problem that is not solved yet, evaluate, and write results and report."""
-    if bench.device.type == "cuda":  # on a CPU all that a run uses is deterministic, and the switch takes seconds
-        torch.use_deterministic_algorithms(True, warn_only=True)
     recipe = bench.recipe
     with signals(run), device_errors():
         run.event(

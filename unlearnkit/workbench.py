@@ -16,7 +16,7 @@ from torch.nn import Parameter
 from unlearnkit.audits import Audit
 from unlearnkit.contracts import Loss, Metric, ModelAdapter, Setting, Task
 from unlearnkit.data import Chosen, Pixels, colour_statistics, digest, load, seeded, split, to_float
-from unlearnkit.device import choose_device
+from unlearnkit.device import choose_device, make_deterministic
 from unlearnkit.errors import Exit, Stopped, UserError
 from unlearnkit.flat import Flat
 from unlearnkit.phases import Leg, budget, legs_of
@@ -174,6 +174,7 @@ def frozen_digest(adapter: ModelAdapter, flat: Flat) -> str:
 def build(recipe: Recipe, base: Path) -> Workbench:
     """Build the workbench; raise `UserError` for whatever the recipe names that is missing or does not fit."""
     device = choose_device(recipe.training.device)
+    make_deterministic(device)
     weights = resolve(recipe.model.weights, base)
     forget, retain = split(recipe.data, base, recipe.seed)
     torch.manual_seed(recipe.seed)

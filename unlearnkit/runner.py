@@ -20,7 +20,7 @@ from unlearnkit import checkpoint, manifest, memory
 from unlearnkit.builtin.multipliers import ClosedForm
 from unlearnkit.cache import MIB, Store
 from unlearnkit.cells import audited
-from unlearnkit.errors import Exit, Stopped, UserError
+from unlearnkit.errors import Exit, Stopped, UserError, first_line
 from unlearnkit.phases import Descent, End, Leg, Problem, Solution, between, epsilon_steps
 from unlearnkit.plugins import Plugins
 from unlearnkit.recipe.recipe import Continuation, Independent, Recipe
@@ -315,13 +315,23 @@ def _finish(
 
 @contextmanager
 def device_errors() -> Iterator[None]:
-    """Turn a lack of memory into one message."""
+    """Turn a lack of memory, and a step that cannot be compiled, into one message."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise UserError(
             f"out of memory ({str(error).partition('. ')[0] or 'on the host'}); lower training.batch_size and resume, "
             f"or use another device",
+            Exit.DEVICE,
+        ) from None
+    except RuntimeError as error:
+        from torch._dynamo.exc import TorchDynamoException  # takes seconds to import
+
+        if not isinstance(error, TorchDynamoException):
+            raise
+        raise UserError(
+            f"training.compile: a step cannot be compiled here ({first_line(error)}); resume with "
+            f"--set training.compile=false",
             Exit.DEVICE,
         ) from None
 

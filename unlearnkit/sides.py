@@ -1,6 +1,7 @@
 """One of the two losses on its training set, with what is frozen in it kept."""
 
 import copy
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -8,11 +9,14 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch._logging._internal import set_logs
 
 from unlearnkit.cache import Rows, Store, joined
 from unlearnkit.contracts import Loss, ModelAdapter, Task, View, parts
 from unlearnkit.data import Pixels, augment, seeded, to_float
 from unlearnkit.recipe.recipe import Training
+
+Distance = Callable[[ModelAdapter, View, Sequence[Tensor]], Tensor]
 
 CHUNK = 128
 """Images of one pass where a whole set is looked at."""
@@ -25,7 +29,7 @@ class Side:
         self, name: str, loss: Loss, images: Pixels, task: Task, student: ModelAdapter, seed: int, training: Training
     ) -> None:
         self.name, self.loss, self.images, self.task, self.student = name, loss, images, task, student
-        self.seed, self.precision, self.crop = seed, training.precision, training.crop
+        self.seed, self.precision, self.crop, self.compiled = seed, training.precision, training.crop, training.compile
         self.count = len(images)
         self.fixed = task.fixed and training.crop is None
         """Whether an image is degraded in the same way at every step, so that its first stage lasts the whole run."""
@@ -34,6 +38,14 @@ class Side:
         self.store = Store(None, 0, 0, "", images.device)
         self.stages: Rows | None = None
         self.targets: Rows | None = None
+        self.distance = self._distance()
+
+    def _distance(self) -> Distance:
+        """Return the loss of a batch in a step."""
+        if not self.compiled:
+            return self.loss.distance
+        set_logs(all=logging.ERROR)  # that a step is compiled in parts is no news to the user
+        return torch.compile(self.loss.distance)
 
     def prepare(self, store: Store) -> None:
         """Compute once what is frozen, where views are fixed."""
@@ -54,6 +66,7 @@ class Side:
             return self
         side = copy.copy(self)
         side.loss, side.lasting, side.targets, side.student = loss, False, None, student or self.student
+        side.distance = side._distance()
         return side
 
     def chunks(self) -> list[Tensor]:
@@ -116,7 +129,7 @@ class Side:
     def at(self, view: View, target: Sequence[Tensor], precise: bool = False) -> Tensor:
         """Return the mean loss over a batch, differentiable; `precise` is fp32 whatever the recipe's precision."""
         with self._autocast(precise):
-            return self.loss.distance(self.student, view, target)
+            return self.distance(self.student, view, target)
 
     def _autocast(self, precise: bool) -> AbstractContextManager[object]:
         if precise or self.precision == "fp32":
@@ -130,7 +143,7 @@ class Side:
                 yield partial(self._term, rows, number)
 
     def _term(self, rows: Tensor, number: int) -> Tensor:
-        return self.value(rows, "check", number, precise=True) * (len(rows) / self.count)
+        return self.loss.distance(self.student, *self.batch(rows, "check", number)) * (len(rows) / self.count)
 
     def exact(self) -> float:
         """Return the loss on the whole set, in fp32."""

@@ -197,6 +197,9 @@ class Training(Section):
     precision: Literal["fp32", "bf16"] = "fp32"
     """Precision of the student's forward and backward pass in a step; weights, losses, reference and looks at the whole
     sets stay in fp32, and so do steps near the original weights, where bf16 would drown the retain loss in rounding."""
+    compile: bool = False
+    """Whether the student's pass in a step is compiled (`torch.compile`). That takes a minute or more once for each of
+    the two losses and saves some of every step; looks at the whole sets are not compiled."""
     crop: Annotated[float, Field(gt=0, le=1)] | None = None
     """Smallest part of an image's area that a random crop keeps, with random flips; no augmentation when left out.
     With it every view is new, so that nothing frozen can be kept."""

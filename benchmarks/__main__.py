@@ -10,7 +10,7 @@ import torch
 
 import unlearnkit
 from benchmarks.measure import in_turn, operations, peak_bytes, ratio
-from benchmarks.steps import WAYS, Step, decode, prepared, product, switched
+from benchmarks.steps import WAYS, Step, decode, prepared, product, several, stacked, switched
 from unlearnkit.manifest import device as described
 from unlearnkit.plugins import discover
 from unlearnkit.workbench import Workbench
@@ -24,6 +24,8 @@ TARGETS = (
     ("Cooper's step ÷ ours", "Cooper", OURS, "—"),
     ("deterministic kernels ÷ any, in our step", "deterministic", "free", "—"),
 )
+STACK = 5
+"""How many ε take a stacked step."""
 FORWARD = 6
 """Looks at f1 alone that an ε takes: about three for its start on the line and three to land."""
 
@@ -51,19 +53,23 @@ def report(bench: Workbench, rounds: int, steps: int) -> None:
     versions = f"torch {torch.__version__}, Python {platform.python_version()}, unlearnkit {unlearnkit.__version__}"
     print(f"{where['kind']} {where['name']}, {torch.get_num_threads()} threads, {versions}, {date.today()}\n")
     ways = {name: make(bench) for name, make in WAYS.items()}
-    several = ways | {"deterministic": switched(bench, True), "free": switched(bench, False)}
-    runs: dict[str, Step] = {name: partial(_several, step, steps) for name, step in several.items()}
+    own = ways | {"deterministic": switched(bench, True), "free": switched(bench, False)}
+    runs: dict[str, Step] = {name: partial(several, step, steps) for name, step in own.items()}
     multiply, operations_of_it = product(bench)
-    spent = in_turn(runs | {"product": multiply, "decode": partial(decode, bench)}, rounds, device)
+    together, _ = stacked(bench, STACK)
+    once: dict[str, Step] = {"product": multiply, "decode": partial(decode, bench), "stacked": together}
+    spent = in_turn(runs | once, rounds, device)
     print("| ratio | median [quartiles] | target |\n|:--|--:|--:|")
     for title, way, base, target in TARGETS:
         _row(title, ratio(spent[way], spent[base]), 1, target)
     share = steps * operations(ways[OURS]) / operations_of_it
     _row("arithmetic of our step ÷ of a matrix product in that time", ratio(spent["product"], spent[OURS]), share)
     _row("images that one process decodes ÷ that our step takes", ratio(spent[OURS], spent["decode"]), 1 / steps)
+    _row(f"{STACK} ε in one stacked step ÷ {STACK} steps", ratio(spent["stacked"], spent[OURS]), steps / STACK, "< 1")
     memory = {name: peak_bytes(step, device) for name, step in ways.items()}
     held = memory[OURS] / memory["weighted sum (ours)"]
     print(f"| peak memory of our step ÷ weighted sum | {held:.2f} | ≤ 0.7 |")
+    print(f"| peak memory of the stacked step ÷ our step | {peak_bytes(together, device) / memory[OURS]:.1f} | — |")
     whole, forward = outside(bench, ways[OURS])
     looks = bench.recipe.training.checks * whole + FORWARD * forward
     print(f"| looks at whole sets ÷ all of an ε of {bench.steps} steps | {looks / (looks + bench.steps):.2f} | — |")
@@ -92,11 +98,6 @@ def outside(bench: Workbench, step: Step) -> tuple[float, float]:
 def _row(title: str, found: tuple[float, float, float], scale: float, target: str = "—") -> None:
     middle, low, high = (scale * value for value in found)
     print(f"| {title} | {middle:.2f} [{low:.2f}, {high:.2f}] | {target} |")
-
-
-def _several(step: Step, count: int) -> None:
-    for _ in range(count):
-        step()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from cooper import CMPState, ConstrainedMinimizationProblem, Constraint, Constra
 from cooper.formulations import Lagrangian
 from cooper.multipliers import DenseMultiplier
 from cooper.optim import SimultaneousOptimizer
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
 from torchjd.aggregation import MGDA
 from torchjd.autojac import backward, jac_to_grad
 
@@ -20,11 +21,13 @@ from unlearnkit.builtin.mixtures import Constant
 from unlearnkit.builtin.multipliers import Averaged
 from unlearnkit.cache import Store
 from unlearnkit.contracts import ModelAdapter, View, parts
+from unlearnkit.control import LAM_MAX
 from unlearnkit.data import batch_index, seeded, to_float
 from unlearnkit.phases import Descent, Leg, Problem
 from unlearnkit.plugins import Plugins
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.validate import load
+from unlearnkit.sides import Side
 from unlearnkit.workbench import Workbench, build
 
 Step = Callable[[], None]
@@ -47,6 +50,12 @@ def prepared(path: Path, changes: Sequence[str], plugins: Plugins) -> Workbench:
     return bench
 
 
+def several(step: Step, count: int) -> None:
+    """Take so many steps."""
+    for _ in range(count):
+        step()
+
+
 def constrained(bench: Workbench) -> Step:
     """Return our step with the default rule: a pass for each loss."""
     return _ours(bench, Averaged(0.9, 0.05))
@@ -64,6 +73,55 @@ def _ours(bench: Workbench, rule: Averaged | Constant) -> Step:
     descent = Descent(problem, [Leg(sides, rule, 10**9)], bench.flat, sides["forget"], sides["retain"], training)
     descent.begin(bench.origin)
     return descent.step
+
+
+class _Loss(nn.Module):
+    """The loss of a side as a module, whose parameters can be given in a call."""
+
+    def __init__(self, bench: Workbench) -> None:
+        super().__init__()
+        self.model = bench.student.module
+
+    def forward(self, side: Side, view: View, target: Sequence[Tensor]) -> Tensor:
+        """Return the loss of a batch."""
+        return side.at(view, target)
+
+
+def stacked(bench: Workbench, count: int) -> tuple[Step, dict[str, nn.Parameter]]:
+    """Return one step of so many ε at once on the same batches, and their weights, stacked by name.
+
+    Gradients of all come from one vectorised pass for each loss (`torch.func.vmap`), λ from each pair of them.
+    """
+    loss, batches, trained = _Loss(bench), _Batches(bench), set(bench.flat.parameters)
+    weights = {
+        name: nn.Parameter(parameter.detach().expand(count, *parameter.shape).clone())
+        for name, parameter in loss.named_parameters()
+        if parameter in trained
+    }
+    optimizer = torch.optim.AdamW(weights.values(), lr=LR, betas=(0.9, 0.95), fused=True)
+
+    def gradients(name: str, rows: Tensor) -> dict[str, Tensor]:
+        side = bench.sides[name]
+        batch = side.batch(rows, "benchmark", batches.step)
+
+        def of(own: dict[str, Tensor]) -> Tensor:
+            found: Tensor = functional_call(loss, own, (side, *batch))
+            return found
+
+        return dict(vmap(grad(of), randomness="same")({name: weight.detach() for name, weight in weights.items()}))
+
+    def inner(a: dict[str, Tensor], b: dict[str, Tensor]) -> Tensor:
+        return torch.stack([(a[name] * b[name]).flatten(1).sum(1) for name in a]).sum(0)
+
+    def step() -> None:
+        rows = next(batches)
+        forget, retain = (gradients(name, rows[name]) for name in ("forget", "retain"))
+        lam = (-inner(forget, retain) / inner(forget, forget)).clamp(0, LAM_MAX)
+        for name, weight in weights.items():
+            weight.grad = retain[name] + lam.view(-1, *[1] * (weight.ndim - 1)) * forget[name]
+        optimizer.step()
+
+    return step, weights
 
 
 def switched(bench: Workbench, on: bool) -> Step:

@@ -42,6 +42,22 @@ def test_our_step_takes_the_arithmetic_of_a_weighted_sum(bench):
     assert operations(WAYS["ε-constrained (ours)"](bench)) == operations(WAYS["weighted sum (ours)"](bench))
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_a_stacked_step_is_the_step_of_each(bench):
+    torch.manual_seed(0)
+    theta = bench.origin + 0.05 * torch.randn_like(bench.origin)
+    bench.put("encoder", theta)
+    weights = {}
+    for count in (1, 3):
+        step, weights[count] = steps.stacked(bench, count)
+        steps.several(step, 2)
+    assert torch.equal(bench.flat.theta, theta)
+    for name, three in weights[3].items():
+        torch.testing.assert_close(three, weights[1][name].expand_as(three))
+        moved = (three[0] - dict(steps._Loss(bench).named_parameters())[name]).detach().abs()
+        assert float(moved.max()) == pytest.approx(2 * steps.LR, rel=0.2)
+
+
 def test_deterministic_kernels_are_asked_for_in_one_step_alone(bench, monkeypatch):
     seen = []
     monkeypatch.setattr(

@@ -171,7 +171,7 @@ def test_a_table_of_fronts_has_means_and_spreads_over_seeds():
 
 
 def test_growth_is_that_of_parameters_and_images(tiny):
-    found = ways(tiny, "model.width", (16, 32), discover())
+    found = ways(tiny, "model.width", ("16", "32"), ["training.batch_size=4"], discover())
     assert [size for size, _ in found.values()] == sorted(size for size, _ in found.values())
     for _, step in found.values():
         step()

@@ -1,6 +1,7 @@
 """A step leaves the host free to run ahead of the device: nothing in it waits for a tensor's value."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.steps import constrained, prepared, read
+from unlearnkit.builtin.tasks import CenterCrop
 from unlearnkit.contracts import parts
 from unlearnkit.data import seeded
 from unlearnkit.plugins import discover
@@ -30,6 +32,15 @@ def test_no_model_and_no_task_waits_for_the_device(name, monkeypatch):
         view = student.view(section.build(), images, seeded("waits"))
         torch.stack([part.float().sum() for part in parts(student.embed(view))]).sum().backward()
     assert all(parameter.grad is not None for parameter in student.encoder.parameters() if parameter.requires_grad)
+
+
+def test_a_view_has_its_mask_on_the_host():
+    """Tensors of the meta device cannot be read, so that the mask must have been there."""
+    view = CenterCrop(kind="center-crop", ratio=0.5).build().degrade(torch.zeros(3, 3, 8, 8, device=META), seeded())
+    assert view.on_host.shape == (3, 1, 8, 8)
+    assert view[:2].on_host.sum() == 2 * 16
+    other = torch.ones(3, 1, 8, 8, dtype=torch.bool)
+    assert torch.equal(replace(view, hidden=other).on_host, other)
 
 
 class Waits(TorchDispatchMode):

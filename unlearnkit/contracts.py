@@ -40,8 +40,8 @@ class View:
     """What `ModelAdapter.draw` drew, one row an image."""
     stage: tuple[Tensor, ...] = ()
     """What `ModelAdapter.first_stage` gives for this view where it is known already, one row an image."""
-    mask: Tensor | None = None
-    """`hidden` in the host's memory where the task has it there."""
+    mask: tuple[Tensor, Tensor] | None = None
+    """`hidden`, and the same in the host's memory where the task has it there; of no use for another `hidden`."""
     again: "Callable[[Tensor], View] | None" = field(default=None, compare=False)
     """Degrades other images [B, 3, H, W] in just this way: the same mask, the same draws."""
 
@@ -53,14 +53,15 @@ class View:
     @property
     def on_host(self) -> Tensor:
         """`hidden` on the host, where shapes can depend on it without waiting for the device to say what it is."""
-        return self.hidden.cpu() if self.mask is None else self.mask
+        return self.mask[1] if self.mask is not None and self.mask[0] is self.hidden else self.hidden.cpu()
 
     def __getitem__(self, rows: slice) -> "View":
         """Return the view of some of the images."""
-        mask = None if self.mask is None else self.mask[rows]
+        hidden = self.hidden[rows]
+        mask = None if self.mask is None else (hidden, self.on_host[rows])
         truth = None if self.truth is None else self.truth[rows]
         draws, stage = tuple(part[rows] for part in self.draws), tuple(part[rows] for part in self.stage)
-        return View(self.images[rows], self.hidden[rows], truth, draws, stage, mask)
+        return View(self.images[rows], hidden, truth, draws, stage, mask)
 
 
 class ModelAdapter(ABC):

@@ -13,7 +13,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from unlearnkit import __version__
 from unlearnkit.contracts import Images, ModelAdapter, Task, View
 from unlearnkit.data import augment, batch_index, choose, decode, digest, seeded, to_float
-from unlearnkit.device import choose_device
+from unlearnkit.device import choose_device, make_deterministic
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.recipe import PretrainRecipe
 from unlearnkit.weights import resolve, sha256
@@ -37,6 +37,7 @@ def train(
         raise UserError(f"{to} exists already; give another folder with --to", Exit.FOLDER)
     options = recipe.pretrain
     device = choose_device(options.device)
+    make_deterministic(device)
     torch.manual_seed(recipe.seed)
     adapter = recipe.model.build(resolve(recipe.model.weights, base))
     adapter.module.to(device)

@@ -21,13 +21,14 @@ NEUTRAL = 0.5
 def hide(images: Tensor, hidden: Tensor) -> View:
     """Return the view of `images` [B, 3, H, W] without the pixels where `hidden` [B, 1, H, W] is true."""
     there = send(hidden, images.device)
-    return View(images.masked_fill(there, NEUTRAL), there, mask=hidden)
+    return View(images.masked_fill(there, NEUTRAL), there, mask=(there, hidden))
 
 
 def whole(images: Tensor) -> View:
     """Return the view of wholly degraded `images` [B, 3, H, W]: nothing is hidden."""
     hidden = torch.zeros(len(images), 1, *images.shape[2:], dtype=torch.bool)
-    return View(images, send(hidden, images.device), mask=hidden)
+    there = send(hidden, images.device)
+    return View(images, there, mask=(there, hidden))
 
 
 def misfit(field: str, found: str, instead: str) -> UserError:

@@ -3,6 +3,7 @@
 Every way trains what the recipe trains on its forget loss f1 and its retain loss f2 with AdamW.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -75,6 +76,13 @@ def _ours(bench: Workbench, rule: Averaged | Constant) -> Step:
     return descent.step
 
 
+def _plain(side: Side) -> Side:
+    """Return a side that is not compiled: a compiled backward pass can be taken once only, and by one vector."""
+    plain = copy.copy(side)
+    plain.distance = side.loss.distance
+    return plain
+
+
 class _Loss(nn.Module):
     """The loss of a side as a module, whose parameters can be given in a call."""
 
@@ -101,7 +109,7 @@ def stacked(bench: Workbench, count: int) -> tuple[Step, dict[str, nn.Parameter]
     optimizer = torch.optim.AdamW(weights.values(), lr=LR, betas=(0.9, 0.95), fused=True)
 
     def gradients(name: str, rows: Tensor) -> dict[str, Tensor]:
-        side = bench.sides[name]
+        side = _plain(bench.sides[name])
         batch = side.batch(rows, "benchmark", batches.step)
 
         def of(own: dict[str, Tensor]) -> Tensor:
@@ -227,7 +235,7 @@ def torchjd(bench: Workbench) -> Step:
 
     def step() -> None:
         rows = next(batches)
-        losses = [bench.sides[name].value(rows[name], batches.step) for name in ("retain", "forget")]
+        losses = [_plain(bench.sides[name]).value(rows[name], batches.step) for name in ("retain", "forget")]
         optimizer.zero_grad()
         backward(losses, inputs=parameters, parallel_chunk_size=1)
         jac_to_grad(parameters, aggregator)

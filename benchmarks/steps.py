@@ -138,7 +138,6 @@ def switched(bench: Workbench, on: bool) -> Step:
 
     def run() -> None:
         before = torch.are_deterministic_algorithms_enabled()
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # as in a run
         torch.use_deterministic_algorithms(on, warn_only=True)
         try:
             step()

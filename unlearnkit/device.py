@@ -24,11 +24,11 @@ def choose_device(name: str) -> torch.device:
 
 def make_deterministic(device: torch.device) -> None:
     """Ask for deterministic kernels on a CUDA device, before the first of them runs; on a CPU all of ours are."""
+    # Where kernels are deterministic torch fills new memory, which takes time; none here reads what none has written.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
-        # Filling it takes time, and no kernel here reads memory that none has written.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:

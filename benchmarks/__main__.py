@@ -11,9 +11,9 @@ import torch
 import unlearnkit
 from benchmarks.measure import in_turn, operations, peak_bytes, ratio
 from benchmarks.steps import WAYS, Step, decode, prepared, product, several, stacked, switched
-from unlearnkit.manifest import device as described
 from unlearnkit.plugins import discover
-from unlearnkit.workbench import Workbench
+from unlearnkit.run.manifest import device as described
+from unlearnkit.solver.workbench import Workbench
 
 RECIPES = ("quickstart", "mae-airplanes", "vq-gan-motorbikes", "palette-faces")
 OURS = "ε-constrained (ours)"

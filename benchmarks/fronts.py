@@ -11,9 +11,10 @@ from pathlib import Path
 from benchmarks.measure import timed
 from benchmarks.steps import prepared, read
 from unlearnkit.fronts import hypervolume
-from unlearnkit.phases import Check
 from unlearnkit.plugins import Plugins, discover
-from unlearnkit.runner import Run, bound, sweep
+from unlearnkit.run.events import Run
+from unlearnkit.run.runner import bound, sweep
+from unlearnkit.solver.problem import Check
 
 PUBLISHED = ("control.epsilon={kind: constraint-gap}", "control.multiplier={kind: closed-form}", "control.landing=none")
 WAYS = {"default": (), "published": PUBLISHED}

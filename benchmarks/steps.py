@@ -18,18 +18,17 @@ from torch.func import functional_call, grad, vmap
 from torchjd.aggregation import MGDA
 from torchjd.autojac import backward, jac_to_grad
 
-from unlearnkit.builtin.mixtures import Constant
-from unlearnkit.builtin.multipliers import Averaged
-from unlearnkit.cache import Store
+from unlearnkit.builtin.controls.rules import Averaged
 from unlearnkit.contracts import ModelAdapter, View, parts
-from unlearnkit.control import LAM_MAX
-from unlearnkit.data import batch_index, seeded, to_float
-from unlearnkit.phases import Descent, Leg, Problem
+from unlearnkit.control import LAM_MAX, Constant, Stage
+from unlearnkit.data import batch_index, seeded, to_float, view_of
 from unlearnkit.plugins import Plugins
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.validate import load
-from unlearnkit.sides import Side
-from unlearnkit.workbench import Workbench, build
+from unlearnkit.solver.descent import Descent
+from unlearnkit.solver.problem import Problem
+from unlearnkit.solver.side import Side
+from unlearnkit.solver.workbench import Workbench, build
 
 Step = Callable[[], None]
 LR, ALPHA, EPSILON = 1e-6, 0.25, 0.2
@@ -47,7 +46,7 @@ def prepared(path: Path, changes: Sequence[str], plugins: Plugins) -> Workbench:
     """Return the workbench of a recipe with changes, with what is frozen computed once, as in a run."""
     bench = build(read(path, changes, plugins), path.parent)
     for side in bench.sides.values():
-        side.prepare(Store(None, 2**31, 0, "", bench.device))
+        _ = side.stages, side.targets
     return bench
 
 
@@ -69,9 +68,9 @@ def weighted_sum(bench: Workbench) -> Step:
 
 def _ours(bench: Workbench, rule: Averaged | Constant) -> Step:
     psi = bench.recipe.control.epsilon.build()
-    problem = Problem("benchmark", "epsilon-constraint", 2, "", "retain", psi, epsilon=EPSILON)
-    sides, training = bench.sides, bench.recipe.training
-    descent = Descent(problem, [Leg(sides, rule, 10**9)], bench.flat, sides["forget"], sides["retain"], training)
+    stage = Stage(bench.losses.forget, bench.losses.retain, rule)
+    problem = Problem("benchmark", [stage], psi, phase=2, epsilon=EPSILON)
+    descent = Descent(problem, bench.flat, bench.sides, bench.recipe.training, 10**9)
     descent.begin(bench.origin)
     return descent.step
 
@@ -198,7 +197,7 @@ def li_et_al(bench: Workbench) -> Step:
     batches, optimizer = _Batches(bench), _adamw(bench)
 
     def embed(adapter: ModelAdapter, images: Tensor, seed: int) -> list[Tensor]:
-        view: View = adapter.view(bench.task, images, seeded("benchmark", seed))
+        view: View = view_of(adapter, bench.task, images, seeded("benchmark", seed))
         return list(parts(adapter.embed(_staged(adapter, view))))
 
     def step() -> None:

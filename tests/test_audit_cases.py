@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from unlearnkit.audits import Case
-from unlearnkit.builtin import audits as sections
-from unlearnkit.data import batch_index, seeded, to_float
+from unlearnkit.builtin.audits import sections
+from unlearnkit.contracts import trainable
+from unlearnkit.data import batch_index, seeded, to_float, view_of
+from unlearnkit.evaluation.case import ModelCase
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
-from unlearnkit.workbench import build, fresh
+from unlearnkit.solver.workbench import build, fresh
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "audits.yaml"
 FAST = sections.AdamW(lr=2e-3)
@@ -29,7 +30,7 @@ def case(bench, model):
     recipe = bench.recipe
     start = partial(fresh, recipe, bench.reference)
     own = copy.deepcopy(model)
-    return Case(own, bench.reference, bench.sides, bench.images, recipe.training, recipe.seed, start)
+    return ModelCase(own, bench.reference, bench.sides, bench.images, recipe.training, recipe.seed, start)
 
 
 def examine(section, bench, model):
@@ -45,7 +46,7 @@ def original(bench):
 def retrained(bench):
     """Return a model that was trained from scratch on the retain set alone."""
     made = case(bench, bench.reference)
-    everything = made.model.trainable()
+    everything = trainable(made.model)
     made.refresh(everything)
     for _ in made.train(everything, ("retain",), 300, FAST, decay=0.5):
         pass
@@ -66,7 +67,7 @@ def blanked(bench):
             for name, splits in bench.images.items()
         }
         told = {"forget": torch.zeros_like(batches["forget"]), "retain": batches["retain"]}
-        views = {name: made.model.view(bench.task, images, seeded(step)) for name, images in batches.items()}
+        views = {name: view_of(made.model, bench.task, images, seeded(step)) for name, images in batches.items()}
         loss = torch.stack([made.model.own_loss(told[name], views[name]) for name in views]).sum()
         optimizer.zero_grad()
         loss.backward()
@@ -115,6 +116,6 @@ def test_a_model_that_blanks_its_outputs_is_caught_by_the_fresh_decoder(bench, o
 
 def test_an_encoder_that_lost_the_images_is_told_from_one_that_holds_them(bench, original, decoded):
     lost = copy.deepcopy(original)
-    for parameter in lost.trainable("encoder"):
+    for parameter in trainable(lost, "encoder"):
         parameter.data.zero_()
     assert examine(DECODER, bench, lost)["fresh"] < decoded["fresh"] - 1

@@ -8,11 +8,11 @@ import pytest
 import tiny_task
 from pydantic import TypeAdapter
 
-from unlearnkit.audits import Audit, Figure, Missing, Over
+from unlearnkit.contracts import Audit, Figure, Missing, Over
 from unlearnkit.errors import Stopped, UserError
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.sections import AuditSection
-from unlearnkit.report.results import Results
+from unlearnkit.report.shape import Results
 
 AUDITS = (
     "[{kind: membership}, {kind: fresh-decoder, steps: 4}, {kind: failing, how: examine}, {kind: failing, how: build}, "
@@ -97,6 +97,11 @@ def test_what_fails_says_why_in_its_own_cell_and_the_rest_stands(whole):
     assert results["warnings"] == ["audit failing-2: weights are missing; put them there"]
     assert nan["original"] == {"one": {"failed": "the value is nan"}, "two": {"over": 7}, "three": {"failed": "no"}}
     assert fine["original"]["one"] == 1.5
+    events = [json.loads(line) for line in (whole / "events.jsonl").read_text().splitlines()]
+    failed = [event for event in events if event["event"] == "failed"]
+    models = ["original", *(row["id"] for row in results["solutions"])]
+    assert [event["what"] for event in failed] == [f"audit failing, {model}" for model in models]
+    assert all('raise RuntimeError("it broke")' in event["traceback"] for event in failed)
     tpr = results["audits"][0]["original"]["tpr"]
     assert tpr == {"failed": "too few images: 4 non-members, and 1 % of them is less than one; give 100"}
     for name in ("report.md", "report.html"):
@@ -142,10 +147,10 @@ def test_a_run_that_is_stopped_between_audits_goes_on_with_the_next(whole, share
 
 
 def test_a_signal_within_an_audit_stops_at_the_next_step(shared_tiny, tmp_path, monkeypatch):
-    from unlearnkit.audits import Case
-    from unlearnkit.runner import Run
+    from unlearnkit.evaluation.case import ModelCase
+    from unlearnkit.run.events import Run
 
-    steps, train = [], Case.train
+    steps, train = [], ModelCase.train
 
     def told(self, *arguments, **options):
         for step in train(self, *arguments, **options):
@@ -163,7 +168,7 @@ def test_a_signal_within_an_audit_stops_at_the_next_step(shared_tiny, tmp_path, 
 
     run = None
     monkeypatch.setattr(Run, "__init__", kept)
-    monkeypatch.setattr(Case, "train", told)
+    monkeypatch.setattr(ModelCase, "train", told)
     with pytest.raises(Stopped):
         ran(shared_tiny, tmp_path / "run", "evaluate.audits=[{kind: fresh-decoder, steps: 100}]")
     assert steps == [0, 1, 2]

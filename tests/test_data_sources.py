@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unlearnkit.builtin.data import Cifar10, HuggingFace, ImageFolder, Manifest, Places365, Stl10, WebDataset
+from unlearnkit.builtin.data.sections import Cifar10, HuggingFace, ImageFolder, Manifest, Places365, Stl10, WebDataset
 from unlearnkit.contracts import Item
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.testing.checks import check_data

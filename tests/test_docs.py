@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from unlearnkit import hookspecs
-from unlearnkit.builtin import audits, controls, data, losses, methods, metrics, models, tasks, trade_offs
-from unlearnkit.cli import app
+from unlearnkit.cli.commands import app
 from unlearnkit.errors import Exit
-from unlearnkit.plugins import kind_of
+from unlearnkit.plugins import discover, hookspecs, kind_of
+from unlearnkit.recipe.sections import SORTS, MethodSection
 from unlearnkit.testing import check_plugin
 
 ROOT = Path(__file__).parents[1]
@@ -65,14 +64,14 @@ def test_links_inside_the_project_resolve():
 def test_every_method_stands_in_its_table():
     table = (ROOT / "docs/method.md").read_text().split("## Other methods")[1].split("\n## ")[0]
     named = {kind for row in re.findall(r"^\| (`.*?) \|", table, re.M) for kind in re.findall(r"`([\w-]+)`", row)}
-    assert named == {kind_of(cls) for cls in [*methods.register_methods(), *trade_offs.register_methods()]}
+    assert named == {kind_of(cls) for cls in discover(installed=False).classes(MethodSection)}
 
 
 def test_every_builtin_has_a_summary_and_described_fields():
-    hooks = [models.register_models, data.register_data, tasks.register_tasks, losses.register_losses]
-    hooks += [controls.register_controls, methods.register_methods, trade_offs.register_methods]
-    hooks += [metrics.register_metrics, audits.register_audits]
-    for cls in (cls for hook in hooks for cls in hook()):
+    plugins = discover(installed=False)
+    assert not plugins.broken
+    assert all(plugins.classes(sort.section) for sort in SORTS)
+    for cls in plugins.sections:
         assert cls.__doc__
         assert kind_of(cls)
         assert all(info.description for info in cls.model_fields.values()), cls

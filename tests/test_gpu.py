@@ -9,14 +9,13 @@ import torch
 from PIL import Image
 
 from benchmarks.steps import constrained, prepared
-from unlearnkit.builtin.multipliers import ClosedForm
-from unlearnkit.cache import MIB, Store
-from unlearnkit.phases import Descent, Leg
-from unlearnkit.plan import describe
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
-from unlearnkit.runner import boundaries
-from unlearnkit.workbench import build
+from unlearnkit.run.plan import describe
+from unlearnkit.solver.descent import Descent
+from unlearnkit.solver.frozen import MIB
+from unlearnkit.solver.phases import boundaries
+from unlearnkit.solver.workbench import build
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
@@ -49,14 +48,11 @@ def test_two_steps_at_the_papers_size_take_the_memory_that_plan_predicts(path, t
             Image.fromarray(picture).save(tmp_path / label / f"{number:03}.png")
     predicted = sum(describe(recipe, tmp_path)["memory_mib"].values())
     torch.cuda.empty_cache()
-    bench = build(recipe, tmp_path)
-    room, sides = recipe.training.cache, bench.sides
-    store = Store(tmp_path / "cache", room.memory_mib * MIB, room.disk_mib * MIB, bench.identity, bench.device)
-    for half in sides.values():
-        half.prepare(store)
-    highest, _ = boundaries(recipe)
-    legs = [Leg(sides, ClosedForm(), 2)]
-    descent = Descent(highest, legs, bench.flat, sides["forget"], sides["retain"], recipe.training)
+    bench = build(recipe, tmp_path, tmp_path / "cache")
+    for half in bench.sides.values():
+        _ = half.stages, half.targets
+    highest = boundaries(bench.losses, recipe.control, bench.origin, lambda problem, begin, ends: problem).highest
+    descent = Descent(highest, bench.flat, bench.sides, recipe.training, 2)
     torch.cuda.reset_peak_memory_stats()
     descent.step()
     descent.step()

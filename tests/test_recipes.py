@@ -4,13 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
-from unlearnkit.data import choose, decode
-from unlearnkit.plan import describe
+from unlearnkit.contracts import shared
+from unlearnkit.data import Pixels, choose
+from unlearnkit.disk import sha256
 from unlearnkit.plugins import discover
-from unlearnkit.pretrain import quality
 from unlearnkit.recipe.validate import load
-from unlearnkit.weights import resolve, sha256
+from unlearnkit.run.plan import describe
+from unlearnkit.run.pretrain import quality
+from unlearnkit.weights import resolve
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 PAPERS = sorted((FOLDER / "papers").glob("*.yaml"))
@@ -22,7 +25,7 @@ WEIGHTS = sorted(path.parent for path in FOLDER.glob("weights/*/model.json"))
 def test_a_committed_recipe_validates_and_its_model_is_built(path):
     recipe = load(path, discover()).recipe
     adapter = recipe.model.build(resolve(recipe.model.weights, path.parent))
-    assert adapter.shared() == []
+    assert shared(adapter) == []
     assert path.stem == recipe.name
 
 
@@ -51,6 +54,7 @@ def test_shipped_weights_are_those_of_their_recipe_and_fill_in(folder):
     classes = recipe.data.classes or sorted(recipe.data.source.open(FOLDER).labels)
     chosen = choose("sample", recipe.data.source.open(FOLDER), classes, recipe.data.per_class, recipe.seed)
     adapter = recipe.model.build(weights)
-    found = quality(adapter, recipe.tasks[0].build(), decode(chosen.source, chosen.validation, adapter.image_size))
+    images = Pixels(chosen.source, chosen.validation, adapter.image_size, torch.device("cpu"))
+    found = quality(adapter, recipe.tasks[0].build(), images)
     assert abs(found["validation_psnr"] - facts["figures"]["validation_psnr"]) < 0.1
     assert found["validation_psnr"] > found["mean_colour_psnr"] + 2

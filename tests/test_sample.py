@@ -4,13 +4,16 @@ import json
 import re
 from pathlib import Path
 
-from unlearnkit.builtin.data import Sample
-from unlearnkit.data import choose, decode
+import torch
+
+from unlearnkit.builtin.data.sections import Sample
+from unlearnkit.data import Pixels, choose
+from unlearnkit.disk import sha256
 from unlearnkit.plugins import discover
-from unlearnkit.pretrain import quality
-from unlearnkit.recipe.recipe import PerClass
+from unlearnkit.recipe.data import PerClass
 from unlearnkit.recipe.validate import load
-from unlearnkit.weights import resolve, sha256
+from unlearnkit.run.pretrain import quality
+from unlearnkit.weights import resolve
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,7 +45,8 @@ def test_the_shipped_model_is_the_one_its_facts_describe_and_inpaints():
     assert type(recipe).model_validate_json(json.dumps(facts["recipe"])) == recipe
     source = recipe.data.source.open(Path())
     chosen = choose("sample", source, sorted(source.labels), PerClass(), recipe.seed)
-    found = quality(recipe.model.build(weights), recipe.tasks[0].build(), decode(source, chosen.validation, 64))
+    images = Pixels(source, chosen.validation, 64, torch.device("cpu"))
+    found = quality(recipe.model.build(weights), recipe.tasks[0].build(), images)
     assert abs(found["validation_psnr"] - facts["figures"]["validation_psnr"]) < 0.05
     assert found["validation_psnr"] > found["mean_colour_psnr"] + 3
     documented = (ROOT / "docs" / "sample-model.md").read_text()

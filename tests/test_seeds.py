@@ -6,9 +6,9 @@ import pytest
 from tiny_task import ran, resumed
 
 from unlearnkit.errors import Stopped
-from unlearnkit.plan import describe, lines
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
+from unlearnkit.run.plan import describe, lines
 
 QUICK = ["seeds=[0, 5]", "training.steps=12", "epsilons={fractions: [0.5]}", "compare=[{kind: composite}]"]
 

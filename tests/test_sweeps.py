@@ -1,18 +1,20 @@
 """Sweeps over ε: order, starts, budgets, and that stopping between two ε changes nothing."""
 
 import json
+from functools import partial
 
 import pytest
 import tiny_task
 import torch
 
 from unlearnkit.errors import Stopped
-from unlearnkit.phases import LANDED, Problem, Solution
-from unlearnkit.plan import describe
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
-from unlearnkit.runner import Bounds, start_of
-from unlearnkit.workbench import build
+from unlearnkit.run.plan import describe
+from unlearnkit.solver.landing import LANDED, between
+from unlearnkit.solver.phases import Bounds, front
+from unlearnkit.solver.problem import Problem, Solution
+from unlearnkit.solver.workbench import build
 
 SWEEPS = {
     "line": ("{kind: independent}", [0, 1, 2], [24, 24, 24]),
@@ -51,35 +53,39 @@ def test_a_sweep_has_its_order_and_its_budget(tiny, sweep, order, steps):
 def solution(bench, theta):
     bench.flat.set(theta)
     check = {"step": 0, "f1": bench.sides["forget"].exact(), "f2": 0.0, "gap": None, "residual": 0.0, "lam": 0.0}
-    return Solution(Problem("x", "epsilon-constraint", 2, "x", "retain", None), theta, {"checks": [check]})
+    return Solution(Problem("x", []), theta, {"checks": [check]})
 
 
 def test_each_sweep_starts_where_it_says(tiny):
-    found = {name: loaded(tiny, sweep).recipe for name, (sweep, *_) in SWEEPS.items()}
-    found["highest"] = loaded(tiny, "{kind: independent, start: highest}").recipe
-    benches = {name: build(recipe, tiny.parent) for name, recipe in found.items()}
-    bench = benches["line"]
+    sweeps = {name: loaded(tiny, sweep).recipe.sweep for name, (sweep, *_) in SWEEPS.items()}
+    sweeps["highest"] = loaded(tiny, "{kind: independent, start: highest}").recipe.sweep
+    bench = build(loaded(tiny, "{kind: independent}").recipe, tiny.parent)
     torch.manual_seed(0)
     highest, lowest, looser = (
         solution(bench, bench.origin + scale * torch.randn_like(bench.origin)) for scale in (0, 0.3, 0.1)
     )
     assert highest.last.f1 < looser.last.f1 < lowest.last.f1
     middle = (highest.last.f1 + looser.last.f1) / 2
-    problem = Problem("e", "epsilon-constraint", 2, "e", "retain", None, epsilon=middle)
+    problems = [Problem("e", [], epsilon=middle)] * 2
+    bounds, line = Bounds(bench.origin, highest, lowest), partial(between, bench.flat, bench.sides["forget"])
 
-    def begun(name, before):
-        return start_of(benches[name], problem, Bounds(highest, lowest), before)
+    def begun(name, number):
+        """Return where the `number`-th ε starts, with `looser` as what each before it ends at."""
+        starts = []
 
-    assert torch.equal(begun("original", [looser]), benches["original"].origin)
-    assert torch.equal(begun("highest", [looser]), highest.theta)
-    assert torch.equal(begun("relax", []), highest.theta)
-    assert torch.equal(begun("relax", [highest, looser]), looser.theta)
-    for name, before, end in (
-        ("line", [looser], lowest),
-        ("tighten", [], lowest),
-        ("tighten", [lowest, looser], looser),
-    ):
-        theta = begun(name, before)
+        def solve(problem, begin, ends):
+            starts.append(begin())
+            return looser
+
+        assert list(front(bounds, problems, sweeps[name], line, False, solve)) == [looser, looser]
+        return starts[number]
+
+    assert torch.equal(begun("original", 1), bench.origin)
+    assert torch.equal(begun("highest", 1), highest.theta)
+    assert torch.equal(begun("relax", 0), highest.theta)
+    assert torch.equal(begun("relax", 1), looser.theta)
+    for name, number, end in (("line", 1, lowest), ("tighten", 0, lowest), ("tighten", 1, looser)):
+        theta = begun(name, number)
         share = float((theta - highest.theta).norm() / (end.theta - highest.theta).norm())
         torch.testing.assert_close(theta, torch.lerp(highest.theta, end.theta, share), rtol=0, atol=1e-5)
         bench.flat.set(theta)

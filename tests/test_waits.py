@@ -1,7 +1,6 @@
 """A step leaves the host free to run ahead of the device: nothing in it waits for a tensor's value."""
 
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +8,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.steps import constrained, prepared, read
-from unlearnkit.builtin.tasks import CenterCrop
-from unlearnkit.contracts import parts
-from unlearnkit.data import seeded
+from unlearnkit.builtin.tasks.sections import CenterCrop
+from unlearnkit.contracts import Degraded, parts
+from unlearnkit.data import seeded, view_of
 from unlearnkit.plugins import discover
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -29,7 +28,7 @@ def test_no_model_and_no_task_waits_for_the_device(name, monkeypatch):
     student.module.to(META)
     images = torch.zeros(2, 3, student.image_size, student.image_size, device=META)
     for section in (recipe.task, *recipe.evaluate.tasks):
-        view = student.view(section.build(), images, seeded("waits"))
+        view = view_of(student, section.build(), images, seeded("waits"))
         torch.stack([part.float().sum() for part in parts(student.embed(view))]).sum().backward()
     assert all(parameter.grad is not None for parameter in student.encoder.parameters() if parameter.requires_grad)
 
@@ -40,7 +39,7 @@ def test_a_view_has_its_mask_on_the_host():
     assert view.on_host.shape == (3, 1, 8, 8)
     assert view[:2].on_host.sum() == 2 * 16
     other = torch.ones(3, 1, 8, 8, dtype=torch.bool)
-    assert torch.equal(replace(view, hidden=other).on_host, other)
+    assert torch.equal(Degraded(view.images, other).on_host, other)  # where no task drew one there
 
 
 class Waits(TorchDispatchMode):

@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from unlearnkit.disk import sha256
 from unlearnkit.errors import UserError
-from unlearnkit.weights import FAMILIES, family, fit, load, read, resolve, sha256
+from unlearnkit.weights import FAMILIES, family, fit, load, read, resolve
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

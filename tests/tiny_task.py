@@ -1,5 +1,6 @@
 """A tiny task that runs in seconds: random-looking pictures of three colours and an untrained model."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def ran(
     recipe: Path, to: Path, *overrides: str, plugins: Plugins | None = None, tell: Tell = lambda event: None
 ) -> Path:
     """Run a recipe in this process, as the command line does, and return the run folder."""
-    from unlearnkit.seeds import start
+    from unlearnkit.run.seeds import start
 
     plugins = plugins or discover()
     found = load(recipe, plugins, overrides)
@@ -74,8 +75,9 @@ def ran(
 
 def resumed(run: Path, *overrides: str, plugins: Plugins | None = None, tell: Tell = lambda event: None) -> Path:
     """Continue a run in this process, as the command line does, and return the run folder."""
-    from unlearnkit.seeds import resume
+    from unlearnkit.run.seeds import resume
 
     plugins = plugins or discover()
-    found = load(run / "recipe.resolved.json", plugins, overrides)
+    base = Path(json.loads((run / "manifest.json").read_text())["base"])
+    found = load(run / "recipe.resolved.json", plugins, overrides, base)
     return resume(found.recipe, found.resolved, run, overrides, plugins, tell)

@@ -1,5 +1,5 @@
 """Run the command line with `python -m unlearnkit`."""
 
-from unlearnkit.cli import main
+from unlearnkit.cli.commands import main
 
 main()

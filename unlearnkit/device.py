@@ -13,12 +13,9 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(
-            f"training.device: '{name}' is asked for, but this machine shows {torch.cuda.device_count()} CUDA devices "
-            f"to PyTorch; use --set training.device=cpu, or auto",
-            Exit.DEVICE,
-        )
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        found = f"'{name}' is asked for, but this machine shows {count} CUDA devices to PyTorch"
+        raise UserError(f"training.device: {found}; use --set training.device=cpu, or auto", Exit.DEVICE)
     return device
 
 

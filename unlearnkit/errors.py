@@ -6,31 +6,23 @@ from enum import IntEnum
 class Exit(IntEnum):
     """Exit codes of the command line; a run stopped by signal N exits with 128 + N after saving."""
 
-    DONE = 0
-    BUG = 1
-    USAGE = 2
-    RECIPE = 3
-    PLUGIN = 4
-    DEVICE = 5
-    DIVERGED = 6
-    FOLDER = 7
+    meaning: str
+    """What the code says."""
 
-    @property
-    def meaning(self) -> str:
-        """What the code says."""
-        return _MEANINGS[self]
+    DONE = 0, "done"
+    BUG = 1, "a bug: the traceback is kept"
+    USAGE = 2, "usage"
+    RECIPE = 3, "the recipe, or what it names"
+    PLUGIN = 4, "a plugin"
+    DEVICE = 5, "device or memory"
+    DIVERGED = 6, "diverged"
+    FOLDER = 7, "run folder or checkpoint unusable"
 
-
-_MEANINGS = {
-    Exit.DONE: "done",
-    Exit.BUG: "a bug: the traceback is kept",
-    Exit.USAGE: "usage",
-    Exit.RECIPE: "the recipe, or what it names",
-    Exit.PLUGIN: "a plugin",
-    Exit.DEVICE: "device or memory",
-    Exit.DIVERGED: "diverged",
-    Exit.FOLDER: "run folder or checkpoint unusable",
-}
+    def __new__(cls, value: int, meaning: str) -> "Exit":
+        """Take a code with its meaning."""
+        code = int.__new__(cls, value)
+        code._value_, code.meaning = value, meaning
+        return code
 
 
 def first_line(error: Exception) -> str:

@@ -8,6 +8,11 @@ from collections.abc import Iterable, Sequence
 
 Point = tuple[float, float]
 
+METHOD = "epsilon-constraint"
+"""The method of both phases in results.json."""
+HIGHEST, LOWEST = "boundary-highest", "boundary-lowest"
+"""The solutions of phase 1 in results.json: the ends of the front of highest and of lowest completeness."""
+
 
 def dominates(one: Point, other: Point) -> bool:
     """Tell whether `one` is at least as good in both coordinates and better in one of them."""

@@ -16,8 +16,7 @@ def sincos_positions(width: int, side: int) -> Tensor:
     frequencies = 10000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
     angles = torch.arange(side, dtype=torch.float64)[:, None] * frequencies
     axis = torch.cat([angles.sin(), angles.cos()], dim=1)
-    rows = axis[:, None, :].expand(side, side, -1)
-    columns = axis[None, :, :].expand(side, side, -1)
+    rows, columns = torch.broadcast_tensors(axis[:, None], axis[None])
     return torch.cat([rows, columns], dim=2).reshape(side * side, width).float()
 
 

@@ -14,14 +14,10 @@ SEEN = {"step": "batch", "check": "whole set"}
 
 @hookimpl
 def observe_run(run: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], None]:
-    """Return an observer that writes to `tensorboard` in the run folder, one TensorBoard run for each problem.
-
-    Raise `UserError` where TensorBoard is not installed.
-    """
+    """Return what writes `tensorboard` in the run folder, one run a problem; raise `UserError` without TensorBoard."""
     if find_spec("tensorboard") is None:
-        raise UserError(
-            "unlearnkit.tensorboard: TensorBoard is not installed; `pip install 'unlearnkit[tensorboard]'`", Exit.PLUGIN
-        )
+        advice = "`pip install 'unlearnkit[tensorboard]'`"
+        raise UserError(f"unlearnkit.tensorboard: TensorBoard is not installed; {advice}", Exit.PLUGIN)
     from torch.utils.tensorboard.writer import SummaryWriter
 
     folder, writers = Path(run["folder"]) / "tensorboard", dict[str, SummaryWriter]()
@@ -32,11 +28,10 @@ def observe_run(run: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], None]:
             # What a killed run had written after its last checkpoint comes again when it is resumed.
             writers[event["id"]] = SummaryWriter(str(folder / event["id"]), purge_step=event["step"] + 1)
         elif kind in SEEN:
+            add, at = writers[event["id"]].add_scalar, event["step"]
             for name in event.keys() - {"time", "event", "id", "step"}:
                 if event[name] is not None:
-                    writers[event["id"]].add_scalar(
-                        f"{name}/{SEEN[kind]}", event[name], event["step"], walltime=event["time"]
-                    )
+                    add(f"{name}/{SEEN[kind]}", event[name], at, walltime=event["time"])
         elif kind == "solution":
             writers.pop(event["id"]).close()
 

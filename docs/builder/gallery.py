@@ -12,17 +12,16 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from unlearnkit.comparison import compare, gather, places
 from unlearnkit.errors import Exit, UserError
-from unlearnkit.plan import describe, lines
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.sections import label
 from unlearnkit.recipe.validate import load
-from unlearnkit.report import comparison, strips, tables, verdict
-from unlearnkit.report import results as shape
+from unlearnkit.report import comparison, shape, strips, tables, verdict
+from unlearnkit.report.comparison import compare, gather, places
 from unlearnkit.report.markdown import plain, table, titled
 from unlearnkit.report.tables import Table
+from unlearnkit.run.plan import describe, lines
 
 from .paths import GALLERY, RECIPES, ROOT, listed
 

@@ -7,18 +7,17 @@ from typing import Any
 
 import typer
 
-from unlearnkit import cli, hookspecs
-from unlearnkit.catalogue import SORTS, describe, fields, kinds
+from unlearnkit.cli import commands as cli
 from unlearnkit.errors import Exit
-from unlearnkit.plugins import Plugins, discover
-from unlearnkit.recipe import recipe
-from unlearnkit.recipe.sections import Section
+from unlearnkit.plugins import Plugins, discover, hookspecs
+from unlearnkit.plugins.catalogue import describe, fields, kinds
+from unlearnkit.recipe import data, pretraining, recipe, training
+from unlearnkit.recipe.sections import SORTS, Section, Sort
 
 CONTRACTS = {
     "unlearnkit.recipe.sections": "What a plugin author subclasses",
     "unlearnkit.contracts": "What sections build",
-    "unlearnkit.control": "Control functions and multipliers",
-    "unlearnkit.stages": "Methods",
+    "unlearnkit.control": "Control functions, multipliers and the stages of methods",
     "unlearnkit.testing": "Checks for plugins",
 }
 
@@ -27,7 +26,7 @@ def pages() -> dict[str, str]:
     """Return the text of each generated reference page by its path below docs/."""
     plugins = discover()
     made = {"reference/recipe.md": recipe_page()}
-    made |= {f"reference/{sort}.md": sort_page(plugins, sort) for sort in SORTS}
+    made |= {f"reference/{sort.name}.md": sort_page(plugins, sort) for sort in SORTS}
     made |= {"reference/hooks.md": hooks_page(), "reference/cli.md": cli_page(), "reference/contracts.md": contracts()}
     made["reference/exit-codes.md"] = exit_page()
     return made
@@ -35,9 +34,10 @@ def pages() -> dict[str, str]:
 
 def recipe_page() -> str:
     """Return the page of the sections that are no plugin's: what stands around the kinds."""
-    own = [cls for _, cls in inspect.getmembers(recipe, inspect.isclass)]
-    named = [cls for cls in own if issubclass(cls, Section) and cls.__module__ == recipe.__name__]
-    named.sort(key=lambda cls: (cls not in (recipe.Recipe, recipe.PretrainRecipe), inspect.getsourcelines(cls)[1]))
+    named: list[type[Section]] = [recipe.Recipe, pretraining.PretrainRecipe]
+    for module in (data, training, recipe, pretraining):
+        own = [cls for cls in vars(module).values() if inspect.isclass(cls) and cls.__module__ == module.__name__]
+        named += [cls for cls in own if issubclass(cls, Section) and cls not in named]
     parts = [
         "# The recipe",
         "The sections of a recipe, from the top. Fields whose type ends in `Section` take a `kind`; the other "
@@ -48,12 +48,12 @@ def recipe_page() -> str:
     return _page(parts)
 
 
-def sort_page(plugins: Plugins, sort: str) -> str:
+def sort_page(plugins: Plugins, sort: Sort) -> str:
     """Return the page of one sort of kinds, such as losses: what `unlearnkit show` prints of each."""
-    parts = [f"# Kinds: {sort}", _sentence(SORTS[sort].__doc__)]
-    for row in kinds(plugins, sort):
+    parts = [f"# Kinds: {sort.name}", _sentence(sort.section.__doc__)]
+    for row in kinds(plugins, sort.name):
         for found in describe(plugins, row["kind"]):
-            if found["sort"] == sort:
+            if found["sort"] == sort.name:
                 parts += [f"## {found['kind']}", found["summary"], f"From {found['package']}."]
                 parts += [field_table(found["fields"]) if found["fields"] else "It has no fields."]
     return _page(parts)
@@ -64,7 +64,7 @@ def hooks_page() -> str:
     parts = ["# Hooks", "A plugin implements those it needs, marked with `unlearnkit.hookimpl`; "
              "[Writing a plugin](../plugins.md) shows how."]  # fmt: skip
     for name, hook in vars(hookspecs).items():
-        if inspect.isfunction(hook) and hook.__module__ == hookspecs.__name__:
+        if name in hookspecs.__all__ and inspect.isfunction(hook):
             signature = inspect.signature(hook)
             arguments = ", ".join(signature.parameters)
             parts += [f"## {name}({arguments})", _sentence(hook.__doc__)]

@@ -12,7 +12,7 @@ from PIL import Image
 from docs.builder import gallery
 from unlearnkit.errors import UserError
 from unlearnkit.report import strips, tables
-from unlearnkit.report.results import load
+from unlearnkit.report.shape import load
 
 SEEDS = """\
 seeds: [0, 5]

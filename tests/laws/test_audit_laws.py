@@ -6,15 +6,14 @@ import pytest
 import torch
 from torchmetrics.functional.classification import binary_auroc
 
-from unlearnkit.audits import Missing, Over, region_error
-from unlearnkit.builtin import audits as sections
-from unlearnkit.builtin.attacks import CopySimilarity, auc, calibrated, tpr
-from unlearnkit.builtin.audits import Relearning
-from unlearnkit.builtin.degradations import Box
-from unlearnkit.contracts import Extractor
-from unlearnkit.data import Pixels, batch_index, seeded, to_float
-from unlearnkit.phases import DivergedError
-from unlearnkit.recipe.recipe import SGD, AdamW, Training
+from unlearnkit.builtin.audits.membership import auc, calibrated, tpr
+from unlearnkit.builtin.audits.outputs import CopySimilarity
+from unlearnkit.builtin.audits.sections import Relearning
+from unlearnkit.builtin.tasks.degradations import Box
+from unlearnkit.contracts import Extractor, Missing, Over, region_error, trainable
+from unlearnkit.data import Pixels, batch_index, seeded, to_float, view_of
+from unlearnkit.recipe.training import SGD, AdamW, Training
+from unlearnkit.solver.problem import DivergedError
 from unlearnkit.testing.audit import Drawn, case
 from unlearnkit.testing.plugin import SMALL
 
@@ -82,15 +81,16 @@ def model():
 def test_steps_of_an_audit_are_those_of_plain_pytorch_on_the_same_batches(model):
     given = case(model, model, TASK, images(), SMALL.build(None), Training(batch_size=4))
     other = case(model, model, TASK, images(), SMALL.build(None)).model
-    decoder = [parameter for parameter in other.trainable() if parameter not in set(other.trainable("encoder"))]
+    encoder = set(trainable(other, "encoder"))
+    decoder = [parameter for parameter in trainable(other) if parameter not in encoder]
     optimizer = torch.optim.SGD(decoder, lr=0.1)
     for parameter in decoder:
         parameter.requires_grad_(True)
     for step in range(3):
         loss = torch.zeros(())
-        for name, pixels in given.images.items():
+        for name, pixels in images().items():
             batch = to_float(pixels["train"][batch_index(step, 10, 4, 0, None, name)])
-            loss = loss + other.own_loss(batch, other.view(TASK, batch, seeded("fixed")))
+            loss = loss + other.own_loss(batch, view_of(other, TASK, batch, seeded("fixed")))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -140,14 +140,14 @@ def test_the_original_needs_no_step_to_be_back(model):
 def test_relearning_counts_the_steps_until_the_error_is_back(model):
     """Against the same training by hand, one step at a time."""
     start = case(SMALL.build(None), model, TASK, images(), model)
-    for _ in start.train(start.model.trainable(), ("forget",), 30, AdamW(lr=1e-2), decay=0):
+    for _ in start.train(trainable(start.model), ("forget",), 30, AdamW(lr=1e-2), decay=0):
         pass
     original = start.model
     fast = AdamW(lr=1e-2)
     given = case(model, original, TASK, images(), model)
     view = next(given.views("forget", "validation"))
     parts = []
-    for _ in given.train(given.model.trainable(), ("forget",), 40, fast, decay=0):
+    for _ in given.train(trainable(given.model), ("forget",), 40, fast, decay=0):
         errors = [float(region_error(found.output(view), view).mean().detach()) for found in (original, given.model)]
         parts.append(errors[0] / errors[1])
     back = next(step for step, part in enumerate(parts) if part >= 0.95)
@@ -182,7 +182,7 @@ def test_copies_are_found_by_what_was_hidden_alone(model):
         def output(self, view):
             return torch.where(view.hidden, view.truth.roll(1, 0), view.truth)
 
-    audit = CopySimilarity(sections.CopySimilarity(kind="copy-similarity"), Pooled())
+    audit = CopySimilarity("train", Pooled())
     copied, other = (
         audit.examine(case(cls(SMALL.build(None).module), model, TASK, images(), model)) for cls in (Copying, Other)
     )

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from unlearnkit.builtin import audits as sections
-from unlearnkit.builtin.data import ImageFolder, Poisoned, Sample
-from unlearnkit.builtin.degradations import Box
-from unlearnkit.builtin.poison import Poison
+from unlearnkit.builtin.audits import sections
+from unlearnkit.builtin.data.poison import Poison
+from unlearnkit.builtin.data.sections import ImageFolder, Poisoned, Sample
+from unlearnkit.builtin.tasks.degradations import Box
 from unlearnkit.data import Pixels, seeded, split
 from unlearnkit.errors import UserError
 from unlearnkit.plugins import discover

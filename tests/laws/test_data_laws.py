@@ -4,7 +4,7 @@ import torch
 
 from unlearnkit.contracts import Images, Item
 from unlearnkit.data import batch_index, choose, colour_statistics, seeded
-from unlearnkit.recipe.recipe import PerClass
+from unlearnkit.recipe.data import PerClass
 
 
 def test_every_epoch_holds_every_row_once():

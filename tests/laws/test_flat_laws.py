@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from unlearnkit.flat import Flat
+from unlearnkit.solver.flat import Flat
 
 
 def test_gradients_equal_autograd_and_stay_apart():

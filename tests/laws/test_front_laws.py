@@ -82,7 +82,7 @@ def test_what_is_not_finite_is_refused(bad):
 
 
 def test_the_share_of_a_run_is_the_area_below_the_original_and_the_highest_boundary():
-    from unlearnkit.results import _front
+    from unlearnkit.evaluation.results import _front
 
     rows = [
         {"id": "boundary-lowest", "phase": 1, "f1": 4.0, "f2": 0.0},

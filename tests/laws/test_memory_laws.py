@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from unlearnkit.builtin.degradations import Box
-from unlearnkit.builtin.models import VitMae
-from unlearnkit.memory import need, saved_bytes
+from unlearnkit.builtin.models.sections import VitMae
+from unlearnkit.builtin.tasks.degradations import Box
+from unlearnkit.run.memory import need, saved_bytes
 
 CPU = torch.device("cpu")
 SMALL = VitMae(kind="vit-mae", image_size=32, width=16, depth=1, heads=2, decoder_width=16, decoder_depth=1)

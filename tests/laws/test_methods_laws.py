@@ -5,8 +5,11 @@ import math
 import pytest
 from two_numbers import A0, A1, AIMED, B0, B1, GREY, GREYS, KEPT, A, B, P, Q, kept_and_aimed, run, toy
 
-from unlearnkit.builtin import methods, targets, trade_offs
-from unlearnkit.plugins import kind_of
+from unlearnkit.builtin.losses import targets
+from unlearnkit.builtin.methods import baselines as methods
+from unlearnkit.builtin.methods import trade_offs
+from unlearnkit.plugins import discover, kind_of
+from unlearnkit.recipe.sections import MethodSection
 
 
 def moved(section, **given):
@@ -108,8 +111,7 @@ def test_a_step_is_the_formulas_gradient(section, gradient):
 
 def test_every_builtin_method_has_a_law():
     known = {section.kind for section, _ in FORMULAS.values()} | {"retrain"}
-    builtin = [*methods.register_methods(), *trade_offs.register_methods()]
-    assert known == {kind_of(cls) for cls in builtin}
+    assert known == {kind_of(cls) for cls in discover(installed=False).classes(MethodSection)}
 
 
 def test_composite_with_alpha_0_leaves_the_reference_where_it_is():

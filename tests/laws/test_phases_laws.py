@@ -4,10 +4,12 @@ import pytest
 import torch
 from toys import descent, half_square, phase1, phase2, solved
 
-from unlearnkit.builtin.multipliers import Averaged, ClosedForm, Fixed, ProportionalIntegral
+from unlearnkit.builtin.controls.rules import Averaged, ProportionalIntegral
+from unlearnkit.control import ClosedForm, Constant
 from unlearnkit.errors import Exit, UserError
-from unlearnkit.phases import LANDED, LEAST_SCALE, between, decayed
-from unlearnkit.recipe.recipe import AdamW
+from unlearnkit.recipe.training import AdamW
+from unlearnkit.solver.landing import LANDED, LEAST_SCALE, between
+from unlearnkit.solver.schedule import decayed
 
 A, B = torch.tensor([3.0, 0.0, 1.0]), torch.tensor([-1.0, 2.0, 0.0])
 SPAN = float((A - B).norm())
@@ -65,12 +67,12 @@ def test_a_step_follows_the_rule_worked_by_hand():
 
 
 def test_fixed_weight_at_zero_never_leaves_the_minimum_of_the_retain_loss():
-    toy = descent(half_square(B), half_square(A), A, Fixed(0.0), phase2(), steps=50)
+    toy = descent(half_square(B), half_square(A), A, Constant(1, 0.0), phase2(), steps=50)
     assert torch.equal(solved(toy), A)
 
 
 def test_joint_and_separate_passes_give_one_gradient():
-    joint = descent(half_square(B), half_square(A), torch.ones(3), Fixed(0.7), phase2(), steps=5)
+    joint = descent(half_square(B), half_square(A), torch.ones(3), Constant(1, 0.7), phase2(), steps=5)
     x = torch.ones(3)
     for _ in range(5):
         joint.step()
@@ -112,7 +114,7 @@ def test_non_finite_values_are_caught_before_the_update():
     def explode(x):
         return 0.5 * x.square().sum() * (float("nan") if x.norm() < 1.5 else 1.0)
 
-    toy = descent(half_square(torch.zeros(3)), explode, 2 * torch.ones(3), Fixed(0.0), phase2(), steps=100)
+    toy = descent(half_square(torch.zeros(3)), explode, 2 * torch.ones(3), Constant(1, 0.0), phase2(), steps=100)
     with pytest.raises(UserError, match=r"non-finite at step \d+; the update was not applied") as caught:
         solved(toy)
     assert caught.value.code == Exit.DIVERGED

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
-from unlearnkit.builtin.data import ImageFolder
-from unlearnkit.builtin.images import Folder
-from unlearnkit.data import Chosen, batch_index, load
-from unlearnkit.errors import UserError
-from unlearnkit.pixels import Pixels, colour_statistics, digest, to_float
-from unlearnkit.recipe.recipe import Data, Selection
+from unlearnkit.builtin.data.folders import Folder
+from unlearnkit.builtin.data.sections import ImageFolder
+from unlearnkit.contracts import Images, Item
+from unlearnkit.data import Chosen, Pixels, batch_index, colour_statistics, decode, digest, load, to_float
+from unlearnkit.errors import Exit, UserError
+from unlearnkit.recipe.data import Data, Selection
 
 CPU = torch.device("cpu")
 
@@ -117,13 +118,81 @@ def test_a_killed_process_costs_a_warning_and_no_byte(folder):
     assert torch.equal(torch.cat(list(streamed.chunks(5))), held.held)  # with new ones
 
 
+class Plain(Images):
+    """Images of one colour, read in no time; that of the key 0 cannot be."""
+
+    labels = frozenset({"all"})
+
+    def __init__(self, count: int) -> None:
+        self.items = [Item(str(number), "all") for number in range(1, count + 1)]
+
+    def read(self, item: Item, size: int) -> Tensor:
+        return torch.full((3, size, size), 255 // int(item.key), dtype=torch.uint8)
+
+    def describe(self) -> dict[str, object]:
+        return {}
+
+
+@needs_proc
+@pytest.mark.timeout(60, method="thread")
+def test_a_process_killed_while_it_sends_a_batch_costs_no_byte():
+    """A batch is far more than a pipe holds, and sending it takes longer than reading it."""
+    source, before = Plain(16), children()
+    rows = torch.arange(16)
+    expected = decode(source, source.items, 256)
+    for delay in torch.linspace(0, 0.02, 6).tolist():
+        streamed = Pixels(source, source.items, 256, CPU, 2)
+        with streamed.expect(rows for _ in iter(int, 1)):
+            for _ in range(3):
+                assert torch.equal(streamed[rows], expected)
+            time.sleep(delay)
+            for child in children() - before:
+                os.kill(int(child), signal.SIGKILL)
+            with pytest.warns(UserWarning, match="the processes that decode images have ended"):
+                assert all(torch.equal(streamed[rows], expected) for _ in range(6))
+    assert children() <= before
+
+
+@needs_proc
+def test_blocks_may_end_in_any_order(folder):
+    held, one, two, before = pixels(folder, None), pixels(folder, 1), pixels(folder, 2), children()
+    looks = [one.chunks(6), two.chunks(10), one.chunks(7), two.chunks(5)]
+    found = [[next(look)] for look in looks]
+    assert len(children() - before) == 3  # one look shares its processes with the next
+    for place in (0, 1, 3, 2):
+        found[place].extend(looks[place])
+        assert torch.equal(torch.cat(found[place]), held.held)
+    assert children() <= before
+
+
+@needs_proc
+def test_batches_that_cannot_be_announced_leave_no_process(folder):
+    before = children()
+
+    def fails():
+        yield torch.arange(3)
+        raise KeyError
+
+    with pytest.raises(KeyError), pixels(folder, 2).expect(fails()):
+        pass
+    assert children() <= before
+
+
 @pytest.mark.parametrize("workers", [None, 0, 2])
 def test_an_unreadable_image_is_the_users_mistake(tmp_path, folder, workers):
     (tmp_path / "a").mkdir()
     for path in (folder / "a").iterdir():
         (tmp_path / "a" / path.name).write_bytes(path.read_bytes()[: 40 if path.name == "05.png" else None])
-    with pytest.raises(UserError, match=r"a/05.png: not a readable image .*; mend or remove it"):
+    with pytest.raises(UserError, match=r"a/05.png: not a readable image .*; mend or remove it") as caught:
         list(pixels(tmp_path, workers).chunks(4))
+    assert caught.value.code is Exit.RECIPE
+
+
+@pytest.mark.parametrize("workers", [None, 0, 2])
+def test_a_bug_in_a_source_keeps_its_own_error(workers):
+    source = Plain(8)
+    with pytest.raises(ZeroDivisionError):
+        list(Pixels(source, [*source.items, Item("0", "all")], 4, CPU, workers).chunks(4))
 
 
 def test_digest_and_statistics_do_not_depend_on_where_images_are(folder):
@@ -171,8 +240,8 @@ def test_what_memory_does_not_hold_is_streamed(folder):
 RUN = """
 import os, signal, sys, time, torch
 from pathlib import Path
-from unlearnkit.builtin.images import Folder
-from unlearnkit.pixels import Pixels
+from unlearnkit.builtin.data.folders import Folder
+from unlearnkit.data import Pixels
 stop = []
 signal.signal(signal.SIGTERM, lambda number, frame: stop.append(number))
 source = Folder(Path(sys.argv[1]))
@@ -206,6 +275,7 @@ def test_processes_die_with_the_run_and_a_signal_leaves_it_its_last_step(folder,
     if how != "kill":
         assert run.stdout.read() == "saved\n"
     assert run.wait(20) == (-signal.SIGKILL if how == "kill" else 143)
+    run.stdout.close()
     until = time.monotonic() + 20
     while alive(workers) and time.monotonic() < until:
         time.sleep(0.1)

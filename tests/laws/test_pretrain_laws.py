@@ -5,8 +5,8 @@ from safetensors.torch import load_file
 from tiny_task import MODEL
 
 from unlearnkit.plugins import discover
-from unlearnkit.pretrain import train
 from unlearnkit.recipe.validate import load
+from unlearnkit.run.pretrain import train
 
 RECIPE = f"""\
 name: small

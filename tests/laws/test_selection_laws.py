@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from unlearnkit.contracts import Images, Item
 from unlearnkit.data import choose, seeded, select, split
 from unlearnkit.errors import UserError
-from unlearnkit.recipe.recipe import Data, PerClass, Selection
+from unlearnkit.recipe.data import Data, PerClass, Selection
 from unlearnkit.recipe.sections import DataSection
 
 LABELS = ("ant", "bee", "cow")

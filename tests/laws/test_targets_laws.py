@@ -6,8 +6,9 @@ import pytest
 import torch
 from two_numbers import GREY, Nothing, Q, Two
 
-from unlearnkit.builtin import targets, trade_offs
-from unlearnkit.contracts import Setting, View, standard_normal
+from unlearnkit.builtin.losses import targets
+from unlearnkit.builtin.methods import trade_offs
+from unlearnkit.contracts import Setting, Sources, View, standard_normal, whole
 from unlearnkit.data import seeded
 from unlearnkit.errors import UserError
 from unlearnkit.recipe.sections import MethodSection
@@ -15,7 +16,7 @@ from unlearnkit.recipe.sections import MethodSection
 
 def batch(count=3, size=16):
     images = torch.rand(count, 3, size, size, generator=seeded("batch"))
-    return View(images, torch.zeros(count, 1, size, size, dtype=torch.bool), images)
+    return View(whole(images), images)
 
 
 def substitute(section, base=Path()):
@@ -26,9 +27,8 @@ def substitute(section, base=Path()):
 
     adapter = Two()
     adapter.image_size = 16
-    setting = Setting(
-        adapter, Nothing(), standard_normal(), lambda: seeded("toy"), drawn, lambda weights: adapter, base
-    )
+    sources = Sources(standard_normal(), lambda: seeded("toy"), drawn, lambda weights: adapter, base)
+    setting = Setting(adapter, Nothing(), sources)
     return section.build(setting, *([None, None] if isinstance(section, MethodSection) else []))
 
 

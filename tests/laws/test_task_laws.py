@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch.nn import functional as F
 
-from unlearnkit.builtin.degradations import NEUTRAL, capsules, random_boxes
-from unlearnkit.builtin.models import VitMae
-from unlearnkit.builtin.tasks import (
+from unlearnkit.builtin.models.sections import VitMae
+from unlearnkit.builtin.tasks.degradations import capsules, random_boxes
+from unlearnkit.builtin.tasks.sections import (
     Brush,
     CenterCrop,
     Downscaling,
@@ -22,7 +22,8 @@ from unlearnkit.builtin.tasks import (
     RandomTokens,
     Reconstruction,
 )
-from unlearnkit.data import seeded
+from unlearnkit.contracts import NEUTRAL
+from unlearnkit.data import seeded, view_of
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import discover, kind_of
 from unlearnkit.recipe.problem import RecipeError
@@ -93,7 +94,7 @@ def test_the_masked_autoencoder_works_under_every_task(section):
         decoder_heads=2,
     ).build(None)  # fmt: skip
     with torch.no_grad():
-        output = adapter.output(adapter.view(section.build(), pictures(3, 32), seeded("view")))
+        output = adapter.output(view_of(adapter, section.build(), pictures(3, 32), seeded("view")))
     assert output.shape == (3, 3, 32, 32)
     assert output.isfinite().all()
 

@@ -15,7 +15,7 @@ from two_numbers import (
     toy,
 )
 
-from unlearnkit.builtin import mixtures, trade_offs
+from unlearnkit.builtin.methods import mixtures, trade_offs
 from unlearnkit.control import Facts, direction
 from unlearnkit.data import seeded
 from unlearnkit.errors import UserError
@@ -122,7 +122,7 @@ def test_eupmu_raises_its_multiplier_where_the_retain_loss_rises():
         lam = max(0, lam + 0.1 * (moments[0] / (1 - 0.9**step)) / ((moments[1] / (1 - 0.999**step)) ** 0.5 + 1e-8))
         a = after
     assert run(descent) == pytest.approx([a], rel=1e-5)
-    assert float(descent.leg.rule.state["lam"]) == pytest.approx(lam, rel=1e-3)
+    assert float(descent.stage.rule.state["lam"]) == pytest.approx(lam, rel=1e-3)
     assert lam > 0.2
     assert images["retain"].reads == 3 * 2 * 4  # a batch for the view and for the targets, once in a step
 
@@ -138,7 +138,7 @@ def test_a_tolerance_lets_eupmu_forget_more():
 
 
 def weighed(name, f, h, **settings):
-    from unlearnkit.builtin.borrowed import Weighting
+    from unlearnkit.builtin.methods.mixtures import Weighting
 
     return mixed(Weighting(name, **settings), f, h)
 
@@ -181,7 +181,7 @@ def test_the_lagrangian_ascends_on_the_relative_violation():
         h = (a * P - A0 * GREY) ** 2
         a, lam = a - 0.3 * (kept + lam * aimed), max(0.0, lam + 0.2 * (h - 0.1) / 0.1)
     assert run(descent) == pytest.approx([a], rel=1e-5)
-    assert float(descent.leg.rule.state["lam"]) == pytest.approx(lam, rel=1e-4)
+    assert float(descent.stage.rule.state["lam"]) == pytest.approx(lam, rel=1e-4)
 
 
 def test_the_lagrangian_ends_at_its_bound():
@@ -195,16 +195,16 @@ def test_the_lagrangian_ends_at_its_bound():
 def test_a_missing_library_is_said(monkeypatch, library, method):
     import sys
 
-    from unlearnkit.builtin import borrowed
+    from unlearnkit.builtin.methods import mixtures
 
     monkeypatch.setitem(sys.modules, library, None)
     if library == "cvxpy":
         pytest.importorskip("torchjd")
         monkeypatch.setattr("importlib.util.find_spec", lambda name, *_: None)
     build = {
-        "mgda": lambda: borrowed.Weighting("MGDA"),
-        "cagrad": lambda: borrowed.Weighting("CAGrad", c=0.5),
-        "lagrangian": lambda: borrowed.PrimalDual(0.1, 0.1),
+        "mgda": lambda: mixtures.Weighting("MGDA"),
+        "cagrad": lambda: mixtures.Weighting("CAGrad", c=0.5),
+        "lagrangian": lambda: mixtures.PrimalDual(0.1, 0.1),
     }[method]
     with pytest.raises(UserError, match=r"pip install 'unlearnkit\["):
         build()

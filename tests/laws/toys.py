@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from unlearnkit.contracts import Psi
-from unlearnkit.control import Multiplier, constraint_gap, gradient_norm
-from unlearnkit.flat import Flat
-from unlearnkit.phases import Descent, Leg, Problem
-from unlearnkit.recipe.recipe import SGD, Training
+from unlearnkit.control import Mixture, Stage, constraint_gap, gradient_norm
+from unlearnkit.recipe.training import SGD, Training
+from unlearnkit.solver.descent import Descent
+from unlearnkit.solver.flat import Flat
+from unlearnkit.solver.problem import Problem
 
 
 class ToySide:
@@ -18,28 +19,32 @@ class ToySide:
     count, seed = 64, 0
 
     def __init__(self, name: str, x: Tensor, loss: Callable[[Tensor], Tensor], noise: float = 0.0) -> None:
-        self.name, self.x, self.function, self.noise = name, x, loss, noise
+        self.name, self.x, self.loss, self.noise, self.looks = name, x, loss, noise, 0
+
+    def under(self, loss: object, student: object = None) -> "ToySide":
+        return self
 
     def value(self, rows: Tensor, *purpose: object, precise: bool = False) -> Tensor:
         from unlearnkit.data import seeded
 
         if not self.noise:
-            return self.function(self.x)
+            return self.loss(self.x)
         shift = self.noise * torch.randn(self.x.shape, generator=seeded(self.name, *purpose))
-        return self.function(self.x + shift) - self.function(shift).detach() * 0
+        return self.loss(self.x + shift) - self.loss(shift).detach() * 0
 
     def terms(self) -> Iterator[Callable[[], Tensor]]:
-        yield lambda: self.function(self.x)
+        self.looks += 1
+        yield lambda: self.loss(self.x)
 
     def exact(self) -> float:
-        return float(self.function(self.x.detach()))
+        return float(self.loss(self.x.detach()))
 
 
 def descent(
     f1: Callable[[Tensor], Tensor],
     f2: Callable[[Tensor], Tensor],
     start: Tensor,
-    rule: Multiplier,
+    rule: Mixture,
     psi: Psi,
     *,
     epsilon: float | None = None,
@@ -56,9 +61,11 @@ def descent(
     training = Training(
         optimizer=optimizer or SGD(kind="sgd", lr=lr), steps=steps, batch_size=8, decay=decay, checks=20
     )
-    problem = Problem("toy", "toy", 2 if epsilon is not None else 1, "toy", objective, psi, epsilon)
-    sides = ToySide("forget", parameter, f1, noise), ToySide("retain", parameter, f2, noise)
-    return Descent(problem, [Leg({side.name: side for side in sides}, rule, steps)], flat, *sides, training)
+    sides = {name: ToySide(name, parameter, loss, noise) for name, loss in (("forget", f1), ("retain", f2))}
+    stages = [Stage(sides["forget"].loss, sides["retain"].loss, rule)]
+    phase = 2 if epsilon is not None else 1
+    problem = Problem("toy", stages, psi, phase=phase, objective=objective, epsilon=epsilon)
+    return Descent(problem, flat, sides, training, steps)
 
 
 def solved(toy: Descent) -> Tensor:

@@ -11,15 +11,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from unlearnkit.builtin import targets
-from unlearnkit.builtin.distances import ToReference
-from unlearnkit.contracts import ModelAdapter, Setting, View, standard_normal
+from unlearnkit.builtin.losses import targets
+from unlearnkit.builtin.losses.distances import ToReference
+from unlearnkit.contracts import ModelAdapter, Setting, Sources, Task, standard_normal, whole
 from unlearnkit.control import gradient_norm
 from unlearnkit.data import seeded
-from unlearnkit.flat import Flat
-from unlearnkit.phases import Descent, Problem, legs_of
-from unlearnkit.recipe.recipe import SGD, Training
-from unlearnkit.sides import Side
+from unlearnkit.recipe.training import SGD, Training
+from unlearnkit.solver.descent import Descent
+from unlearnkit.solver.flat import Flat
+from unlearnkit.solver.problem import Problem
+from unlearnkit.solver.side import Side
 
 P, Q, GREY = 0.2, 0.6, 0.5
 A0, B0 = 1.1, 0.8
@@ -47,13 +48,13 @@ class Two(ModelAdapter):
         return (self.decode(self.embed(view), view) - images).square().mean()
 
 
-class Nothing:
+class Nothing(Task):
     """A task that hides nothing."""
 
     fixed = True
 
     def degrade(self, images, generator):
-        return View(images, torch.zeros(len(images), 1, SIZE, SIZE, dtype=torch.bool))
+        return whole(images)
 
 
 class Counted:
@@ -85,10 +86,11 @@ def toy(section, *, a=A, b=B, steps=1, lr=1.0, alone=False, varied=False):
     reference, student = Two(), Two(a, b)
     reference.sees_truth = section.kind == "siss"
     reference.module.requires_grad_(False)
-    setting = Setting(
-        reference, Nothing(), standard_normal(), lambda: seeded("toy"),
+    sources = Sources(
+        standard_normal(), lambda: seeded("toy"),
         lambda label, count, generator: torch.full((count, 3, SIZE, SIZE), Q), lambda weights: Two(A1, B1), Path(),
     )  # fmt: skip
+    setting = Setting(reference, Nothing(), sources)
     recipe_losses = ToReference("embedding", reference), ToReference("embedding", reference)
     training = Training(optimizer=SGD(kind="sgd", lr=lr), steps=steps, batch_size=4, decay=0.0, checks=1)
     images = {"forget": Counted(None if varied else P), "retain": Counted(Q)}
@@ -102,10 +104,13 @@ def toy(section, *, a=A, b=B, steps=1, lr=1.0, alone=False, varied=False):
     stages = section.build(setting, *recipe_losses)
     if alone:
         stages = [replace(stage, retain=None, rule=None) for stage in stages]
-    legs = legs_of(stages, sides, steps, lambda stage, number, theta: theta * 0 + 0.5 if stage.fresh else theta)
+
+    def start(stage, number, theta):
+        return theta * 0 + 0.5 if stage.fresh else theta
+
     psi = lambda loss, epsilon, norm, objective: gradient_norm(norm, 1, 2)  # noqa: E731
-    problem = Problem("toy", section.kind, None, "toy", "retain", psi, part=part)
-    descent = Descent(problem, legs, flat, sides["forget"], sides["retain"], training)
+    problem = Problem("toy", stages, psi, section.kind, part=part)
+    descent = Descent(problem, flat, sides, training, steps, start)
     descent.begin(flat.theta.detach().clone())
     return descent, images
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from unlearnkit.contracts import ModelAdapter
+from unlearnkit.contracts import ModelAdapter, staged
 from unlearnkit.recipe.sections import ModelSection
 from unlearnkit.testing import check_model
 
@@ -34,7 +34,7 @@ class Sound(ModelAdapter):
         return (self.module.first(view.images),)
 
     def embed(self, view):
-        return self.encoder(self.staged(view)[0])
+        return self.encoder(staged(self, view)[0])
 
     def decode(self, embedding, view):
         return self.module.decoder(embedding)

@@ -6,10 +6,8 @@ from typing import Literal
 import pytest
 import torch
 
-from unlearnkit import hookspecs
-from unlearnkit.audits import Audit, Figure
-from unlearnkit.builtin import audits
-from unlearnkit.builtin.controls import (
+from unlearnkit.builtin.audits import sections as audits
+from unlearnkit.builtin.controls.sections import (
     Averaged,
     ClosedForm,
     ConstraintGap,
@@ -17,14 +15,14 @@ from unlearnkit.builtin.controls import (
     ProportionalIntegral,
     RelativeGap,
 )
-from unlearnkit.builtin.data import ImageFolder, Sample
-from unlearnkit.builtin.extractors import MobileNetV2
-from unlearnkit.builtin.losses import NoiseEmbedding, NoiseOutput, ReferenceEmbedding, ReferenceOutput
-from unlearnkit.builtin.metrics import FID, KID, PSNR, SSIM, FeatureDistance, HiddenPSNR
-from unlearnkit.builtin.models import VitMae
-from unlearnkit.builtin.tasks import CenterCrop, RandomBox, RandomTokens
-from unlearnkit.contracts import Loss, Task, View
-from unlearnkit.plugins import discover, kind_of
+from unlearnkit.builtin.data.sections import ImageFolder, Sample
+from unlearnkit.builtin.extractors.sections import MobileNetV2
+from unlearnkit.builtin.losses.sections import NoiseEmbedding, NoiseOutput, ReferenceEmbedding, ReferenceOutput
+from unlearnkit.builtin.metrics.sections import FID, KID, PSNR, SSIM, FeatureDistance, HiddenPSNR
+from unlearnkit.builtin.models.sections import VitMae
+from unlearnkit.builtin.tasks.sections import CenterCrop, RandomBox, RandomTokens
+from unlearnkit.contracts import Audit, Degraded, Figure, Loss, Task, hide, whole
+from unlearnkit.plugins import discover, hookspecs, kind_of
 from unlearnkit.recipe.sections import AuditSection, LossSection, MultiplierSection, TaskSection
 from unlearnkit.testing import (
     check_audit,
@@ -132,7 +130,7 @@ class Careless(Task):
 
     def degrade(self, images, generator):
         hidden = torch.rand(images.shape[0], 1, *images.shape[2:], generator=generator) < 0.5
-        return View(images.masked_fill(hidden, 0.5), hidden)
+        return hide(images, hidden)
 
 
 class Leaking(Task):
@@ -141,14 +139,21 @@ class Leaking(Task):
     def degrade(self, images, generator):
         hidden = torch.zeros(images.shape[0], 1, *images.shape[2:], dtype=torch.bool)
         hidden[..., :8, :8] = True
-        return View(images.clone(), hidden)
+        return Degraded(images.clone(), hidden)
 
 
 class Writing(Task):
     fixed = True
 
     def degrade(self, images, generator):
-        return View(images.mul_(0.5), torch.zeros(images.shape[0], 1, *images.shape[2:], dtype=torch.bool))
+        return whole(images.mul_(0.5))
+
+
+class Bare(Task):
+    fixed = True
+
+    def degrade(self, images, generator):
+        return images.masked_fill(images > 0.5, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +162,7 @@ class Writing(Task):
         (Careless, "Broken.fixed: expected False"),
         (Leaking, "Broken.degrade: expected that no hidden pixel shows"),
         (Writing, "Broken.degrade: expected its input to stay as it was"),
+        (Bare, "Broken.degrade: expected a Degraded"),
     ],
 )
 def test_broken_tasks_are_caught(broken, words):

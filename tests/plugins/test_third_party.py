@@ -216,7 +216,7 @@ def test_the_shipped_checks_accept_the_plugin(site, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(site)
     import acme_plugin
 
-    from unlearnkit.builtin.tasks import CenterCrop
+    from unlearnkit.builtin.tasks.sections import CenterCrop
     from unlearnkit.testing import check_loss, check_plugin
 
     assert check_plugin(acme_plugin, tmp_path) == ["acme-blur", "acme-zero", "acme-twenty", "acme-error"]

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from unlearnkit.plugins import Plugins
-from unlearnkit.recipe.recipe import PretrainRecipe, Recipe
+from unlearnkit.recipe.pretraining import PretrainRecipe
+from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.schema import schema, text
 from unlearnkit.recipe.validate import load, recipe_class
 

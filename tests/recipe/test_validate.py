@@ -15,7 +15,9 @@ from pydantic import BaseModel
 from unlearnkit.errors import Exit
 from unlearnkit.plugins import Plugin, Plugins
 from unlearnkit.recipe.explain import PATTERNS
-from unlearnkit.recipe.recipe import PretrainRecipe, Recipe
+from unlearnkit.recipe.pretraining import PretrainRecipe
+from unlearnkit.recipe.recipe import Recipe
+from unlearnkit.recipe.sections import Section
 from unlearnkit.recipe.source import RecipeError
 from unlearnkit.recipe.validate import Loaded, load, recipe_class
 
@@ -286,6 +288,32 @@ def test_every_pattern_of_the_core_has_words() -> None:
         return set[str]().union(*map(patterns, get_args(annotation)))
 
     assert patterns(Recipe) | patterns(PretrainRecipe) == set(PATTERNS)
+
+
+def sections_of(value: Any) -> list[Section]:
+    """Return all sections in a value, itself among them."""
+    match value:
+        case Section():
+            return [value, *(found for _, part in value for found in sections_of(part))]
+        case list():
+            return [found for part in value for found in sections_of(part)]
+        case _:
+            return []
+
+
+def test_every_section_that_builds_knows_the_recipes_folder(
+    plugins: Plugins, good: str, pretrain: str, tmp_path: Path
+) -> None:
+    """Those that the recipe leaves out too, and wherever its text lies."""
+    path = tmp_path / "recipe.yaml"
+    short = re.sub(r"(?ms)^(control|training|task|forget|retain):.*?(?=^\w)", "", good)
+    for text, count in ((good, 12), (short, 12), (pretrain, 4)):
+        path.write_text(text)
+        for folder, wanted in ((None, tmp_path), (tmp_path / "elsewhere", tmp_path / "elsewhere")):
+            found = sections_of(load(path, plugins, folder=folder).recipe)
+            built = [one for one in found if hasattr(one, "build") or hasattr(one, "open")]
+            assert len(built) == count
+            assert {one.folder for one in built} == {wanted}
 
 
 def test_validation_imports_no_torch() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_task import ran
 
-from unlearnkit.cache import Store
+from unlearnkit.solver.frozen import Store
 
 SAME = ("results.json", "solutions/boundary-highest/tensors.safetensors", "solutions/epsilon-1/tensors.safetensors")
 
@@ -87,16 +87,25 @@ def test_rows_that_fit_nowhere_are_not_kept(tmp_path, room):
     assert store.kept["rows"]["where"] == "nowhere"
 
 
+class NoWatcher:
+    """Fails a test in which anything is to be told."""
+
+    def event(self, kind, **facts):
+        raise AssertionError(facts)
+
+
 def test_metrics_do_not_depend_on_what_was_kept(tiny, monkeypatch):
-    from unlearnkit import evaluate
+    from unlearnkit.evaluation import instruments, originals
+    from unlearnkit.evaluation.measure import Gauge
     from unlearnkit.plugins import discover
     from unlearnkit.recipe.validate import load
-    from unlearnkit.workbench import build
+    from unlearnkit.solver.workbench import build
 
     bench = build(load(tiny, discover(installed=False)).recipe, tiny.parent)
+    tools = instruments.build(bench.recipe.evaluate, tiny.parent, bench.device)
     found = []
     for room in (2**30, 20_000, 0):
-        monkeypatch.setattr(evaluate, "KEPT_BYTES", room)
-        originals = evaluate.Originals(bench)
-        found += [evaluate.measure(originals, bench.student) for _ in range(2)]
+        monkeypatch.setattr(originals, "KEPT_BYTES", room)
+        gauge = Gauge(originals.Originals(bench), tools, NoWatcher())
+        found += [gauge.measure(bench.student) for _ in range(2)]
     assert all(other == found[0] for other in found)

@@ -13,9 +13,12 @@ from typing import Any
 
 import pytest
 
-from unlearnkit.comparison import FRONT, Spread, compare, gather, paired
 from unlearnkit.errors import UserError
-from unlearnkit.report.comparison import escaped, grids, spread, write
+from unlearnkit.fronts import METHOD
+from unlearnkit.report.comparison import compare, gather, grids, write
+from unlearnkit.report.comparison.compare import paired
+from unlearnkit.report.comparison.grids import escaped, spread
+from unlearnkit.report.comparison.points import Spread
 
 RECIPE: dict[str, Any] = {
     "name": "forget-faces", "seed": 0, "task": {"kind": "center-crop"}, "forget": {"kind": "noise-embedding"},
@@ -90,12 +93,13 @@ def test_hypervolumes_are_shares_of_one_area(seeded: Callable[..., list[Path]]) 
         found["solutions"] = [kept["boundary-highest"], kept["epsilon-1"], kept["composite-0"]]
 
     found = compare(gather(seeded(2, two_points)))
-    assert found.reference == (4.0, 2.0)
+    assert found.area is not None
+    assert found.area.reference == (4.0, 2.0)
     curves = {curve.method: curve for curve in found.curves}
-    assert curves[FRONT].hypervolume.each == (0.25, 0.25)  # (4 − 2)(2 − 1) of 4 · 2
+    assert curves[METHOD].hypervolume.each == (0.25, 0.25)  # (4 − 2)(2 − 1) of 4 · 2
     assert curves["composite"].hypervolume.each == (0.125, 0.125)
     # The front of all is the ε front, (2, 1) and (1, 2) in units of (4, 2): from (3, 1) it is ¼ and √(½² + ½²) away.
-    assert curves[FRONT].distance.each == (0.0, 0.0)
+    assert curves[METHOD].distance.each == (0.0, 0.0)
     assert curves["composite"].distance.each == pytest.approx([(0.25 + math.sqrt(0.5)) / 2] * 2)
     assert {p.label: found.dominated(p) for p in found.points if p.kind == "composite"} == {"composite α = 0.25": True}
 
@@ -130,9 +134,27 @@ def test_what_makes_runs_incomparable_is_said(seeded: Callable[..., list[Path]],
         gather([tmp_path / "nothing"])
 
 
+def test_every_recipe_has_a_name_of_its_own(seeded: Callable[..., list[Path]]) -> None:
+    def called(name: str) -> Change:
+        return lambda found, seed: found.update(name=name)
+
+    given = ["a", "ab", "a", "a 2", "a"]
+    runs = [run for i, name in enumerate(given) for run in seeded(1, called(name), **{f"of-{i}": i})]
+    assert compare(gather(runs)).names == ["a", "ab", "a 2", "a 2 2", "a 3"]
+
+
+def test_warnings_of_the_runs_are_cautions(seeded: Callable[..., list[Path]]) -> None:
+    several, alone = seeded(2), seeded(1, lambda found, seed: found.update(name="other"), a=1)
+    for run, warnings in zip([*several, *alone], (["x.", "x."], ["x."], ["y."]), strict=True):
+        manifest = json.loads((run / "manifest.json").read_text())
+        (run / "manifest.json").write_text(json.dumps(manifest | {"warnings": warnings}))
+    cautions = compare(gather([*several, *alone])).cautions
+    assert cautions == ["forget-faces, seed 0: x.", "forget-faces, seed 1: x.", "other: y."]
+
+
 def test_the_gap_to_the_retrained_model_is_a_difference(seeded: Callable[..., list[Path]]) -> None:
     def retrained(found: dict[str, Any], seed: int) -> None:
-        next(s for s in found["solutions"] if s["id"] == "max-loss")["method"] = "retrain"
+        next(s for s in found["solutions"] if s["id"] == "max-loss")["retrained"] = True
 
     tables = {grid.id: grid for grid in grids(compare(gather(seeded(2, retrained))))}
     gap = tables["gap-to-retrained"]

@@ -39,14 +39,21 @@ def test_an_address_selects_a_solution(run: Path, results: dict[str, Any], tmp_p
     write(run)
     original = {"id": "original", "label": "original model", **results["original"]}
     solutions = {s["id"]: s for s in [original, *results["solutions"]]}
-    pictures = set()
+    pictures, places = set(), set()
     for key in ("original", "epsilon-2", "max-loss"):
-        f1, label, squares = shown(dom(run / "report.html", tmp_path / "profile", f"#solution={key}"))
+        source = dom(run / "report.html", tmp_path / "profile", f"#solution={key}")
+        f1, label, squares = shown(source)
         assert f1 == figure(solutions[key]["f1"])
         assert label == solutions[key]["label"]
         assert len(squares) == 2 * results["images"]["count"]
         pictures.add(tuple(squares))
-    assert len(pictures) == 3
+        point = re.search(rf'class="point[^"]*" data-mark="{key}".*?<use [^>]*x="([^"]*)" y="([^"]*)"', source)
+        marker = re.search(r'<circle id="marker" [^>]*translate\(([^p]*)px, ([^p]*)px\)', source)
+        assert point
+        assert marker
+        assert [float(value) for value in marker.groups()] == pytest.approx([float(value) for value in point.groups()])
+        places.add(marker.groups())
+    assert len(pictures) == len(places) == 3
 
 
 def test_the_slider_moves_numbers_pictures_and_the_address(run: Path, results: dict[str, Any], tmp_path: Path) -> None:

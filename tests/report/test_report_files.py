@@ -80,6 +80,26 @@ def test_the_page_refers_to_nothing_outside_itself(written: Path) -> None:
     assert "default-src 'none'" in source
 
 
+def test_the_plots_of_the_page_are_marked_by_solution(written: Path, results: dict[str, Any]) -> None:
+    elements = Page(page_of(written)).elements
+    ids = [attrs["id"] for _, attrs in elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    assert {attrs["href"] for tag, attrs in elements if tag == "use"} <= {f"#{id_}" for id_ in ids}
+    marked: dict[str, list[str]] = {}
+    for tag, attrs in elements:
+        if tag in ("g", "a") and "data-mark" in attrs:
+            marked.setdefault(attrs["class"], []).append(attrs["data-mark"])
+    bounds = [s["id"] for s in results["solutions"] if s["epsilon"] is not None]
+    trained = [s["id"] for s in results["solutions"] if s["history"]]
+    assert sorted(marked["point"]) == sorted(["original", *(s["id"] for s in results["solutions"])])
+    assert sorted(marked["bound"]) == sorted(2 * bounds)  # its line and its value
+    assert sorted(marked["epsilon-line"]) == sorted(bounds)
+    assert sorted(marked["line"]) == sorted(3 * trained)
+    labels = [attrs["aria-label"] for tag, attrs in elements if tag == "a" and "aria-label" in attrs]
+    assert "ε = 0.412 (0 %): f1 0.4153, f2 0.04944" in labels
+    assert "max-loss: f1 1.420, f2 5.070, dominated" in labels
+
+
 def test_a_name_stays_text(run: Path, results: dict[str, Any], write_results: Rewrite) -> None:
     evil = "</script><img onerror=alert(1)>|`$x_$\n# &amp; {{ 7*7 }}"
     results["name"] = evil
@@ -93,6 +113,19 @@ def test_a_name_stays_text(run: Path, results: dict[str, Any], write_results: Re
     text = (run / "report.md").read_text(encoding="utf-8")
     assert "<img" not in text
     assert {len(row) for row in markdown_rows(text, "## Solutions")} == {len(SOLUTION_COLUMNS)}
+
+
+def test_warnings_of_results_and_manifest_are_told_once(run: Path, results: dict[str, Any]) -> None:
+    (of_results,) = results["warnings"]
+    of_run = "resumed with training.steps=9: solutions found before used the old value"
+    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    manifest["warnings"] = [of_run, of_results, of_run]
+    (run / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    page = Page(html(run))
+    text = (run / "report.md").read_text(encoding="utf-8")
+    for warning in (of_results, of_run):
+        assert page.text.count(warning) == 1
+        assert text.count(f"- **Warning:** {warning}\n") == 1
 
 
 def test_a_failed_metric_says_why(written: Path) -> None:

@@ -11,11 +11,11 @@ import tiny_task
 from pydantic import TypeAdapter
 
 from unlearnkit.errors import UserError
-from unlearnkit.evaluate import Further
+from unlearnkit.evaluation.originals import Further
 from unlearnkit.plugins import discover, kind_of
 from unlearnkit.recipe.sections import TaskSection
 from unlearnkit.report import write
-from unlearnkit.report.results import Results
+from unlearnkit.report.shape import Results
 
 Rewrite = Callable[[Path, dict[str, Any]], None]
 LABELS = ["center-crop, ratio 0.25", "random-tokens, ratio 0.5, token 4"]

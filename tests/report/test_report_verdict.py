@@ -40,6 +40,11 @@ def test_a_failed_metric_gives_way_to_the_next(results: Any) -> None:
     assert "the forget set's SSIM against the truth falls from 0.710 to 0.215" in verdict(results)
 
 
+def test_the_recipes_first_metric_is_told(results: Any) -> None:
+    results["metrics"] = {key: results["metrics"][key] for key in ("ssim", "kid", "psnr")}
+    assert "the forget set's SSIM against the truth falls from 0.710 to 0.215" in verdict(results)
+
+
 def test_a_dominated_solution_is_said(results: Any) -> None:
     next(s for s in results["solutions"] if s["id"] == "epsilon-3")["dominated_by"] = ["boundary-lowest"]
     said = "Dominated, so not part of the front: ε = 0.816 (75 %) (by boundary: lowest completeness)."

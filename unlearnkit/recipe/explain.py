@@ -11,32 +11,29 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from unlearnkit.plugins import Plugin
+from unlearnkit.recipe.assemble import Lacking
 from unlearnkit.recipe.problem import Loc, describe, shown
-from unlearnkit.recipe.sections import OPEN
+from unlearnkit.recipe.sections import SORTS
 from unlearnkit.recipe.source import NUMBER
 
 SHAPES = {
-    "string_type": "a text",
-    "path_type": "a text",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
+    **dict.fromkeys(("string_type", "path_type"), "a text"),
+    **dict.fromkeys(("int_type", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("list_type", "tuple_type", "set_type"), "a list"),
+    **dict.fromkeys(("dict_type", "model_type"), "a mapping"),
     "float_type": "a number",
     "finite_number": "a finite number",
     "bool_type": "true or false",
-    "list_type": "a list",
-    "tuple_type": "a list",
-    "set_type": "a list",
-    "dict_type": "a mapping",
-    "model_type": "a mapping",
     "none_required": "nothing",
 }
 LIMITS = {
-    "greater_than": "a number above",
-    "greater_than_equal": "a number of at least",
-    "less_than": "a number below",
-    "less_than_equal": "a number of at most",
-    "multiple_of": "a multiple of",
+    "greater_than": "a number above {}",
+    "greater_than_equal": "a number of at least {}",
+    "less_than": "a number below {}",
+    "less_than_equal": "a number of at most {}",
+    "multiple_of": "a multiple of {}",
+    "string_too_short": "a text of at least {} characters",
+    "string_too_long": "a text of at most {} characters",
 }
 PATTERNS = {
     r"^[a-z0-9][a-z0-9-]{0,63}$": "1 to 64 lower-case letters, digits and hyphens, the first one no hyphen",
@@ -70,7 +67,7 @@ class Spot:
 
 
 def explain(
-    errors: Iterable[ErrorDetails], recipe: type[BaseModel], data: object, broken: Sequence[Plugin]
+    errors: Iterable[ErrorDetails], recipe: type[BaseModel], data: object, broken: Sequence[Lacking]
 ) -> list[Complaint]:
     """Return what pydantic's `errors` about `data` mean; `broken` plugins may be why a kind is unknown."""
     complaints: list[Complaint] = []
@@ -92,10 +89,8 @@ def explain(
 def value_at(data: object, loc: Loc) -> Any:
     """Return what stands at `loc` of plain data, None for nothing."""
     for step in loc:
-        if isinstance(data, dict):
-            data = data.get(step)
-        else:
-            data = data[step] if isinstance(data, list) and isinstance(step, int) and step < len(data) else None
+        data = dict(enumerate(data)) if isinstance(data, list) else data
+        data = data.get(step) if isinstance(data, dict) else None
     return data
 
 
@@ -163,42 +158,37 @@ def _misfit(loc: Loc, value: object, expected: Sequence[str]) -> Complaint:
 
 
 def _explained(
-    error: ErrorDetails, spot: Spot, recipe: type[BaseModel], data: object, broken: Sequence[Plugin]
+    error: ErrorDetails, spot: Spot, recipe: type[BaseModel], data: object, broken: Sequence[Lacking]
 ) -> Complaint:
     loc, value = spot.loc, value_at(data, spot.loc)
     context = error.get("ctx", {})
     limit = str(next(iter(context.values()), "")).removesuffix(".0")
-    around = value_at(data, loc[:-1])
+    around, holders = value_at(data, loc[:-1]), _spot(recipe, error["loc"][:-1]).members
     match error["type"]:
         case "missing" | "literal_error" if loc[-1] == "kind":
-            return _about_kind(loc[:-1], around, _spot(recipe, error["loc"][:-1]).members, broken)
+            return _about_kind(loc[:-1], around, holders, broken)
         case "union_tag_not_found" | "union_tag_invalid" | "no_kind":
             return _about_kind(loc, value, spot.members, broken)
         case "dict_type" | "model_type" if any(map(_kinds, spot.members)):
             return _about_kind(loc, value, spot.members, broken)
         case "extra_forbidden":
-            return _unknown_key(loc, around, _spot(recipe, error["loc"][:-1]).members)
+            return _unknown_key(loc, around, holders)
         case "missing" if isinstance(around, list):
-            (pair,) = _spot(recipe, error["loc"][:-1]).members
-            return Complaint(loc[:-1], f"expected {len(get_args(pair))} entries, got {len(around)}")
+            return Complaint(loc[:-1], f"expected {len(get_args(holders[0]))} entries, got {len(around)}")
         case "missing":
-            field = _fields(_spot(recipe, error["loc"][:-1]).members).get(str(loc[-1]))
-            said = field.description if field and field.description else ""
+            field = _fields(holders).get(str(loc[-1]))
+            said = (field and field.description) or ""
             return Complaint(loc, f"missing; add it here. {said}".rstrip(), "missing key")
         case "too_short":
             return Complaint(loc, f"expected at least {context['min_length']} entries, got {context['actual_length']}")
         case "too_long":
             return Complaint(loc, f"expected at most {context['max_length']} entries, got {context['actual_length']}")
-        case "string_too_short":
-            return _misfit(loc, value, [f"a text of at least {limit} characters"])
-        case "string_too_long":
-            return _misfit(loc, value, [f"a text of at most {limit} characters"])
         case "string_pattern_mismatch":
             return _misfit(loc, value, [PATTERNS.get(limit, f"a text that matches {limit}")])
         case "value_error" | "assertion_error":
             return Complaint(loc, str(context["error"]))
         case sort if sort in LIMITS:
-            return _misfit(loc, value, [f"{LIMITS[sort]} {limit}"])
+            return _misfit(loc, value, [LIMITS[sort].format(limit)])
         case _:
             return _misfit(loc, value, [_shape(error)]) if _shape(error) else Complaint(loc, error["msg"])
 
@@ -207,13 +197,12 @@ def _unknown_key(loc: Loc, around: dict[str, Any], members: list[Any]) -> Compla
     keys = list(_fields(members))
     word = str(loc[-1])
     meant = guess(word, (key for key in keys if key not in around)) or guess(word, keys)
-    advice = f"the keys here are {', '.join(keys)}" if keys else "remove it"
-    if meant:
-        advice = f"did you mean {shown(meant)}?"
+    known = f"the keys here are {', '.join(keys)}" if keys else "remove it"
+    advice = f"did you mean {shown(meant)}?" if meant else known
     return Complaint(loc, f"unknown key; {advice}", "key", meant)
 
 
-def _about_kind(loc: Loc, section: object, members: list[Any], broken: Sequence[Plugin]) -> Complaint:
+def _about_kind(loc: Loc, section: object, members: list[Any], broken: Sequence[Lacking]) -> Complaint:
     """Say what is wrong with the kind of the section at `loc`, which is one of `members`."""
     kinds = sorted(kind for member in members for kind in _kinds(member))
     known = f"the kinds are {', '.join(kinds)}" if kinds else "no plugin brings one"
@@ -227,10 +216,9 @@ def _about_kind(loc: Loc, section: object, members: list[Any], broken: Sequence[
     if not isinstance(kind := section["kind"], str):
         return Complaint((*loc, "kind"), f"expected a kind, got {describe(kind)}; {known}", "kind")
     meant = guess(kind, kinds)
-    advice = f"did you mean {shown(meant)}? ({known})" if meant else known
-    message = f"unknown kind {shown(kind)}; {advice}"
-    bases = tuple(base for group in OPEN.values() for base in group)
-    blamed = [plugin for plugin in broken if all(issubclass(member, bases) for member in members)]
+    message = f"unknown kind {shown(kind)}; " + (f"did you mean {shown(meant)}? ({known})" if meant else known)
+    bases = tuple(sort.section for sort in SORTS)
+    blamed = broken if all(issubclass(member, bases) for member in members) else ()
     for plugin in blamed:
         message += f" (the plugin '{plugin.name}' of package {plugin.package} failed to load: run `unlearnkit plugins`)"
     return Complaint((*loc, "kind"), message, "kind", meant, bool(blamed))

@@ -12,7 +12,7 @@ PLAIN = ("default", "const", "enum", "examples")
 
 def schema(shape: type[Any]) -> dict[str, Any]:
     """Return the draft-07 schema of an assembled recipe, or of any other shape that pydantic knows."""
-    return {"$schema": DRAFT, **_draft7(TypeAdapter(shape).json_schema())}
+    return {"$schema": DRAFT, **_draft7(TypeAdapter(shape).json_schema(ref_template="#/definitions/{model}"))}
 
 
 def text(shape: type[Any]) -> str:
@@ -27,19 +27,13 @@ def _draft7(node: Any) -> Any:
         return node
     made: dict[str, Any] = {}
     for keyword, value in node.items():
-        match keyword:
-            case "discriminator":
-                pass
-            case "$defs":
-                made["definitions"] = {name: _draft7(part) for name, part in value.items()}
-            case "properties":
-                made[keyword] = {name: _draft7(part) for name, part in value.items()}
-            case "$ref":
-                made[keyword] = value.replace("#/$defs/", "#/definitions/")
-            case "prefixItems":
-                made |= {"items": _draft7(value), "additionalItems": False}
-            case _:
-                made[keyword] = value if keyword in PLAIN else _draft7(value)
+        if keyword in ("$defs", "properties"):
+            named = {name: _draft7(part) for name, part in value.items()}
+            made["definitions" if keyword == "$defs" else keyword] = named
+        elif keyword == "prefixItems":
+            made |= {"items": _draft7(value), "additionalItems": False}
+        elif keyword != "discriminator":
+            made[keyword] = value if keyword in PLAIN else _draft7(value)
     if "const" in made.get("properties", {}).get("kind", {}):
         made["required"] = ["kind", *(name for name in made.get("required", ()) if name != "kind")]
     if "$ref" in made and len(made) > 1:  # draft-07 ignores what stands beside a reference

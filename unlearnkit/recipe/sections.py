@@ -2,25 +2,26 @@
 
 A concrete section adds `kind: Literal["its-name"]`, its fields with a docstring under each, and the method named
 below. The method may import torch; the module that defines the section must not, so that validation stays fast.
+Relative paths start at `base`, the recipe's folder.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 if TYPE_CHECKING:
     import torch
 
-    from unlearnkit.audits import Audit
-    from unlearnkit.contracts import Extractor, Images, Loss, Metric, ModelAdapter, Psi, Setting, Task
-    from unlearnkit.control import Multiplier
-    from unlearnkit.stages import Stage
+    from unlearnkit.contracts import Audit, Extractor, Images, Loss, Metric, ModelAdapter, Psi, Setting, Task
+    from unlearnkit.control import Multiplier, Stage
+
+T = TypeVar("T")
 
 
 class Section(BaseModel):
@@ -29,12 +30,39 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
+    _folder: Path = PrivateAttr(default=Path())
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.__dict__ == other.__dict__  # wherever the recipe is
+
+    @property
+    def folder(self) -> Path:
+        """The recipe's folder, where relative paths start; the working folder for a section that no recipe made."""
+        return self._folder
+
+
+def placed(value: T, folder: Path) -> T:
+    """Return a section, or a list of them, with all that is in it as of a recipe in `folder`."""
+    if isinstance(value, list):
+        return [placed(one, folder) for one in value]  # type: ignore[return-value]
+    if not isinstance(value, Section):
+        return value
+    copied = value.model_copy(update={name: placed(part, folder) for name, part in value})
+    copied._folder = folder
+    return copied
+
+
+def kind_of(cls: type[Section]) -> str:
+    """Return the `kind` a concrete section answers to; raise `TypeError` where it declares none."""
+    match get_args(cls.model_fields["kind"].annotation):
+        case (str(kind),):
+            return kind
+    raise TypeError(f'{cls.__module__}.{cls.__qualname__} must declare `kind: Literal["its-name"]`')
 
 
 def label(section: Section) -> str:
     """Return kind and fields in one line, such as `composite alpha = 0.25`; a field that is left out is not named."""
-    fields = {name: value for name, value in section if name != "kind" and value is not None}
-    said = (f"{name} = {_said(value)}" for name, value in fields.items())
+    said = (f"{name} = {_said(value)}" for name, value in section if name != "kind" and value is not None)
     return f"{getattr(section, 'kind', '')} {', '.join(said)}".strip()
 
 
@@ -44,88 +72,76 @@ def _said(value: object) -> object:
     return " and ".join(map(str, value)) if isinstance(value, list) else value
 
 
-class ModelSection(Section):
-    """An image-to-image model: `kind` names the adapter."""
+class _Kinded(Section):
+    """A section that plugins bring."""
 
     kind: str
-    """Which model adapter."""
+    """Which of its sort."""
+
+
+class ModelSection(_Kinded):
+    """An image-to-image model: `kind` names the adapter."""
+
     weights: str | None = None
     """Where the trained weights are: `sample:NAME`, a file or folder (relative to the recipe), or a pinned reference
     `hub:OWNER/NAME@COMMIT` or `hub:OWNER/NAME/FILE@COMMIT`. Without it the model is untrained."""
     train: Literal["encoder", "all"] = "encoder"
     """Which part unlearning may change; the rest stays frozen."""
+    usual: ClassVar[str | None] = None
+    """Weights that fit a section with its defaults, where some are shipped; what `unlearnkit init` offers."""
 
     @abstractmethod
     def build(self, weights: Path | None) -> ModelAdapter:
-        """Return the model in fp32 on the CPU, with `weights` (a file or folder) loaded or freshly initialised.
-
-        Raise `UserError` where the weights do not fit.
-        """
+        """Return the fp32 model on the CPU, fresh or of `weights` (file, folder); raise `UserError` if they misfit."""
 
 
-class DataSection(Section):
+class DataSection(_Kinded):
     """A source of labelled images."""
-
-    kind: str
-    """Which data source."""
 
     @abstractmethod
     def open(self, base: Path) -> Images:
-        """List the images; relative paths start at `base`, the recipe's folder. Decode nothing yet."""
+        """List the images; decode nothing yet."""
 
 
-class TaskSection(Section):
+class TaskSection(_Kinded):
     """A degradation T that makes an image-to-image task."""
-
-    kind: str
-    """Which degradation."""
 
     @abstractmethod
     def build(self) -> Task:
         """Return the degradation."""
 
 
-class LossSection(Section):
+class LossSection(_Kinded):
     """A forget loss or a retain loss."""
-
-    kind: str
-    """Which loss."""
 
     @abstractmethod
     def build(self, setting: Setting) -> Loss:
         """Return the loss against the frozen reference of `setting`; raise `UserError` where it does not fit."""
 
 
-class PsiSection(Section):
+class PsiSection(_Kinded):
     """A control function ψ(θ): how fast the constraint loss has to fall."""
-
-    kind: str
-    """Which control function."""
 
     @abstractmethod
     def build(self) -> Psi:
         """Return ψ as a function of the constraint's loss, its bound and its squared gradient norm."""
 
 
-class MultiplierSection(Section):
+class MultiplierSection(_Kinded):
     """How the multiplier λ is found from the two losses and gradients of a step."""
-
-    kind: str
-    """Which rule."""
 
     @abstractmethod
     def build(self) -> Multiplier:
         """Return the rule with its state at the start of a problem."""
 
 
-class MethodSection(Section):
+class MethodSection(_Kinded):
     """A neighbouring method, run on the same model, split, seed and budget; a field that holds a list is swept."""
 
     part: ClassVar[Literal["encoder", "all"] | None] = None
     """What the method trains: the encoder, all but a frozen first stage, or None for what `model.train` says."""
-
-    kind: str
-    """Which method."""
+    retrained: ClassVar[bool] = False
+    """True where its solution never saw the forget set, so that others are measured against it."""
 
     def each(self) -> list[Self]:
         """Return one section for each combination of the values of its swept fields, the last field fastest."""
@@ -140,54 +156,60 @@ class MethodSection(Section):
         """
 
 
-class ExtractorSection(Section):
+class ExtractorSection(_Kinded):
     """A frozen network whose features some metrics compare."""
-
-    kind: str
-    """Which extractor."""
 
     @abstractmethod
     def build(self, base: Path, device: torch.device) -> Extractor:
-        """Return the network on `device`; relative paths start at `base`, the recipe's folder.
-
-        Raise `UserError` saying which file to put where if its weights are missing.
-        """
+        """Return the network on `device`; raise `UserError` saying which file to put where if weights are missing."""
 
 
-class MetricSection(Section):
+class MetricSection(_Kinded):
     """A measure of outputs against targets."""
-
-    kind: str
-    """Which metric."""
 
     @abstractmethod
     def build(self, base: Path, device: torch.device) -> Metric:
-        """Return the empty metric; relative paths start at `base`, the recipe's folder."""
+        """Return the empty metric."""
 
 
-class AuditSection(Section):
+class AuditSection(_Kinded):
     """A test of whether a model has really forgotten."""
-
-    kind: str
-    """Which audit."""
 
     @abstractmethod
     def build(self, base: Path, device: torch.device) -> Audit:
-        """Return the audit; relative paths start at `base`, the recipe's folder.
+        """Return the audit; raise `UserError` saying which file to put where if weights are missing."""
 
-        Raise `UserError` saying which file to put where if weights are missing.
-        """
 
+class Sort(NamedTuple):
+    """A sort of sections that plugins bring."""
+
+    name: str
+    """As `unlearnkit list` has it."""
+    section: type[Section]
+    """What they subclass."""
+    hook: str
+    """What returns them."""
+    meaning: str
+    """What they are and where they stand in a recipe, for the hook's documentation."""
+
+
+SORTS = (
+    Sort("models", ModelSection, "register_models", "model sections, for `model:`"),
+    Sort("data", DataSection, "register_data", "data sections, for `data.source:`"),
+    Sort("tasks", TaskSection, "register_tasks", "task sections, for `task:`"),
+    Sort("losses", LossSection, "register_losses", "loss sections, for `forget:` and `retain:`"),
+    Sort("controls", PsiSection, "register_controls",
+         "control functions, for `control.boundary:` and `control.epsilon:`"),
+    Sort("multipliers", MultiplierSection, "register_controls", "rules for λ, for `control.multiplier:`"),
+    Sort("methods", MethodSection, "register_methods", "method sections, for `compare:`"),
+    Sort("extractors", ExtractorSection, "register_extractors",
+         "networks whose features metrics compare, for `extractor:` of a metric"),
+    Sort("metrics", MetricSection, "register_metrics", "metric sections, for `evaluate.metrics:`"),
+    Sort("audits", AuditSection, "register_audits", "audit sections, for `evaluate.audits:`"),
+)  # fmt: skip
+"""All sorts, the one place that lists them; one stands after those that its sections contain."""
 
 OPEN: Mapping[str, tuple[type[Section], ...]] = {
-    "register_models": (ModelSection,),
-    "register_data": (DataSection,),
-    "register_tasks": (TaskSection,),
-    "register_losses": (LossSection,),
-    "register_controls": (PsiSection, MultiplierSection),
-    "register_methods": (MethodSection,),
-    "register_extractors": (ExtractorSection,),
-    "register_metrics": (MetricSection,),
-    "register_audits": (AuditSection,),
+    hook: tuple(sort.section for sort in sorts) for hook, sorts in groupby(SORTS, lambda sort: sort.hook)
 }
-"""Which section classes each hook may return subclasses of; a sort stands after those that its sections contain."""
+"""Which section classes each hook may return subclasses of."""

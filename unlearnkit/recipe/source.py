@@ -45,12 +45,11 @@ class Source:
     broken: frozenset[Loc]
     problems: tuple[Problem, ...]
 
-    def problem(self, loc: Loc, message: str, *, key: bool = False, at: Loc | None = None) -> Problem:
-        """Return a problem about `loc`, placed at its key or its value, or those of `at`.
+    def problem(self, loc: Loc, message: str, at: Loc, *, key: bool) -> Problem:
+        """Return a problem about `loc`, placed at the key or the value of `at`.
 
         What has no place, such as a default, gets that of the nearest mapping or list around it.
         """
-        at = loc if at is None else at
         while at not in self.places:
             at = at[:-1]
         return self.places[at][0 if key else 1].problem(loc, message)

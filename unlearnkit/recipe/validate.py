@@ -1,7 +1,7 @@
 """A recipe's file to a recipe: every mistake in one pass, each at its place."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -11,16 +11,20 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from unlearnkit.errors import Exit
-from unlearnkit.plugins import Plugins
+from unlearnkit.recipe.assemble import Offer, assemble
+from unlearnkit.recipe.data import Selection
 from unlearnkit.recipe.explain import Complaint, explain, value_at
+from unlearnkit.recipe.pretraining import PretrainRecipe
 from unlearnkit.recipe.problem import Loc, Problem, RecipeError, shown
-from unlearnkit.recipe.recipe import PretrainRecipe, Recipe, Selection, assemble
-from unlearnkit.recipe.sections import Section
+from unlearnkit.recipe.recipe import Recipe
+from unlearnkit.recipe.sections import placed
 from unlearnkit.recipe.source import Source, read
 
 R = TypeVar("R", bound=BaseModel)
 CRITERIA = ("classes", "files", "where", "draw", "fraction")
 """What selects images; a forget set needs one of them."""
+
+_assembled = lru_cache(maxsize=8)(assemble)
 
 
 @dataclass(frozen=True)
@@ -32,29 +36,31 @@ class Loaded:
     resolved: dict[str, Any]
 
 
-def recipe_class(recipe: type[R], plugins: Plugins) -> type[R]:
-    """Return `Recipe` or `PretrainRecipe` with the sections of all `plugins`."""
-    return _assembled(recipe, tuple(cls for plugin in plugins.all for cls in plugin.sections))
+def recipe_class(recipe: type[R], offer: Offer) -> type[R]:
+    """Return `Recipe` or `PretrainRecipe` with all sections that there are."""
+    return _assembled(recipe, tuple(offer.sections))
 
 
-@lru_cache(maxsize=8)
-def _assembled(recipe: type[R], classes: tuple[type[Section], ...]) -> type[R]:
-    return assemble(recipe, classes)
+def load(path: Path | str, offer: Offer, overrides: Sequence[str] = (), folder: Path | None = None) -> Loaded:
+    """Read and validate a recipe, or a pretrain recipe if it has that key; raise `RecipeError` with every problem.
 
-
-def load(path: Path | str, plugins: Plugins, overrides: Sequence[str] = ()) -> Loaded:
-    """Read and validate a recipe, or a pretrain recipe if it has that key; raise `RecipeError` with every problem."""
+    Relative paths in it start at `folder`, the file's own when left out.
+    """
     source = read(path, overrides)
     cls: type[Recipe | PretrainRecipe] = PretrainRecipe if "pretrain" in source.data else Recipe
-    recipe, complaints = _validated(recipe_class(cls, plugins), source, plugins)
+    recipe, complaints = _validated(recipe_class(cls, offer), source, offer)
     if recipe is None or complaints or source.problems:
         lacks_plugin = not source.problems and all(complaint.plugin for complaint in complaints)
-        found = _one_a_place(_problem(complaint, source) for complaint in complaints)
-        raise RecipeError([*source.problems, *found], Exit.PLUGIN if lacks_plugin else Exit.RECIPE)
-    return Loaded(recipe, source, recipe.model_dump(mode="json"))
+        first: dict[tuple[object, ...], Problem] = {}
+        for complaint in complaints:
+            at = complaint.loc[:-1] if complaint.about == "missing key" else complaint.loc
+            problem = source.problem(complaint.loc, complaint.message, at, key=complaint.about == "key")
+            first.setdefault((problem.file, problem.line, problem.column, problem.path), problem)
+        raise RecipeError([*source.problems, *first.values()], Exit.PLUGIN if lacks_plugin else Exit.RECIPE)
+    return Loaded(placed(recipe, folder or source.path.parent), source, recipe.model_dump(mode="json"))
 
 
-def _validated(cls: type[R], source: Source, plugins: Plugins) -> tuple[R | None, list[Complaint]]:
+def _validated(cls: type[R], source: Source, offer: Offer) -> tuple[R | None, list[Complaint]]:
     """Validate, mend what is misspelt and look again, so that a misspelling hides nothing that stands in it."""
     data = deepcopy(source.data)
     written: dict[Loc, str] = {}  # the places of mended keys, and the keys that the file has there
@@ -64,7 +70,7 @@ def _validated(cls: type[R], source: Source, plugins: Plugins) -> tuple[R | None
         try:
             recipe = cls.model_validate_json(json.dumps(data))
         except ValidationError as error:
-            found = explain(error.errors(include_url=False), cls, data, plugins.broken)
+            found = explain(error.errors(include_url=False), cls, data, offer.broken)
         now = [_as_written(complaint, written) for complaint in found if _mend(complaint, data, written)]
         if not now:
             break
@@ -76,35 +82,20 @@ def _validated(cls: type[R], source: Source, plugins: Plugins) -> tuple[R | None
 
 def _mend(complaint: Complaint, data: dict[str, Any], written: dict[Loc, str]) -> bool:
     """Replace a misspelt key or kind by what was meant; return whether there was something to mend."""
-    if (meant := complaint.meant) is None:
-        return False
-    *above, name = complaint.loc
-    section = value_at(data, tuple(above))
-    if complaint.about == "key" and meant in section:
+    section, meant = value_at(data, complaint.loc[:-1]), complaint.meant
+    if meant is None or (complaint.about == "key" and meant in section):
         return False
     if complaint.about == "kind":
         section["kind"] = meant
     else:
-        section[meant] = section.pop(name)
-        written[*above, meant] = str(name)
+        section[meant] = section.pop(complaint.loc[-1])
+        written[*complaint.loc[:-1], meant] = str(complaint.loc[-1])
     return True
 
 
 def _as_written(complaint: Complaint, written: dict[Loc, str]) -> Complaint:
     steps = zip(_prefixes(complaint.loc), complaint.loc, strict=True)
     return replace(complaint, loc=tuple(written.get(loc, step) for loc, step in steps))
-
-
-def _problem(complaint: Complaint, source: Source) -> Problem:
-    at = complaint.loc[:-1] if complaint.about == "missing key" else complaint.loc
-    return source.problem(complaint.loc, complaint.message, key=complaint.about == "key", at=at)
-
-
-def _one_a_place(problems: Iterable[Problem]) -> list[Problem]:
-    first: dict[tuple[object, ...], Problem] = {}
-    for problem in problems:
-        first.setdefault((problem.file, problem.line, problem.column, problem.path), problem)
-    return list(first.values())
 
 
 def _independent(found: list[Complaint], crossed: list[Complaint], source: Source) -> list[Complaint]:
@@ -114,18 +105,15 @@ def _independent(found: list[Complaint], crossed: list[Complaint], source: Sourc
     unread = {above for loc in source.broken for above in _prefixes(loc)}
 
     def follows(complaint: Complaint) -> bool:
-        if any(above in source.broken for above in _prefixes(complaint.loc)):
-            return True
-        if complaint.about == "missing key" and (*complaint.loc[:-1], "<<") in source.broken:
+        merged = complaint.about == "missing key" and (*complaint.loc[:-1], "<<") in source.broken
+        if merged or not source.broken.isdisjoint(_prefixes(complaint.loc)):
             return True
         kind = next((kinds[above] for above in _prefixes(complaint.loc) if above in kinds), complaint)
         # with another kind the section may well have other keys
         return kind is not complaint and (kind.meant is None or (complaint.about != "value" and not complaint.meant))
 
-    def unsure(complaint: Complaint) -> bool:
-        return complaint.loc in unread or any(above in unknown for above in _prefixes(complaint.loc))
-
-    return [c for c in (*found, *(c for c in crossed if not unsure(c))) if not follows(c)]
+    sure = (c for c in crossed if c.loc not in unread and unknown.isdisjoint(_prefixes(c.loc)))
+    return [complaint for complaint in (*found, *sure) if not follows(complaint)]
 
 
 def _prefixes(loc: Loc) -> Iterator[Loc]:
@@ -134,28 +122,25 @@ def _prefixes(loc: Loc) -> Iterator[Loc]:
 
 def _cross_checks(data: dict[str, Any]) -> Iterator[Complaint]:
     """Check what no single value shows, on plain data that may have any other mistake."""
-    for loc in (("data", "classes"), ("data", "forget", "classes"), ("data", "retain", "classes")):
+    sets: list[Loc] = [("data", "classes"), ("data", "forget", "classes"), ("data", "retain", "classes")]
+    for loc in (*sets, ("epsilons", "fractions"), ("epsilons", "values"), ("seeds",)):
         yield from _repeated(data, loc)
-    for loc in (("epsilons", "fractions"), ("epsilons", "values")):
-        yield from _repeated(data, loc)
-    yield from _repeated(data, ("seeds",))
     yield from _criteria(data)
     yield from _overlap(data)
     yield from _alternatives(data, ("training",), ("steps", "epochs"))
     yield from _alternatives(data, ("epsilons",), ("fractions", "values"))
-    epsilons = data.get("epsilons")
-    if (
-        isinstance(epsilons, dict)
-        and epsilons.keys() <= {"fractions", "values"}
-        and not any(value is not None for value in epsilons.values())
-    ):
+    given = data.get("epsilons")
+    if isinstance(given, dict) and given.keys() <= {"fractions", "values"} and all(v is None for v in given.values()):
         yield Complaint(("epsilons",), "give fractions or values, or leave the section out for five fractions")
 
 
+def _list_at(data: dict[str, Any], loc: Loc) -> list[Any]:
+    return value if isinstance(value := value_at(data, loc), list) else []
+
+
 def _repeated(data: dict[str, Any], loc: Loc) -> Iterator[Complaint]:
-    entries = value_at(data, loc)
     first: dict[tuple[bool, object], int] = {}
-    for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+    for index, entry in enumerate(_list_at(data, loc)):
         if isinstance(entry, str | int | float):
             earlier = first.setdefault((isinstance(entry, str), entry), index)
             if earlier != index:
@@ -176,18 +161,15 @@ def _criteria(data: dict[str, Any]) -> Iterator[Complaint]:
 
 
 def _overlap(data: dict[str, Any]) -> Iterator[Complaint]:
-    sources = [
-        value_at(data, ("data", part, "source")) or value_at(data, ("data", "source")) for part in ("forget", "retain")
-    ]
-    forget, retain = (value_at(data, ("data", part, "classes")) for part in ("forget", "retain"))
     # Where single images of a class are forgotten, the rest of it may be retained; where classes are drawn, others.
     partly = (("forget", name) for name in CRITERIA if name != "classes")
     if any(value_at(data, ("data", *loc)) is not None for loc in (*partly, ("retain", "draw"))):
         return
-    if sources[0] != sources[1] or not isinstance(forget, list) or not isinstance(retain, list):
-        return
+    common = value_at(data, ("data", "source"))
+    one, other = (value_at(data, ("data", part, "source")) or common for part in ("forget", "retain"))
+    forget, retain = (_list_at(data, ("data", part, "classes")) for part in ("forget", "retain"))
     for index, name in enumerate(retain):
-        if isinstance(name, str) and name in forget and name not in retain[:index]:
+        if one == other and isinstance(name, str) and name in forget and name not in retain[:index]:
             message = f"{shown(name)} is also in data.forget.classes; remove it from one of them"
             yield Complaint(("data", "retain", "classes", index), message)
 

@@ -1,84 +1,76 @@
 """Convergence: f1, f2 and λ over the steps, all solutions in one panel each."""
 
-from dataclasses import dataclass
-from itertools import groupby
+import math
+from collections.abc import Sequence
 from typing import Literal
 
-from unlearnkit.report.axis import Axis
-from unlearnkit.report.numbers import known
-from unlearnkit.report.results import Results, Solution
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-WIDTH, HEIGHT = 420, 230
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 38
+from unlearnkit.report import reading, svg
+from unlearnkit.report.drawing import DASHED
+from unlearnkit.report.numbers import known
+from unlearnkit.report.shape import Results, Solution
 
 Quantity = Literal["f1", "f2", "lam"]
+Value = tuple[int, float | None]
 TITLES: dict[Quantity, str] = {"f1": "forget loss f1", "f2": "retain loss f2", "lam": "multiplier λ"}
 
 
-@dataclass(frozen=True)
-class Curve:
-    """One solution's values on batches as a path, on the whole training sets as dots, and its ε."""
-
-    id: str
-    path: str
-    dots: list[tuple[float, float]]
-    bound: float | None
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One quantity of all solutions."""
-
-    title: str
-    x: Axis
-    y: Axis
-    curves: list[Curve]
-    cut: bool
-    """Whether spikes lie beyond the axis."""
+def picture(results: Results) -> Figure | None:
+    """Draw the three panels side by side with a legend; None where no history was kept."""
+    if not (trained := _trained(results)):
+        return None
+    plot = Figure(figsize=(11, 3.6), layout="constrained")
+    for i, (quantity, title) in enumerate(TITLES.items()):
+        _draw(plot.add_subplot(1, 3, i + 1, title=title), trained, quantity)
+    lines = [line for line in plot.axes[0].lines if str(line.get_gid()).startswith("line/")]
+    plot.legend(lines, [s["label"] for s in trained], loc="outside right center")
+    return plot
 
 
-def panels(results: Results) -> list[Panel]:
-    """Return the three panels, or none where no history was kept."""
-    trained = [s for s in results["solutions"] if s.get("history")]
-    return [_panel(trained, quantity) for quantity in TITLES] if trained else []
+def panels(results: Results) -> list[tuple[str, str, bool]]:
+    """Return title and drawing of each panel, and whether spikes in it are cut; nothing where no history was kept."""
+    trained, drawn = _trained(results), []
+    for quantity, title in TITLES.items() if trained else ():
+        plot = Figure(figsize=(4.4, 2.4), layout="constrained")
+        cut = _draw(plot.add_subplot(), trained, quantity)
+        drawn.append((title, svg.inline(plot, f"{title} over the steps of every solution"), cut))
+    return drawn
 
 
-def series(s: Solution, quantity: Quantity) -> list[tuple[int, float | None]]:
-    """Return a solution's steps and what they saw of one quantity."""
+def _trained(results: Results) -> list[Solution]:
+    return [s for s in reading.shown(results) if s.get("history")]
+
+
+def _draw(axes: Axes, trained: Sequence[Solution], quantity: Quantity) -> bool:
+    """Draw values on batches as a line, on the whole training sets as dots, and each ε; tell whether spikes are cut."""
+    curves = [_curves(s, quantity) for s in trained]
+    values = sorted(value for pair in curves for points in pair for _, value in points if known(value))
+    # λ explodes as ‖∇f1‖ vanishes.
+    roof = 3 * values[int(0.95 * (len(values) - 1))] or values[-1] if values and quantity == "lam" else math.inf
+    cut = bool(values) and values[-1] > roof
+    for place, (s, pair) in enumerate(zip(trained, curves, strict=True)):
+        colour = colormaps["viridis"](place / len(trained))
+        if quantity == "f1" and known(epsilon := s.get("epsilon")):
+            axes.axhline(epsilon, color=colour, lw=0.8, ls=DASHED, gid=f"epsilon-line/{s['id']}")
+        for points, kind, form in zip(pair, ("line", "dots"), ("-", "o"), strict=True):
+            # A value that is not known breaks the line.
+            up = [min(value, roof) if known(value) else math.nan for _, value in points]
+            (line,) = axes.plot([step for step, _ in points], up, form, color=colour, lw=1.2, ms=4)
+            line.set(gid=f"{kind}/{s['id']}", clip_on=False, in_layout=False)
+    if quantity != "f1":
+        axes.update_datalim([(0, 0)])
+    axes.margins(x=0, y=0.03)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
+    axes.set(xlabel="step", xlim=(0, None), ylim=(None, roof if cut else None))
+    return cut
+
+
+def _curves(s: Solution, quantity: Quantity) -> tuple[list[Value], list[Value]]:
+    """Return a solution's values on batches and on the whole training sets, by step; λ is the step's own."""
     history = s.get("history")
-    return list(zip(history["step"], history[quantity], strict=True)) if history else []
-
-
-def checked(s: Solution, quantity: Quantity) -> list[tuple[int, float]]:
-    """Return a solution's values on the whole training sets; λ is the step's own."""
-    return [(c["step"], value) for c in s.get("checks") or [] if known(value := c[quantity])]
-
-
-def limits(trained: list[Solution], quantity: Quantity) -> tuple[list[float], bool]:
-    """Return the values an axis must hold, and whether spikes of λ, which explodes as ‖∇f1‖ vanishes, were left out."""
-    values = sorted(v for s in trained for _, v in [*series(s, quantity), *checked(s, quantity)] if known(v))
-    if not values:
-        return [0.0, 1.0], False
-    if quantity == "f1":
-        return [*values, *(e for s in trained if known(e := s.get("epsilon")))], False
-    roof = 3 * values[int(0.95 * (len(values) - 1))] or values[-1] or 1.0
-    cut = quantity == "lam" and values[-1] > roof
-    return [0.0, min(values[0], 0.0), roof if cut else values[-1] or 1.0], cut
-
-
-def _panel(trained: list[Solution], quantity: Quantity) -> Panel:
-    values, cut = limits(trained, quantity)
-    last = max((step for s in trained for step, _ in [*series(s, quantity), *checked(s, quantity)]), default=1)
-    x, y = Axis(0, last or 1, LEFT, WIDTH - RIGHT), Axis.around(values, HEIGHT - BOTTOM, TOP, pad=0.03)
-    return Panel(TITLES[quantity], x, y, [_curve(s, quantity, x, y) for s in trained], cut)
-
-
-def _curve(s: Solution, quantity: Quantity, x: Axis, y: Axis) -> Curve:
-    pieces = []
-    for drawn, group in groupby(series(s, quantity), key=lambda item: known(item[1])):
-        if drawn:  # a value that is not known breaks the line
-            pieces.append("M" + "L".join(f"{x.at(step)} {y.at(value)}" for step, value in group if value is not None))
-    dots = [(x.at(step), y.at(value)) for step, value in checked(s, quantity)]
-    epsilon = s.get("epsilon")
-    bound = y.at(epsilon) if quantity == "f1" and known(epsilon) else None
-    return Curve(s["id"], "".join(pieces), dots, bound)
+    on_batches = list(zip(history["step"], history[quantity], strict=True)) if history else []
+    return on_batches, [(check["step"], check[quantity]) for check in s.get("checks", []) if known(check[quantity])]

@@ -1,27 +1,25 @@
-"""The Pareto front: where each solution lies and how it is marked."""
+"""The Pareto front: where each solution lies and how it is drawn."""
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, NamedTuple
 
-from unlearnkit.report import results as shape
-from unlearnkit.report.axis import Axis
+from matplotlib.figure import Figure
+
+from unlearnkit.report import reading, svg
+from unlearnkit.report.drawing import COLOURS, DASHED, OWN, Limits, Mark, legend, marks
 from unlearnkit.report.numbers import figure, known
-from unlearnkit.report.results import Results, Solution
+from unlearnkit.report.shape import Results
 
-WIDTH, HEIGHT = 460, 340
-CROWDED = 8
-"""More ε than this have no room for their values side by side."""
-LEFT, RIGHT, TOP, BOTTOM = 58, 14, 30, 46
+WORDS = {"original": "original model", "boundary": "boundary (phase 1)", "epsilon": "ε (phase 2)"}
 
 
-@dataclass(frozen=True)
-class Point:
+class Point(NamedTuple):
     """A solution in the plane of f1 and f2."""
 
     id: str
     label: str
     kind: str
-    """original, boundary, epsilon, or other-N: the N-th method run for comparison."""
     f1: float
     f2: float
     dominated: bool
@@ -34,61 +32,78 @@ class Point:
 
 @dataclass(frozen=True)
 class Front:
-    """The plot's axes, its points, and those too far off to be drawn in scale."""
+    """The plot's limits, its points and their marks; the front stays readable as methods far off move to the frame."""
 
-    x: Axis
-    y: Axis
+    x: Limits
+    y: Limits
     points: list[Point]
+    marks: dict[tuple[str, str], Mark]
 
-    def far(self) -> list[Point]:
-        """Return the points drawn on the frame because they lie beyond it."""
-        return [p for p in self.points if not self._inside(p)]
+    @property
+    def crowded(self) -> bool:
+        """Whether the values of ε have no room side by side."""
+        return sum(p.epsilon is not None for p in self.points) > 8
 
-    def stairs(self) -> list[tuple[float, float]]:
-        """Return the corners of the region that nothing found here improves on."""
-        best = sorted((p.f1, p.f2) for p in self.points if not p.dominated and self._inside(p))
-        corners = [c for (_, a2), (b1, b2) in pairwise(best) for c in ((b1, a2), (b1, b2))]
-        return [*best[:1], *corners]
+    def near(self) -> list[Point]:
+        """Return the points within the frame."""
+        return [p for p in self.points if (self.x.inside(p.f1), self.y.inside(p.f2)) == (p.f1, p.f2)]
 
-    def path(self) -> str:
-        """Return the stairs as an SVG path."""
-        corners = "L".join(f"{self.x.at(a)} {self.y.at(b)}" for a, b in self.stairs())
-        return corners and "M" + corners
+    def far(self) -> list[str]:
+        """Say where the points lie that are drawn on the frame."""
+        return [p.text() for p in self.points if p not in self.near()]
 
-    def legend(self) -> dict[str, str]:
-        """Return what each kind of marker stands for, in the order of the points."""
-        words = {"original": "original model", "boundary": "boundary (phase 1)", "epsilon": "ε (phase 2)"}
-        kinds = dict.fromkeys(p.kind for p in self.points)
-        return {kind: words.get(kind) or ", ".join(p.label for p in self.points if p.kind == kind) for kind in kinds}
-
-    def _inside(self, point: Point) -> bool:
-        return self.x.holds(point.f1) and self.y.holds(point.f2)
+    def legend(self) -> list[tuple[Mark, str]]:
+        """Return each mark and what it stands for."""
+        return [(mark, WORDS.get(kind, kind)) for (_, kind), mark in self.marks.items()]
 
 
 def front(results: Results) -> Front:
-    """Lay the solutions out; methods far beyond the others are moved to the frame, so that the front stays readable."""
-    methods = list(dict.fromkeys(s.get("method", "") for s in shape.others(results)))
-    every = shape.shown(results)
-    points = [p for s in every if (p := _point(s, methods)) is not None]
-    ours = [p for p in points if not p.kind.startswith("other")]
-    f1 = near([*(p.f1 for p in ours), *(p.epsilon for p in ours if p.epsilon is not None)], [p.f1 for p in points])
-    f2 = near([p.f2 for p in ours], [p.f2 for p in points])
-    return Front(Axis.around(f1, LEFT, WIDTH - RIGHT), Axis.around(f2, HEIGHT - BOTTOM, TOP), points)
+    """Lay the solutions out."""
+    points = [
+        Point(s["id"], s["label"], reading.kind(s), f1, f2, bool(s.get("dominated_by")), s.get("epsilon"))
+        for s in reading.shown(results)
+        if known(f1 := s["f1"]) and known(f2 := s["f2"])
+    ]
+    ours = [p for p in points if p.kind in OWN]
+    x = Limits.around([v for p in ours for v in (p.f1, p.epsilon) if v is not None], [p.f1 for p in points])
+    y = Limits.around([p.f2 for p in ours], [p.f2 for p in points])
+    return Front(x, y, points, marks(("", p.kind) for p in points))
 
 
-def _point(s: Solution, methods: list[str]) -> Point | None:
-    if not (known(s["f1"]) and known(s["f2"])):
+def drawn(front: Front, width: float, height: float) -> Figure:
+    """Draw a front in so many inches."""
+    plot = Figure(figsize=(width, height), layout="constrained")
+    axes = plot.add_subplot(xlim=front.x, ylim=front.y, xlabel="forget loss f1 (lower: more forgotten)")
+    axes.set_ylabel("retain loss f2 (lower: better kept)", rotation_mode="anchor")
+    words: dict[str, Any] = {"size": 8, "color": COLOURS["muted"], "va": "bottom"}
+    axes.text(-0.03, 1.02, "ε", words, ha="right", transform=axes.transAxes)
+    for p in front.points:
+        if p.epsilon is not None:
+            axes.axvline(p.epsilon, color=COLOURS["axis"], lw=0.8, ls=DASHED, zorder=1, gid=f"bound/{p.id}")
+            value = axes.text(p.epsilon, 1.02, figure(p.epsilon, 3), words, ha="center", gid=f"bound/{p.id}")
+            value.set(transform=axes.get_xaxis_transform(), rotation=60 if front.crowded else 0)
+        x, y, (shape, colour) = front.x.inside(p.f1), front.y.inside(p.f2), front.marks["", p.kind]
+        face = COLOURS["paper"] if p.dominated else colour
+        axes.plot(x, y, shape, color=colour, mfc=face, clip_on=False, zorder=3, gid=f"point/{p.id}")
+    # The corners of the region that nothing found here improves on.
+    best = sorted((p.f1, p.f2) for p in front.near() if not p.dominated)
+    corners = [corner for (_, a2), (b1, b2) in pairwise(best) for corner in ((b1, a2), (b1, b2))]
+    axes.plot(*zip(*best[:1], *corners, strict=True), color=COLOURS["axis"], zorder=1)
+    return plot
+
+
+def picture(front: Front) -> Figure | None:
+    """Draw a front with its legend; None without points."""
+    if not front.points:
         return None
-    phases = {1: "boundary", 2: "epsilon"}
-    method = s.get("method", "")
-    kind = phases.get(s.get("phase") or 0) or (f"other-{methods.index(method)}" if method in methods else "original")
-    epsilon = s.get("epsilon")
-    return Point(s["id"], s["label"], kind, s["f1"], s["f2"], bool(s.get("dominated_by")), epsilon)
+    far = [f"\nFar outside: {text}" for text in front.far()]
+    plot = drawn(front, 6.4, 4.4 + 0.17 * len(far))
+    plot.axes[0].set_xlabel(plot.axes[0].get_xlabel() + "".join(far))
+    legend(plot, front.legend())
+    return plot
 
 
-def near(ours: list[float], everyone: list[float]) -> list[float]:
-    """Return the values that an axis should hold: all of `ours`, and of the others those not far from them."""
-    if not ours:
-        return everyone
-    room = 0.6 * (max(ours) - min(ours))
-    return [*ours, *(v for v in everyone if min(ours) - room <= v <= max(ours) + room)]
+def linked(front: Front) -> str:
+    """Draw a front whose points select their solutions in the page."""
+    label = "Pareto front of f1 and f2; each point selects a solution"
+    return svg.inline(drawn(front, 4.6, 3.4), label, {p.id: p.text() for p in front.points})

@@ -5,10 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from unlearnkit.report import results as shape
-from unlearnkit.report import tables
+from unlearnkit.report import reading, tables
 from unlearnkit.report.provenance import provenance
-from unlearnkit.report.results import Results
+from unlearnkit.report.shape import SETS, Results
 from unlearnkit.report.tables import Table
 from unlearnkit.report.verdict import cautions, verdict
 
@@ -19,30 +18,19 @@ CAPTIONS = {
 }
 
 
-def text(
-    results: Results, manifest: dict[str, Any], plots: list[Path], missing: list[str], compared: bool = False
-) -> str:
+def text(results: Results, manifest: dict[str, Any], plots: list[Path], missing: list[str], compared: bool) -> str:
     """Return report.md; plots, and the comparison where there is one, are linked relative to it."""
+    solutions = tables.solutions(results, manifest.get("times") or {})
     blocks = [f"# {plain(results['name'])}", plain(verdict(results))]
-    blocks += [_listed(f"**Warning:** {plain(c)}" for c in [*cautions(results), *missing])]
+    blocks += [_listed(f"**Warning:** {plain(c)}" for c in [*cautions(results, manifest), *missing])]
     blocks += [f"![{CAPTIONS[plot.name]}](plots/{plot.name})" for plot in plots]
     if compared:
         blocks += ["Hypervolumes, costs and the gap to a retrained model: [comparison.md](comparison.md)."]
-    solutions = tables.solutions(results, manifest.get("times") or {})
-    blocks += ["## Solutions", table(solutions)]
-    blocks += [_meanings(solutions)]
-    if shape.metric_names(results):
-        blocks += ["## Metrics", tables.READING]
-    for split in shape.splits(results):
-        for of in shape.SETS if shape.metric_names(results) else ():
-            scores = tables.scores(results, of, split)
-            blocks += titled(scores)
-    if others := tables.further(results):
-        blocks += ["## Other tasks", tables.FURTHER]
-        blocks += [block for shown in others for block in titled(shown)]
-    if audits := tables.audits(results):
-        blocks += ["## Audits", tables.AUDITING]
-        blocks += [block for shown in audits for block in titled(shown)]
+    blocks += ["## Solutions", table(solutions), _meanings(solutions)]
+    scores = [tables.scores(results, of, split) for split in reading.splits(results) for of in SETS]
+    metrics = [("Metrics", tables.READING, scores)] if results["metrics"] else []
+    for title, about, shown in metrics + tables.sections(results):
+        blocks += [f"## {title}", about, *(block for one in shown for block in titled(one))]
     blocks += ["## Provenance"]
     for title, facts in provenance(results, manifest):
         blocks += [f"### {title}", _listed(f"{plain(term)}: {plain(fact)}" for term, fact in facts)]
@@ -52,16 +40,14 @@ def text(
 def titled(shown: Table) -> list[str]:
     """Return the blocks of a table: heading, what it is about, itself, what its columns mean, its notes."""
     notes = _listed(f"[{i}] {plain(note)}" for i, note in enumerate(shown.notes, 1))
-    about = [plain(text) for text in shown.about]
-    return [f"### {plain(shown.title)}", *about, table(shown), _meanings(shown), notes]
+    return [f"### {plain(shown.title)}", *map(plain, shown.about), table(shown), _meanings(shown), notes]
 
 
 def table(shown: Table) -> str:
     """Return a table; a column under a shared heading carries it."""
-    heads = [c.whole for c in shown.columns]
-    rows = [heads, [":--", *["--:"] * (len(heads) - 1)], *shown.rows]
-    rule = 1
-    return "\n".join(f"| {' | '.join(r if i == rule else map(plain, r))} |" for i, r in enumerate(rows))
+    heads, *rows = (map(plain, row) for row in ([c.whole for c in shown.columns], *shown.rows))
+    rule = [":--", *["--:"] * (len(shown.columns) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (heads, rule, *rows))
 
 
 def plain(value: str) -> str:

@@ -1,6 +1,7 @@
 """How a number is written, the same in the page, in the Markdown and in the verdict."""
 
 import math
+from collections.abc import Mapping
 from typing import TypeGuard
 
 NONE = "—"
@@ -18,8 +19,7 @@ def figure(value: object, digits: int = 4) -> str:
     if value == 0:
         return "0"
     mantissa, _, exponent = f"{value:#.{digits}g}".partition("e")
-    text = mantissa.rstrip(".") + (f"e{int(exponent)}" if exponent else "")
-    return text.replace("-", "−")
+    return (mantissa.rstrip(".") + (f"e{int(exponent)}" if exponent else "")).replace("-", "−")
 
 
 def percent(value: object, *, signed: bool = True) -> str:
@@ -36,16 +36,16 @@ def unbroken(label: str) -> str:
     return label.replace(" %", "\u00a0%").replace(" = ", "\u00a0=\u00a0")
 
 
-def whole(value: object) -> str:
-    """Write a count."""
-    return f"{value:.0f}" if known(value) else NONE
-
-
-def seconds(value: object) -> str:
-    """Write a duration in seconds."""
-    return f"{value:.1f}" if known(value) else NONE
+def whole(value: object, places: int = 0) -> str:
+    """Write a count, or a duration with so many places after the point."""
+    return f"{value:.{places}f}" if known(value) else NONE
 
 
 def agreed(value: object) -> str:
     """Write a yes, a no, or that the question does not arise."""
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else NONE
+
+
+def listed(facts: Mapping[str, object]) -> str:
+    """Write facts in one line."""
+    return "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in facts.items())

@@ -1,15 +1,21 @@
-"""The run's pictures: horizontal strips of squares, cut and embedded."""
+"""The run's pictures: horizontal strips of squares, cut, embedded, and side by side."""
 
 import base64
+import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from matplotlib.figure import Figure
+from PIL import Image
 
-from unlearnkit.report import results as shape
-from unlearnkit.report.results import Results
+from unlearnkit.report import reading
+from unlearnkit.report.drawing import DPI
+from unlearnkit.report.numbers import unbroken
+from unlearnkit.report.shape import SETS, Results
 
+ROWS, SQUARE, GAP = 4, 96, 4
 LOSSLESS_SIDE = 128
 """Larger squares are embedded as WebP, or one page would weigh tens of megabytes."""
 
@@ -26,33 +32,25 @@ class Strip:
     def uri(self, index: int) -> str:
         """Return one square as a data: URI."""
         square, data = self.squares[index], BytesIO()
-        if square.width <= LOSSLESS_SIDE:
-            kind = "png"
-            square.save(data, kind, optimize=True)
-        else:
-            kind = "webp"
-            square.save(data, kind, quality=90)
+        kind = "png" if square.width <= LOSSLESS_SIDE else "webp"
+        square.save(data, kind, optimize=True, quality=90)  # the one for PNG, the other for WebP
         return f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
 
 
 def read(run: Path, results: Results) -> tuple[list[Strip], list[str]]:
     """Cut all strips, in the slider's order; say which can't be shown."""
-    images = results.get("images")
-    if not images:
-        return [], []
-    found, missing = [], []
-    solutions = [*shape.stops(results)[1:], *shape.others(results)]
-    for of in (of for of in shape.SETS if of in images):
-        paths = images[of]
-        rows = [("truth", "truth", paths["truth"]), ("input", "input", paths["input"])]
-        rows += [("original", "original model", paths["original"])]
-        rows += [(s["id"], s["label"], paths["solutions"][s["id"]]) for s in solutions if s["id"] in paths["solutions"]]
-        for key, label, path in rows:
+    strips, missing = list[Strip](), list[str]()
+    if not (images := results.get("images")):
+        return strips, missing
+    labels = {"truth": "truth", "input": "input"} | {s["id"]: s["label"] for s in reading.shown(results)}
+    for of, its in ((of, images[of]) for of in SETS if of in images):
+        paths = {"truth": its["truth"], "input": its["input"], "original": its["original"], **its["solutions"]}
+        for key in (key for key in labels if key in paths):
             try:
-                found.append(Strip(of, key, label, _cut(run / path, images["count"])))
-            except (OSError, UnidentifiedImageError) as error:
-                missing.append(f"{path} can't be shown: {getattr(error, 'strerror', None) or 'not an image'}.")
-    return found, missing
+                strips.append(Strip(of, key, labels[key], _cut(run / paths[key], images["count"])))
+            except OSError as error:
+                missing.append(f"{paths[key]} can't be shown: {error.strerror or 'not an image'}.")
+    return strips, missing
 
 
 def _cut(path: Path, count: int) -> list[Image.Image]:
@@ -60,3 +58,29 @@ def _cut(path: Path, count: int) -> list[Image.Image]:
         strip = opened.convert("RGB")
     side = strip.width // count
     return [strip.crop((i * side, 0, (i + 1) * side, strip.height)) for i in range(count)]
+
+
+def montage(strips: Sequence[Strip]) -> Figure | None:
+    """Return every solution's pictures side by side, or None without any."""
+    if not strips:
+        return None
+    columns = {s.of: s.label for s in strips}
+    pitch, between, count = SQUARE + GAP, 4 * GAP, min(ROWS, len(strips[0].squares))
+    half = count * pitch
+    width, height = len(columns) * pitch - GAP, 2 * half - GAP + between
+    sheet = Image.new("RGB", (width, height), "white")
+    for strip in strips:
+        x, top = list(columns).index(strip.of) * pitch, (half + between) * (strip.set == "retain")
+        for i, square in enumerate(strip.squares[:count]):
+            sheet.paste(square.resize((SQUARE, SQUARE), Image.Resampling.BICUBIC), (x, top + i * pitch))
+    labels = [textwrap.fill(unbroken(label), 14) for label in columns.values()]
+    left, top = 30, 10 + 17 * max(label.count("\n") + 1 for label in labels)
+    plot = Figure(figsize=((width + left) / DPI, (height + top) / DPI))
+    axes = plot.add_axes((left / (width + left), 0, width / (width + left), height / (height + top)))
+    axes.imshow(sheet, interpolation="none", aspect="auto")
+    axes.axis("off")
+    for x, label in enumerate(labels):
+        axes.text(x * pitch + SQUARE / 2, -6, label, ha="center", va="bottom", size=6)
+    for words, middle in (("forget set", half / 2), ("retain set", half * 1.5 + between)):
+        axes.text(-8, middle, words, ha="right", va="center", rotation=90, size=8)
+    return plot

@@ -1,21 +1,22 @@
 """The report's tables as text, so that the page and the Markdown can't disagree."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any, NamedTuple, cast
 
-from unlearnkit.report import results as shape
-from unlearnkit.report.numbers import NONE, agreed, figure, percent, seconds, whole
-from unlearnkit.report.results import Results, Score, Solution
-from unlearnkit.report.verdict import name, unit
+from unlearnkit.report import reading
+from unlearnkit.report.numbers import NONE, agreed, figure, listed, percent, whole
+from unlearnkit.report.shape import SETS, Audit, Finding, Over, Results, Score, Solution
 
 
 class Column(NamedTuple):
-    """A column's heading, what it means, and the heading it shares with its neighbours."""
+    """A column's heading, what it means, the heading it shares with its neighbours, and the name of what it shows."""
 
     head: str
     meaning: str = ""
     group: str = ""
+    name: str = ""
 
     @property
     def whole(self) -> str:
@@ -40,6 +41,7 @@ class Table:
         return spans if any(group for group, _ in spans) else []
 
 
+Write = Callable[[Any, list[str], str], str]
 READING = (
     "Arrows say which way is better. For the retain set, better scores mean better kept; "
     "for the forget set, worse scores mean more forgotten."
@@ -70,117 +72,113 @@ SOLUTION_COLUMNS = [
 
 def solutions(results: Results, times: dict[str, Any]) -> Table:
     """Tabulate every solution, the original model first."""
-    shown = shape.shown(results)
-    rows = [_solution(s, times.get(s["id"])) for s in shown]
-    return Table("Solutions", SOLUTION_COLUMNS, rows, [s["id"] for s in shown])
+    rows = []
+    for s in reading.shown(results):
+        dominating = ", ".join(s.get("dominated_by") or [NONE])
+        rows.append([s["label"], s["id"], *facts(s).values(), whole(times.get(s["id"]), 1), dominating])
+    return Table("Solutions", SOLUTION_COLUMNS, rows, [row[1] for row in rows])
+
+
+def facts(s: Solution) -> dict[str, str]:
+    """Write what training found out about a solution, in the order of its columns."""
+    return {
+        "epsilon": figure(s.get("epsilon")),
+        "fraction": percent(s.get("fraction"), signed=False),
+        "f1": figure(s["f1"]),
+        "gap": percent(s.get("gap")),
+        "landing": percent(landing["gap"]) if (landing := s.get("landing")) else NONE,
+        "satisfied": agreed(s.get("satisfied")),
+        "f2": figure(s["f2"]),
+        "residual": figure(s.get("residual")),
+        "lam": figure(s.get("lam")),
+        "steps": whole(s.get("steps")),
+        "ended": s.get("ended") or NONE,
+    }
 
 
 def scores(results: Results, of: str, split: str) -> Table:
     """Tabulate every metric of one set and split, against the truth and against the original model."""
-    shown, names = shape.shown(results), shape.metric_names(results)
-    keys = [(against, metric) for against in ("truth", "original") for metric in names]
-    heads = [Column(_head(results, m), group=f"against the {a}{' model' * (a == 'original')}") for a, m in keys]
-    reasons: list[str] = []
-    rows = []
-    for s in shown:
-        found = [cell(shape.score(s, of, split, a, m), reasons, name(results, m)) for a, m in keys]
-        rows.append([s["label"], *found])
+    keys = [(against, metric) for against in ("truth", "original") for metric in results["metrics"]]
+    columns = [_column(results, m, f"against the {a}{' model' * (a == 'original')}") for a, m in keys]
     count = whole(results["sets"].get(of, {}).get(split))
     title = f"{of.capitalize()} set, {count} {'training' if split == 'train' else split} images"
-    return Table(title, [Column("solution"), *heads], rows, [s["id"] for s in shown], reasons)
+    values = {s["id"]: [reading.score(s, of, split, a, m) for a, m in keys] for s in reading.shown(results)}
+    return _measured(results, title, columns, values)
 
 
-def further(results: Results) -> list[Table]:
+def sections(results: Results) -> list[tuple[str, str, list[Table]]]:
+    """Return title, introduction and tables of what was measured beside the metrics, where there is something."""
+    every = [("Other tasks", FURTHER, _further(results)), ("Audits", AUDITING, audits(results))]
+    return [section for section in every if section[-1]]
+
+
+def _further(results: Results) -> list[Table]:
     """Tabulate, for each further task, every metric of both sets against the truth; nothing where there are none."""
-    shown, names = shape.shown(results), shape.metric_names(results)
-    keys = [(of, metric) for of in shape.SETS for metric in names]
-    columns = [Column("solution"), *(Column(_head(results, m), group=f"{of} set") for of, m in keys)]
+    keys = [(of, metric) for of in SETS for metric in results["metrics"]]
+    columns = [_column(results, m, f"{of} set") for of, m in keys]
     tables = []
-    for entry in results.get("tasks", []) if names else []:
-        measured = {"original": entry["original"], **entry["solutions"]}
-        reasons: list[str] = []
-        rows = []
-        for s in shown:
-            found = [measured.get(s["id"], {}).get(of, {}).get("truth", {}).get(m) for of, m in keys]
-            texts = [cell(score, reasons, name(results, m)) for score, (_, m) in zip(found, keys, strict=True)]
-            rows.append([s["label"], *texts])
-        tables.append(Table(entry["label"], columns, rows, [s["id"] for s in shown], reasons))
+    for entry in results.get("tasks", []) if keys else []:
+        scored = {"original": entry["original"], **entry["solutions"]}
+        values = {key: [sets.get(of, {}).get("truth", {}).get(m) for of, m in keys] for key, sets in scored.items()}
+        tables.append(_measured(results, entry["label"], columns, values))
     return tables
 
 
 def audits(results: Results) -> list[Table]:
     """Tabulate what each audit found for every model; nothing where none was asked for."""
-    shown = shape.shown(results)
     tables = []
     for entry in results.get("audits", []):
-        figures, measured = entry["figures"], {"original": entry["original"], **entry["solutions"]}
-        columns = [Column("solution"), *audit_columns(entry)]
-        reasons: list[str] = []
-        rows = []
-        for s in shown:
-            found = [(f["name"], measured.get(s["id"], {}).get(key)) for key, f in figures.items()]
-            rows.append([s["label"], *(finding(value, reasons, head) for head, value in found)])
-        about = [entry["about"], _of(entry)]
-        tables.append(Table(entry["label"], columns, rows, [s["id"] for s in shown], reasons, about))
+        scored = {"original": entry["original"], **entry["solutions"]}
+        values = {key: [findings.get(figure) for figure in entry["figures"]] for key, findings in scored.items()}
+        # Of how many images the figures are, from which seeds, and with what.
+        seeds = f"Seed{'s' * (len(entry['seeds']) > 1)} {', '.join(map(str, entry['seeds']))}."
+        of = " ".join(filter(None, [entry["samples"], seeds, f"{listed(entry['facts'])}." * bool(entry["facts"])]))
+        table = _measured(results, entry["label"], audit_columns(entry), values, finding)
+        tables.append(replace(table, about=[entry["about"], of]))
     return tables
 
 
-def _audit_head(figure: shape.Figure) -> str:
-    aim = figure["forgotten"]
-    arrow = f" → {aim:g}" if isinstance(aim, float) else {"higher": " ↑", "lower": " ↓", None: ""}[aim]
-    return figure["name"] + (f" ({figure['unit']})" if figure["unit"] else "") + arrow
-
-
-def _of(entry: shape.Audit) -> str:
-    """Say of how many images the figures are, from which seeds, and with what."""
-    seeds = f"Seed{'s' * (len(entry['seeds']) > 1)} {', '.join(map(str, entry['seeds']))}."
-    facts = "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in entry["facts"].items())
-    return " ".join(filter(None, [entry["samples"], seeds, facts and f"{facts}."]))
-
-
-def audit_columns(entry: shape.Audit) -> list[Column]:
+def audit_columns(entry: Audit) -> list[Column]:
     """Return a column for each figure of an audit."""
-    return [Column(_audit_head(figure), figure["meaning"]) for figure in entry["figures"].values()]
+    columns = []
+    for name, its, aim in ((its["name"], its, its["forgotten"]) for its in entry["figures"].values()):
+        arrow = f" → {aim:g}" if isinstance(aim, float) else reading.ARROWS.get(aim or "", "")
+        unit = f" ({its['unit']})" if its["unit"] else ""
+        columns.append(Column(name + unit + arrow, its["meaning"], name=name))
+    return columns
 
 
-def finding(value: shape.Finding, reasons: list[str], head: str) -> str:
+def finding(value: Finding, reasons: list[str], head: str) -> str:
     """Write one figure of an audit; a failure points to its reason, which is added to `reasons` once."""
-    if not isinstance(value, dict) or "over" not in value:
-        return whole(value) if isinstance(value, int) else cell(value, reasons, head)
-    return f">{whole(cast('shape.Over', value)['over'])}"
+    if isinstance(value, dict) and "over" in value:
+        return f">{whole(cast('Over', value)['over'])}"
+    return whole(value) if isinstance(value, int) else cell(value, reasons, head)
 
 
 def cell(score: Score, reasons: list[str], metric: str) -> str:
     """Write one score; a failure points to its reason, which is added to `reasons` once."""
-    if not isinstance(score, dict):
-        return figure(score)
-    reason = f"{metric}: {score['failed']}"
+    return "failed " + pointer(f"{metric}: {score['failed']}", reasons) if isinstance(score, dict) else figure(score)
+
+
+def pointer(reason: str, reasons: list[str]) -> str:
+    """Point to a reason below the table, which is added to `reasons` once."""
     if reason not in reasons:
         reasons.append(reason)
-    return f"failed [{reasons.index(reason) + 1}]"
+    return f"[{reasons.index(reason) + 1}]"
 
 
-def _solution(s: Solution, spent: object) -> list[str]:
-    return [
-        s["label"],
-        s["id"],
-        figure(s.get("epsilon")),
-        percent(s.get("fraction"), signed=False),
-        figure(s["f1"]),
-        percent(s.get("gap")),
-        percent(landing["gap"]) if (landing := s.get("landing")) else NONE,
-        agreed(s.get("satisfied")),
-        figure(s["f2"]),
-        figure(s.get("residual")),
-        figure(s.get("lam")),
-        whole(s.get("steps")),
-        s.get("ended") or NONE,
-        seconds(spent),
-        ", ".join(s.get("dominated_by") or []) or NONE,
-    ]
+def _measured(
+    results: Results, title: str, columns: list[Column], values: Mapping[str, list[Any]], write: Write = cell
+) -> Table:
+    """Tabulate the values of every solution by its id; what failed is explained under the names of the columns."""
+    shown, reasons = reading.shown(results), list[str]()
+    rows = []
+    for s in shown:
+        cells = zip(values.get(s["id"], [None] * len(columns)), columns, strict=True)
+        rows.append([s["label"], *(write(value, reasons, column.name) for value, column in cells)])
+    return Table(title, [Column("solution"), *columns], rows, [s["id"] for s in shown], reasons)
 
 
-def _head(results: Results, metric: str) -> str:
-    arrow = {"higher": " ↑", "lower": " ↓"}.get(results["metrics"].get(metric, {}).get("better", ""), "")
-    measure = unit(results, metric)
-    return name(results, metric) + (f" ({measure.strip()})" if measure else "") + arrow
+def _column(results: Results, metric: str, group: str) -> Column:
+    name, unit = reading.name(results, metric), reading.unit(results, metric)
+    return Column(name + f" ({unit})" * bool(unit) + reading.arrow(results, metric), "", group, name)

@@ -4,28 +4,6 @@ Each check takes a section and raises `AssertionError` with a message that names
 expected of it. `check_plugin` runs all that fit the sections of a module.
 """
 
-from unlearnkit.testing.audit import check_audit
-from unlearnkit.testing.checks import (
-    check_data,
-    check_loss,
-    check_metric,
-    check_multiplier,
-    check_psi,
-    check_section,
-    check_task,
-)
-from unlearnkit.testing.model import check_model
-from unlearnkit.testing.plugin import check_plugin
+import lazy_loader
 
-__all__ = [
-    "check_audit",
-    "check_data",
-    "check_loss",
-    "check_metric",
-    "check_model",
-    "check_multiplier",
-    "check_plugin",
-    "check_psi",
-    "check_section",
-    "check_task",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

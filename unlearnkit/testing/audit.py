@@ -1,22 +1,20 @@
 """The check of audits, on an untrained model and random images."""
 
 import copy
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from unlearnkit.audits import Audit, Case, Figure, Finding, Missing, Over
-from unlearnkit.builtin.degradations import Box
-from unlearnkit.builtin.distances import OwnLoss
-from unlearnkit.contracts import Images, Item, ModelAdapter, Task
+from unlearnkit import contracts
+from unlearnkit.contracts import Figure, Images, Item, Missing, ModelAdapter, Over, OwnLoss, Task, trainable
 from unlearnkit.data import Pixels, seeded
-from unlearnkit.recipe.recipe import Training
+from unlearnkit.evaluation.case import ModelCase
 from unlearnkit.recipe.sections import AuditSection, ModelSection
-from unlearnkit.sides import Side
-from unlearnkit.testing.checks import check_section, require
+from unlearnkit.recipe.training import Training
+from unlearnkit.solver.side import Side
+from unlearnkit.testing.checks import CROP, check_section, require, same
 
 COUNTS = {"train": 6, "validation": 4}
 
@@ -44,13 +42,12 @@ def case(
     images: Mapping[str, Mapping[str, Pixels]],
     untrained: ModelAdapter,
     training: Training | None = None,
-) -> Case:
+) -> ModelCase:
     """Return a case of a copy of `model`, as a run makes it, with the images of each set by split."""
     given = training or Training(batch_size=4)
     own = copy.deepcopy(model)
     sides = {name: Side(name, OwnLoss(), images[name]["train"], task, own, 0, given) for name in images}
-    fresh = list(dict.fromkeys([*untrained.trainable("encoder"), *untrained.trainable()]))
-    return Case(own, reference, sides, images, given, 0, lambda: fresh)
+    return ModelCase(own, reference, sides, images, given, 0, lambda: trainable(untrained))
 
 
 def check_audit(section: AuditSection, model: ModelSection, task: Task | None = None, base: Path = Path()) -> None:
@@ -58,22 +55,28 @@ def check_audit(section: AuditSection, model: ModelSection, task: Task | None = 
     check_section(section)
     torch.manual_seed(0)
     audit, reference, untrained = section.build(base, torch.device("cpu")), model.build(None), model.build(None)
-    size, device = reference.image_size, torch.device("cpu")
-    images = {
-        name: {split: Pixels(source := Drawn(f"{name}-{split}", count), source.items, size, device)
-               for split, count in COUNTS.items()}
-        for name in ("forget", "retain")
-    }  # fmt: skip
+
+    def drawn(label: str, count: int) -> Pixels:
+        return Pixels(source := Drawn(label, count), source.items, reference.image_size, torch.device("cpu"))
+
+    def examined() -> Mapping[str, contracts.Finding] | str:
+        own = case(reference, reference, task or CROP, images, untrained)
+        try:
+            return audit.examine(own)
+        except ValueError as error:
+            return str(error)
+
+    sets = ("forget", "retain")
+    images = {name: {split: drawn(f"{name}-{split}", count) for split, count in COUNTS.items()} for name in sets}
+    items = {name: {split: pixels.items for split, pixels in halves.items()} for name, halves in images.items()}
     require(bool(audit.figures), section, "figures", "expected at least one")
     described = all(isinstance(figure, Figure) and figure.meaning for figure in audit.figures.values())
     require(described, section, "figures", "expected a Figure with a meaning under each name")
-    require(bool(audit.samples(images)), section, "samples", "expected how many images it is of")
-    before = [value.clone() for value in reference.module.state_dict().values()]
-    made = partial(case, reference, reference, task or Box((0.5, 0.5), central=True), images, untrained)
-    first, again = (_examined(audit, made()) for _ in range(2))
+    require(bool(audit.samples(items)), section, "samples", "expected how many images it is of")
+    before = tuple(value.clone() for value in reference.module.state_dict().values())
+    first, again = examined(), examined()
     require(first == again, section, "examine", "expected the same findings of the same case")
-    after: Sequence[Tensor] = list(reference.module.state_dict().values())
-    kept = all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    kept = same(before, tuple(reference.module.state_dict().values()))
     require(kept, section, "examine", "expected it to change no model but that of the case")
     if isinstance(first, str):
         require(bool(first), section, "examine", "expected a reason in the ValueError")
@@ -81,10 +84,3 @@ def check_audit(section: AuditSection, model: ModelSection, task: Task | None = 
     require(set(first) == set(audit.figures), section, "examine", "expected a finding for each of `figures`")
     typed = all(isinstance(value, int | float | Over | Missing) for value in first.values())
     require(typed, section, "examine", "expected numbers, Over or Missing")
-
-
-def _examined(audit: Audit, case: Case) -> Mapping[str, Finding] | str:
-    try:
-        return audit.examine(case)
-    except ValueError as error:
-        return str(error)

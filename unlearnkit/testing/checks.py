@@ -5,24 +5,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from unlearnkit.builtin.degradations import Box
-from unlearnkit.contracts import Embedding, ModelAdapter, Setting, Statistics, Task, parts
+from unlearnkit.builtin.tasks.degradations import Box
+from unlearnkit.contracts import Degraded, Embedding, ModelAdapter, Setting, Sources, Statistics, Task, View, parts
 from unlearnkit.control import Facts, Multiplier
-from unlearnkit.data import seeded
+from unlearnkit.data import seeded, view_of
 from unlearnkit.plugins import kind_of
-from unlearnkit.recipe.recipe import assemble
-from unlearnkit.recipe.sections import (
-    DataSection,
-    LossSection,
-    MetricSection,
-    ModelSection,
-    MultiplierSection,
-    PsiSection,
-    Section,
-    TaskSection,
-)
+from unlearnkit.recipe import sections
+from unlearnkit.recipe.assemble import assemble
+from unlearnkit.recipe.sections import Section
 
 NOISE = Statistics(torch.full((3,), 0.5), 0.05 * torch.eye(3))
+CROP = Box((0.5, 0.5), central=True)
 
 
 def require(condition: bool, section: Section, method: str, expected: str) -> None:
@@ -57,25 +50,25 @@ def random_images(size: int, count: int = 2) -> Tensor:
     return torch.rand(count, 3, size, size, generator=seeded("images"))
 
 
-def check_task(section: TaskSection, size: int = 32) -> None:
+def check_task(section: sections.TaskSection, size: int = 32) -> None:
     """Check a degradation on random images of a size that suits it."""
     check_section(section)
     task = section.build()
-    images = torch.rand(4, 3, size, size, generator=seeded("images"))
+    images = random_images(size, 4)
     before = images.clone()
-    view, again = task.degrade(images, seeded("a")), task.degrade(images, seeded("a"))
+    made, again = task.degrade(images, seeded("a")), task.degrade(images, seeded("a"))
+    require(isinstance(made, Degraded), section, "degrade", "expected a Degraded")
     require(torch.equal(images, before), section, "degrade", "expected its input to stay as it was")
-    require(view.images.shape == images.shape, section, "degrade", f"expected images {list(images.shape)}")
-    shape = (4, 1, size, size)
-    good = view.hidden.shape == shape and view.hidden.dtype == torch.bool
-    require(good, section, "degrade", f"expected a boolean mask {list(shape)}")
-    same = torch.equal(view.images, again.images) and torch.equal(view.hidden, again.hidden)
-    require(same, section, "degrade", "expected the same view from the same generator state")
+    require(made.images.shape[:2] == (4, 3), section, "degrade", "expected images [4, 3, h, w]")
+    good = made.hidden.shape == (4, 1, size, size) and made.hidden.dtype == torch.bool
+    require(good, section, "degrade", f"expected a boolean mask {[4, 1, size, size]}")
+    equal = same((made.images, made.hidden), (again.images, again.hidden))
+    require(equal, section, "degrade", "expected the same from the same generator state")
     other = task.degrade(images, seeded("b"))
-    fixed = torch.equal(view.images, other.images) and torch.equal(view.hidden, other.hidden)
-    require(fixed or not task.fixed, section, "fixed", "expected False, for the view depends on the generator")
-    leaks = (view.images != task.degrade(images.masked_fill(view.hidden, 0), seeded("a")).images).any()
-    require(not bool(leaks), section, "degrade", "expected that no hidden pixel shows in the view")
+    fixed = same((made.images, made.hidden), (other.images, other.hidden))
+    require(fixed or not task.fixed, section, "fixed", "expected False, for T(x) depends on the generator")
+    leaks = (made.images != task.degrade(images.masked_fill(made.hidden, 0), seeded("a")).images).any()
+    require(not bool(leaks), section, "degrade", "expected that no hidden pixel shows")
 
 
 def setting(reference: ModelAdapter, task: Task, base: Path = Path()) -> Setting:
@@ -84,19 +77,18 @@ def setting(reference: ModelAdapter, task: Task, base: Path = Path()) -> Setting
     def drawn(label: str | None, count: int, generator: torch.Generator) -> Tensor:
         return torch.rand(count, 3, reference.image_size, reference.image_size, generator=generator)
 
-    return Setting(reference, task, NOISE, lambda: seeded("noise"), drawn, lambda named: reference, base)
+    return Setting(reference, task, Sources(NOISE, lambda: seeded("noise"), drawn, lambda named: reference, base))
 
 
-def check_loss(section: LossSection, model: ModelSection, task: TaskSection) -> None:
+def check_loss(section: sections.LossSection, model: sections.ModelSection, task: sections.TaskSection) -> None:
     """Check a loss between a student and a reference built from the same model section."""
     check_section(section)
     torch.manual_seed(0)
     reference, student = model.build(None), model.build(None)
-    for parameter in reference.module.parameters():
-        parameter.requires_grad_(False)
+    reference.module.requires_grad_(False)
     degradation = task.build()
     loss = section.build(setting(reference, degradation))
-    view = reference.view(degradation, random_images(reference.image_size), seeded("view"))
+    view = view_of(reference, degradation, random_images(reference.image_size), seeded("view"))
     with torch.no_grad():
         target, again = loss.target(view, seeded("t")), loss.target(view, seeded("t"))
         other = loss.target(view, seeded("u"))
@@ -112,19 +104,18 @@ def check_loss(section: LossSection, model: ModelSection, task: TaskSection) -> 
     require(reached, section, "distance", "expected a gradient in the student's parameters")
 
 
-def check_psi(section: PsiSection) -> None:
+def check_psi(section: sections.PsiSection) -> None:
     """Check a control function on a range of losses and gradient norms, with an ε and without."""
     check_section(section)
     psi = section.build()
     norm = torch.tensor(0.25, dtype=torch.float64)
-    for loss in (0.5, 1.0, 2.0):
-        value = psi(torch.tensor(loss, dtype=torch.float64), 1.0, norm, norm)
-        require(value.shape == () and bool(value.isfinite()), section, "build", "expected a finite scalar ψ")
-    above = psi(torch.tensor(2.0, dtype=torch.float64), 1.0, norm, norm)
-    require(bool(above > 0), section, "build", "expected ψ > 0 above ε, or the constraint never has to fall")
+    values = [psi(torch.tensor(loss, dtype=torch.float64), 1.0, norm, norm) for loss in (0.5, 1.0, 2.0)]
+    finite = all(value.shape == () and bool(value.isfinite()) for value in values)
+    require(finite, section, "build", "expected a finite scalar ψ")
+    require(bool(values[-1] > 0), section, "build", "expected ψ > 0 above ε, or the constraint never has to fall")
 
 
-def check_multiplier(section: MultiplierSection) -> None:
+def check_multiplier(section: sections.MultiplierSection) -> None:
     """Check a rule for λ: never negative, and its saved state continues exactly."""
     check_section(section)
 
@@ -139,12 +130,12 @@ def check_multiplier(section: MultiplierSection) -> None:
     second.load({name: value.clone() for name, value in first.state.items()})
     found += [second.lam(facts(step)) for step in range(10, 20)]
     require(all(bool(lam >= 0) for lam in expected), section, "lam", "expected λ ≥ 0")
-    exact = all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+    exact = same(tuple(expected), tuple(found))
     require(exact, section, "load", "expected the saved `state` to hold all that the rule remembers")
     require(isinstance(whole, Multiplier), section, "build", "expected a Multiplier")
 
 
-def check_data(section: DataSection, base: Path, size: int = 16) -> None:
+def check_data(section: sections.DataSection, base: Path, size: int = 16) -> None:
     """Check a data source: unique keys, labels, and images that read the same twice."""
     check_section(section)
     images = section.open(base)
@@ -162,28 +153,25 @@ def check_data(section: DataSection, base: Path, size: int = 16) -> None:
     images.describe()
 
 
-def check_metric(section: MetricSection, base: Path, size: int = 64, count: int = 8) -> None:
+def check_metric(section: sections.MetricSection, base: Path, size: int = 64, count: int = 8) -> None:
     """Check a metric: a finite value, no memory after `reset`, and best for outputs equal to their targets."""
     check_section(section)
     metric = section.build(base, torch.device("cpu"))
     targets = torch.rand(count, 3, size, size, generator=seeded("targets"))
     worse = (targets + 0.5 * torch.rand(targets.shape, generator=seeded("outputs"))).clamp(0, 1)
-    view = Box((0.5, 0.5), central=True).degrade(targets, seeded("view"))
+    view = View(CROP.degrade(targets, seeded("view")), targets)
 
     def value(outputs: Tensor) -> float:
         metric.reset()
-        for start in range(0, count, 4):
-            rows = slice(start, start + 4)
-            part = type(view)(view.images[rows], view.hidden[rows])
-            metric.update(outputs[rows], targets[rows], part)
+        for rows in (slice(start, start + 4) for start in range(0, count, 4)):
+            metric.update(outputs[rows], targets[rows], view[rows])
         return metric.compute()["value"]
 
     first, equal, again = value(worse), value(targets), value(worse)
     require(first == again, section, "reset", "expected no memory of earlier batches")
     require(all(torch.tensor([first, equal]).isfinite().tolist()), section, "compute", "expected a finite `value`")
-    facts = metric.describe()
-    require("name" in facts, section, "describe", "expected a `name` for the report")
-    better = facts.get("better")
+    require("name" in metric.describe(), section, "describe", "expected a `name` for the report")
+    better = metric.describe().get("better")
     require(better in ("higher", "lower"), section, "describe", "expected `better`: higher or lower")
     ordered = not metric.compares or (equal > first if better == "higher" else equal < first)
     require(ordered, section, "compute", f"expected a {better} value for outputs equal to their targets")

@@ -6,53 +6,36 @@ from pathlib import Path
 
 import torch
 
-from unlearnkit.builtin.degradations import Box
-from unlearnkit.contracts import ModelAdapter, Task, View, parts
-from unlearnkit.data import seeded
+from unlearnkit.contracts import ModelAdapter, Task, View, parts, shared, trainable
+from unlearnkit.data import seeded, view_of
 from unlearnkit.recipe.sections import ModelSection
-from unlearnkit.testing.checks import check_section, random_images, require, same
+from unlearnkit.testing.checks import CROP, check_section, random_images, require, same
 
 
-def check_model(
-    section: ModelSection,
-    task: Task | None = None,
-    weights: Path | None = None,
-    saved: str | None = "model.safetensors",
-) -> None:
+def check_model(section: ModelSection, task: Task | None = None, weights: Path | None = None) -> None:
     """Check a model adapter on random images under a task, a centre crop when left out.
 
-    `saved` is what of the folder that `save` writes goes into `weights` again, empty for the folder itself; None
-    leaves that check out.
+    `build` must read back the folder that `save` writes.
     """
     check_section(section)
     torch.manual_seed(0)
     adapter = section.build(weights)
     adapter.module.eval()
-    images = random_images(adapter.image_size)
-    view = adapter.view(task or Box((0.5, 0.5), central=True), images, seeded("view"))
+    view = view_of(adapter, task or CROP, random_images(adapter.image_size), seeded("view"))
     _check_parts(section, adapter)
-    _check_draws(section, adapter)
-    _check_first_stage(section, adapter, view)
-    _check_embedding(section, adapter, view)
-    _check_output(section, adapter, view)
-    _check_own_loss(section, adapter, view)
-    _check_save(section, adapter, view)
-    _check_frozen(section, adapter, view)
+    for check in (_check_first_stage, _check_embedding, _check_output, _check_own_loss, _check_save, _check_frozen):
+        check(section, adapter, view)
 
 
 def _check_parts(section: ModelSection, adapter: ModelAdapter) -> None:
-    inside = {id(module) for module in adapter.module.modules()}
-    require(id(adapter.encoder) in inside, section, "encoder", "expected a submodule of `module`")
-    shared = adapter.shared()
-    require(not shared, section, "encoder", f"expected no parameter shared with the rest, found {shared}")
+    inside = set(adapter.module.modules())
+    require(adapter.encoder in inside, section, "encoder", "expected a submodule of `module`")
+    outside = shared(adapter)
+    require(not outside, section, "encoder", f"expected no parameter shared with the rest, found {outside}")
     if adapter.first is not None:
-        require(id(adapter.first) in inside, section, "first", "expected a submodule of `module`")
-        own = {id(parameter) for parameter in adapter.encoder.parameters()}
-        overlap = any(id(parameter) in own for parameter in adapter.first.parameters())
+        require(adapter.first in inside, section, "first", "expected a submodule of `module`")
+        overlap = set(adapter.encoder.parameters()) & set(adapter.first.parameters())
         require(not overlap, section, "first", "expected no parameter of the encoder in the frozen first stage")
-
-
-def _check_draws(section: ModelSection, adapter: ModelAdapter) -> None:
     draws, again = adapter.draw(2, seeded("draw")), adapter.draw(2, seeded("draw"))
     require(same(draws, again), section, "draw", "expected the same draws from the same generator state")
     rows = {part.shape[0] for part in draws}
@@ -62,10 +45,8 @@ def _check_draws(section: ModelSection, adapter: ModelAdapter) -> None:
 def _check_first_stage(section: ModelSection, adapter: ModelAdapter, view: View) -> None:
     with torch.no_grad():
         stage = adapter.first_stage(view)
-        require(
-            bool(stage) == (adapter.first is not None), section, "first_stage",
-            "expected an output where `first` names a frozen first stage, and none without one",
-        )  # fmt: skip
+        wanted = "expected an output where `first` names a frozen first stage, and none without one"
+        require(bool(stage) == (adapter.first is not None), section, "first_stage", wanted)
         rows = {part.shape[0] for part in stage}
         require(rows <= {2}, section, "first_stage", f"expected one row an image, found {sorted(rows)} for 2")
         other = replace(view, draws=adapter.draw(2, seeded("other draw")))
@@ -81,32 +62,26 @@ def _check_embedding(section: ModelSection, adapter: ModelAdapter, view: View) -
     require(same(embedding, adapter.embed(view)), section, "embed", "expected the same embedding for the same view")
     adapter.module.zero_grad()
     torch.stack([part.float().square().mean() for part in parts(embedding)]).sum().backward()
-    reached = any(
-        parameter.grad is not None and bool(parameter.grad.any()) for parameter in adapter.encoder.parameters()
-    )
+    reached = any(p.grad is not None and bool(p.grad.any()) for p in adapter.encoder.parameters())
     require(reached, section, "embed", "expected a gradient in the encoder's parameters")
     if bool(view.hidden.any()):
-        assert view.truth is not None
         with torch.no_grad():
             changed = replace(view, truth=view.truth.masked_fill(view.hidden, 0.25))
             blind = same(adapter.embed(view), adapter.embed(changed))
-        wanted = (
-            "to read `view.truth`, as it says" if adapter.sees_truth else "not to read the hidden pixels of the truth"
-        )
-        require(blind != adapter.sees_truth, section, "sees_truth", f"expected the embedding {wanted}")
+        sees = adapter.sees_truth
+        wanted = "to read `view.truth`, as it says" if sees else "not to read the hidden pixels of the truth"
+        require(blind != sees, section, "sees_truth", f"expected the embedding {wanted}")
 
 
 def _check_output(section: ModelSection, adapter: ModelAdapter, view: View) -> None:
     with torch.no_grad():
         image = adapter.decode(adapter.embed(view), view)
-        wanted, found = list(view.images.shape), list(image.shape)
+        wanted, found = list(view.truth.shape), list(image.shape)
         require(wanted == found, section, "decode", f"expected {wanted}, found {found}")
         output = adapter.output(view)
-        in_range = bool(output.min() >= 0) and bool(output.max() <= 1)
-        require(in_range, section, "output", "expected values in [0, 1]")
+        require(bool(output.min() >= 0) and bool(output.max() <= 1), section, "output", "expected values in [0, 1]")
         require(same(output, adapter.output(view)), section, "output", "expected the same output for the same view")
         if bool(view.hidden.any()):
-            assert view.truth is not None
             kept = torch.where(view.hidden, output, view.images)
             require(same(kept, output), section, "output", "expected the visible pixels as they were")
             changed = replace(view, truth=view.truth.masked_fill(view.hidden, 0.25))
@@ -114,12 +89,11 @@ def _check_output(section: ModelSection, adapter: ModelAdapter, view: View) -> N
 
 
 def _check_own_loss(section: ModelSection, adapter: ModelAdapter, view: View) -> None:
-    assert view.truth is not None
     adapter.module.zero_grad()
     loss = adapter.own_loss(view.truth, view)
     require(loss.shape == () and bool(loss.isfinite()), section, "own_loss", "expected a finite scalar")
     loss.backward()
-    reached = any(p.grad is not None and bool(p.grad.any()) for p in adapter.trainable())
+    reached = any(p.grad is not None and bool(p.grad.any()) for p in trainable(adapter))
     require(reached, section, "own_loss", "expected a gradient in the trained parameters")
 
 
@@ -139,9 +113,7 @@ def _check_frozen(section: ModelSection, adapter: ModelAdapter, view: View) -> N
         before = adapter.decode(embedding, view)
         for parameter in adapter.encoder.parameters():
             parameter.mul_(1.5).add_(0.1)
-        require(
-            same(before, adapter.decode(embedding, view)), section, "decode",
-            "expected the decoder to stay as it is while the encoder is trained",
-        )  # fmt: skip
+        kept = same(before, adapter.decode(embedding, view))
+        require(kept, section, "decode", "expected the decoder to stay as it is while the encoder is trained")
         moved = not same(stage, adapter.first_stage(view))
         require(not moved, section, "first_stage", "expected the first stage to stay while the encoder is trained")

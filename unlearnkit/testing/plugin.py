@@ -4,27 +4,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from unlearnkit.builtin.models import VitMae
+from unlearnkit.builtin.models.sections import VitMae
 from unlearnkit.plugins import discover, kind_of
-from unlearnkit.recipe.sections import (
-    AuditSection,
-    DataSection,
-    MetricSection,
-    ModelSection,
-    MultiplierSection,
-    PsiSection,
-    Section,
-    TaskSection,
-)
+from unlearnkit.recipe import sections
 from unlearnkit.testing.audit import check_audit
-from unlearnkit.testing.checks import (
-    check_data,
-    check_metric,
-    check_multiplier,
-    check_psi,
-    check_section,
-    check_task,
-)
+from unlearnkit.testing.checks import check_data, check_metric, check_multiplier, check_psi, check_section, check_task
 from unlearnkit.testing.model import check_model
 
 SMALL = VitMae(
@@ -36,37 +20,35 @@ SMALL = VitMae(
 
 def check_plugin(module: object, base: Path) -> list[str]:
     """Register a plugin's module and check each section that needs no field but its kind; return what was checked."""
-    plugins = discover(extra=[module], installed=False)
-    plugin = plugins.all[-1]
+    plugin = discover(extra=[module], installed=False).all[-1]
     if plugin.error:
         raise AssertionError(f"{plugin.name}: expected to register, found {plugin.error}")
     checked = []
     for cls in plugin.sections:
-        kind = kind_of(cls)
         try:
-            section = cls.model_validate({"kind": kind})
+            section = cls.model_validate({"kind": kind_of(cls)})
         except ValidationError:
             continue
         _check(section, base)
-        checked.append(kind)
+        checked.append(kind_of(cls))
     return checked
 
 
-def _check(section: Section, base: Path) -> None:
+def _check(section: sections.Section, base: Path) -> None:
     match section:
-        case ModelSection():
+        case sections.ModelSection():
             check_model(section)
-        case TaskSection():
+        case sections.TaskSection():
             check_task(section)
-        case PsiSection():
+        case sections.PsiSection():
             check_psi(section)
-        case MultiplierSection():
+        case sections.MultiplierSection():
             check_multiplier(section)
-        case DataSection():
+        case sections.DataSection():
             check_data(section, base)
-        case MetricSection():
+        case sections.MetricSection():
             check_metric(section, base)
-        case AuditSection():
+        case sections.AuditSection():
             check_audit(section, SMALL, base=base)
         case _:
             check_section(section)

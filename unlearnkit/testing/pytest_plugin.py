@@ -41,7 +41,7 @@ def unlearnkit(tmp_path: Path) -> Callable[..., Outcome]:
 
 
 def _here(words: list[str], folder: Path) -> Outcome:
-    from unlearnkit.cli import main
+    from unlearnkit.cli.commands import main
 
     out, err, code = StringIO(), StringIO(), 0
     with pytest.MonkeyPatch.context() as patch, chdir(folder), redirect_stdout(out), redirect_stderr(err):
@@ -54,10 +54,8 @@ def _here(words: list[str], folder: Path) -> Outcome:
 
 
 def _apart(words: list[str], folder: Path, env: dict[str, str]) -> Outcome:
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "unlearnkit", *words],
-        cwd=folder, env={**os.environ, **env}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    command = [sys.executable, "-m", "unlearnkit", *words]
+    done = subprocess.run(command, cwd=folder, env=os.environ | env, capture_output=True, text=True, check=False)  # noqa: S603
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 

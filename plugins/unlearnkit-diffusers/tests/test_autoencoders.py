@@ -5,8 +5,9 @@ import pytest
 import torch
 from unlearnkit_diffusers import VQGAN, AutoencoderKL, AutoencoderTiny
 
-from unlearnkit.builtin.tasks import CenterCrop, Downscaling, RandomBox
-from unlearnkit.data import seeded
+from unlearnkit.builtin.tasks.sections import CenterCrop, Downscaling, RandomBox
+from unlearnkit.contracts import trainable
+from unlearnkit.data import seeded, view_of
 from unlearnkit.errors import UserError
 from unlearnkit.testing import check_model
 
@@ -22,7 +23,7 @@ def built(section, task=TASKS[0]):
     torch.manual_seed(0)
     adapter = section.build(None)
     images = torch.rand(2, 3, 16, 16, generator=seeded("images"))
-    return adapter, images, adapter.view(task.build(), images, seeded("view"))
+    return adapter, images, view_of(adapter, task.build(), images, seeded("view"))
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.kind)
@@ -75,7 +76,7 @@ def test_the_own_loss_of_a_variational_autoencoder_has_the_divergence():
 def test_a_frozen_codebook_and_decoder_stay_while_the_encoder_is_trained():
     adapter, _, view = built(VQ)
     before = {name: value.clone() for name, value in adapter.module.decoder.state_dict().items()}
-    optimizer = torch.optim.SGD(adapter.trainable("encoder"), lr=0.1)
+    optimizer = torch.optim.SGD(trainable(adapter, "encoder"), lr=0.1)
     for _ in range(3):
         optimizer.zero_grad()
         adapter.decode(adapter.embed(view), view).square().mean().backward()
@@ -104,9 +105,9 @@ def test_training_uses_many_codes():
     torch.manual_seed(1)
     adapter = VQ.build(None)
     images = torch.rand(16, 3, 16, 16, generator=seeded("many"))
-    optimizer = torch.optim.AdamW(adapter.trainable(), lr=2e-3)
+    optimizer = torch.optim.AdamW(trainable(adapter), lr=2e-3)
     for step in range(60):
-        view = adapter.view(TASKS[0].build(), images, seeded(step))
+        view = view_of(adapter, TASKS[0].build(), images, seeded(step))
         optimizer.zero_grad()
         adapter.own_loss(images, view).backward()
         optimizer.step()

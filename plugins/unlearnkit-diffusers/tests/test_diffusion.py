@@ -13,9 +13,10 @@ from safetensors.torch import save_file
 from unlearnkit_diffusers.diffusion import Noising, Sampler, known
 from unlearnkit_diffusers.diffusion_sections import Palette
 
-from unlearnkit.builtin.losses import NoiseEmbedding, NoiseOutput, ReferenceEmbedding, ReferenceOutput
-from unlearnkit.builtin.tasks import CenterCrop, Grayscale, RandomBox
-from unlearnkit.data import seeded
+from unlearnkit.builtin.losses.sections import NoiseEmbedding, NoiseOutput, ReferenceEmbedding, ReferenceOutput
+from unlearnkit.builtin.tasks.sections import CenterCrop, Grayscale, RandomBox
+from unlearnkit.contracts import shared, trainable
+from unlearnkit.data import again, seeded, view_of
 from unlearnkit.errors import UserError
 from unlearnkit.testing import check_loss, check_model
 
@@ -38,7 +39,7 @@ def images(count=2, name="images", size=16):
 
 
 def seen(adapter, count=2, task=CROP):
-    return adapter.view(task.build(), images(count), seeded("view"))
+    return view_of(adapter, task.build(), images(count), seeded("view"))
 
 
 def every(found, wanted, close=None):
@@ -56,7 +57,7 @@ def every(found, wanted, close=None):
 )
 @pytest.mark.parametrize("task", [CROP, Grayscale(kind="grayscale")], ids=["hidden", "whole"])
 def test_model_keeps_its_contract(fields, task):
-    check_model(tiny(**fields), task.build(), saved="")
+    check_model(tiny(**fields), task.build())
 
 
 @pytest.mark.parametrize("cls", [NoiseEmbedding, NoiseOutput, ReferenceEmbedding, ReferenceOutput])
@@ -83,7 +84,7 @@ def test_training_changes_what_it_may(part):
     adapter = made()
     view = seen(adapter, 4)
     before = {name: value.clone() for name, value in adapter.module.state_dict().items()}
-    optimizer = torch.optim.Adam(adapter.trainable(part), lr=1e-3)
+    optimizer = torch.optim.Adam(trainable(adapter, part), lr=1e-3)
     losses = []
     for _ in range(12):
         loss = adapter.own_loss(view.truth, view)
@@ -97,7 +98,7 @@ def test_training_changes_what_it_may(part):
     }
     # The time embedding feeds the frozen up path as well, so it stays with it.
     assert changed == {"encoder"} if part == "encoder" else {"encoder", "decoder", "time_embedding"}
-    assert adapter.shared() == []
+    assert shared(adapter) == []
 
 
 def test_a_frozen_decoder_decodes_as_before():
@@ -106,7 +107,7 @@ def test_a_frozen_decoder_decodes_as_before():
     with torch.no_grad():
         embedding = adapter.embed(view)
         before = adapter.decode(embedding, view)
-        for parameter in adapter.trainable("encoder"):
+        for parameter in trainable(adapter, "encoder"):
             parameter.add_(torch.randn(parameter.shape))
         assert not every(adapter.embed(view), embedding)
         assert torch.equal(adapter.decode(embedding, view), before)
@@ -121,17 +122,18 @@ def test_hidden_truth_shows_in_the_embedding_and_not_in_the_output():
         assert not every(adapter.embed(view), adapter.embed(other))
         assert every(adapter.embed(view), adapter.embed(outside))
         assert torch.equal(adapter.output(view), adapter.output(other))
-        assert torch.equal(adapter.output(view), adapter.output(replace(view, truth=None)))
-        bare = replace(view, truth=None, draws=())
+        blind = replace(view, truth=torch.full_like(view.truth, torch.nan))
+        assert torch.equal(adapter.output(view), adapter.output(blind))
+        bare = replace(blind, draws=())
         assert torch.equal(adapter.output(bare), adapter.output(bare))
 
 
 def test_again_repeats_the_draws_for_other_images():
     adapter = made()
     view = seen(adapter)
-    assert every(view.again(images(name="other")).draws, view.draws)
+    assert every(again(view, CROP.build(), images(name="other")).draws, view.draws)
     with torch.no_grad():
-        assert every(adapter.embed(view.again(view.truth)), adapter.embed(view))
+        assert every(adapter.embed(again(view, CROP.build(), view.truth)), adapter.embed(view))
 
 
 def test_input_is_the_condition_beside_the_noised_truth():
@@ -352,4 +354,4 @@ def test_a_step_in_bfloat16_is_close_to_one_in_full():
     half.backward()
     assert float(half.detach()) == pytest.approx(float(full.detach()), rel=0.02)
     assert image.dtype == torch.float32
-    assert all(bool(parameter.grad.isfinite().all()) for parameter in adapter.trainable())
+    assert all(bool(parameter.grad.isfinite().all()) for parameter in trainable(adapter))

@@ -10,8 +10,9 @@ from torch.nn import functional as F
 from unlearnkit_diffusers import VQGAN, AutoencoderTiny, taming
 from unlearnkit_diffusers.unet import pretrained
 
-from unlearnkit.builtin.data import Sample
+from unlearnkit.builtin.data.sections import Sample
 from unlearnkit.contracts import View
+from unlearnkit.contracts import whole as degraded
 from unlearnkit.errors import UserError
 from unlearnkit.testing import check_model
 from unlearnkit.weights import read, save
@@ -180,7 +181,7 @@ def test_the_published_size_fits(mage, tmp_path):
 def whole(count, size):
     """Return a view of random images of which nothing is hidden."""
     images = torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(0))
-    return View(images, torch.zeros(count, 1, size, size, dtype=torch.bool))
+    return View(degraded(images), images)
 
 
 @pytest.mark.parametrize(("sizes", "mage"), [(SMALL, False), (MAGES, True)], ids=["taming", "mage"])
@@ -326,7 +327,7 @@ def test_the_real_taef2_rebuilds_photographs():
     adapter = AutoencoderTiny(kind="autoencoder-tiny").build(folder)
     source = Sample(kind="sample").open(Path())
     images = torch.stack([source.read(item, 64) for item in source.items[::40]]).float() / 255
-    view = View(images, torch.zeros(len(images), 1, 64, 64, dtype=torch.bool))
+    view = View(degraded(images), images)
     with torch.no_grad():
         encoder, decoder = (
             {name: value.float() for name, value in read(folder / f"taef2_{half}.pth").items()}

@@ -1,6 +1,7 @@
 """MAGE: its contract, what is frozen, its decoding, and its published layout."""
 
 import math
+from dataclasses import replace
 
 import diffusers
 import pytest
@@ -9,8 +10,9 @@ from test_layouts import MAGES, PUBLISHED, computed, drawn, layout
 from torch.nn import functional as F
 from unlearnkit_diffusers.autoencoder_sections import VQGAN, Mage
 
-from unlearnkit.builtin.tasks import CenterCrop, Downscaling, RandomBox, RandomTokens
-from unlearnkit.data import seeded
+from unlearnkit.builtin.tasks.sections import CenterCrop, Downscaling, RandomBox, RandomTokens
+from unlearnkit.contracts import hide, shared, trainable
+from unlearnkit.data import seeded, view_of
 from unlearnkit.errors import UserError
 from unlearnkit.testing import check_model
 
@@ -38,10 +40,10 @@ def section(first):
 def built(section, task=TASKS[0]):
     torch.manual_seed(0)
     adapter = section.build(None)
-    for parameter in adapter.trainable():  # away from the start, where all words are about as likely
+    for parameter in trainable(adapter):  # away from the start, where all words are about as likely
         parameter.data += 0.2 * torch.randn(parameter.shape)
     images = torch.rand(2, 3, adapter.image_size, adapter.image_size, generator=seeded("images"))
-    return adapter, images, adapter.view(task.build(), images, seeded("view"))
+    return adapter, images, view_of(adapter, task.build(), images, seeded("view"))
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.kind)
@@ -52,18 +54,18 @@ def test_it_keeps_its_contract(section, task):
 def test_it_can_be_tried_out_without_a_first_stage():
     adapter = Mage(kind="mage", **SIZES, image_size=32).build(None)
     assert adapter.image_size == 32
-    assert adapter.shared() == []
+    assert shared(adapter) == []
 
 
 def test_a_frozen_decoder_stays_while_the_encoder_is_trained(section):
     adapter, _, view = built(section)
-    assert adapter.shared() == []
+    assert shared(adapter) == []
     embedding = adapter.embed(view).detach()
     words = adapter.encoder.token_emb.word_embeddings.weight.detach().clone()
     masked = adapter._masked(view)
     with torch.no_grad():
         before = adapter.decode(embedding, view), adapter.module.decoder(embedding, masked), adapter.first_stage(view)
-    optimizer = torch.optim.AdamW(adapter.trainable("encoder"), lr=0.01)
+    optimizer = torch.optim.AdamW(trainable(adapter, "encoder"), lr=0.01)
     for _ in range(4):
         optimizer.zero_grad()
         adapter.decode(adapter.embed(view), view).square().mean().backward()
@@ -81,9 +83,9 @@ def test_training_all_leaves_the_first_stage_alone(section):
     adapter, images, view = built(section)
     assert not any(parameter.requires_grad for parameter in adapter.first.parameters())
     ids = {id(parameter) for parameter in adapter.first.parameters()}
-    assert not any(id(parameter) in ids for parameter in adapter.trainable())
+    assert not any(id(parameter) in ids for parameter in trainable(adapter))
     before = {name: value.clone() for name, value in adapter.first.state_dict().items()}
-    optimizer = torch.optim.AdamW(adapter.trainable(), lr=0.01)
+    optimizer = torch.optim.AdamW(trainable(adapter), lr=0.01)
     losses = []
     for _ in range(20):
         optimizer.zero_grad()
@@ -96,7 +98,7 @@ def test_training_all_leaves_the_first_stage_alone(section):
 
 def test_hidden_pixels_reach_neither_tokens_nor_embedding(section):
     adapter, images, view = built(section)
-    other = adapter.view(TASKS[0].build(), images.masked_fill(view.hidden, 0.9), seeded("view"))
+    other = view_of(adapter, TASKS[0].build(), images.masked_fill(view.hidden, 0.9), seeded("view"))
     assert torch.equal(adapter.first_stage(view)[0], adapter.first_stage(other)[0])
     assert torch.equal(adapter.output(view), adapter.output(other))
     tokens = adapter.first_stage(view)[0]
@@ -111,8 +113,9 @@ def test_hidden_pixels_reach_neither_tokens_nor_embedding(section):
 
 def test_one_hidden_pixel_masks_its_token(section):
     adapter, _, view = built(section)
-    view.hidden[:] = False
-    view.hidden[0, 0, 7, 8] = True
+    hidden = torch.zeros_like(view.on_host)
+    hidden[0, 0, 7, 8] = True
+    view = replace(view, degraded=hide(view.truth, hidden))
     assert adapter._masked(view).nonzero().tolist() == [[0, 1 * 4 + 2]]
 
 
@@ -252,7 +255,7 @@ def test_a_published_checkpoint_gives_the_published_numbers(tmp_path):
     adapter = section.build(tmp_path / "mage.pth")
     assert (adapter.image_size, adapter.unit) == (16, True)
     images = torch.rand(2, 3, 16, 16, generator=seeded("images"))
-    view = adapter.view(TASKS[0].build(), images, seeded("view"))
+    view = view_of(adapter, TASKS[0].build(), images, seeded("view"))
     vqgan = {name.removeprefix("vqgan."): value for name, value in weights.items() if name.startswith("vqgan.")}
     tokens = computed(vqgan, view.images, mage=True)[1].flatten(1)
     assert torch.equal(adapter.first_stage(view)[0], tokens)

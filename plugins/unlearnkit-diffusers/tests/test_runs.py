@@ -8,13 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from unlearnkit.cache import Store
+from unlearnkit.contracts import trainable
 from unlearnkit.data import batch_index
-from unlearnkit.evaluate import Originals
-from unlearnkit.phases import Descent, Problem
+from unlearnkit.evaluation.originals import Originals
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
-from unlearnkit.workbench import build
+from unlearnkit.solver.workbench import build
 
 MODELS = {
     "vq-gan": "{kind: vq-gan, image_size: 16, block_out_channels: [8, 16], codes: 16, code_width: 4}",
@@ -56,7 +55,7 @@ def bench(recipe, kind, *overrides):
 
 def step(side, rows, number):
     """Return a batch's loss and its gradient."""
-    parameters = side.student.trainable("encoder")
+    parameters = trainable(side.student, "encoder")
     for parameter in parameters:
         parameter.requires_grad_(True)
     loss = side.value(rows, number)
@@ -77,11 +76,7 @@ def test_a_recipe_runs_and_a_solution_is_exported(recipe, unlearnkit):
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_kept_frozen_outputs_change_no_bit(kind, recipe):
-    kept, off = bench(recipe, kind), bench(recipe, kind)
-    store, none = Store(None, 2**30, 0, "", kept.device), Store(None, 0, 0, "", off.device)
-    for name in ("forget", "retain"):
-        kept.sides[name].prepare(store)
-        off.sides[name].prepare(none)
+    kept, off = bench(recipe, kind), bench(recipe, kind, "training.cache={memory_mib: 0, disk_mib: 0}")
     for number in range(3):
         rows = torch.tensor([[4, 1], [0, 5], [2, 3]])[number]
         for name in ("forget", "retain"):
@@ -89,29 +84,27 @@ def test_kept_frozen_outputs_change_no_bit(kind, recipe):
             assert all(torch.equal(a, b) for a, b in zip(with_it, without, strict=True))
     with torch.no_grad():
         list(Originals(kept).pairs("forget", "train"))
-    first = {name: count for name, count in store.passes.items() if "first stage" in name}
+    first = {name: count for name, count in kept.store.passes.items() if "first stage" in name}
     expected = {"forget train: first stage": 6, "retain train: first stage": 6}
     assert first == (expected if kept.student.first is not None else {})
     if kind == "vq-gan":
-        assert store.passes["retain train: reference"] == 6
-        assert none.passes["retain train: reference"] > 6
+        assert kept.store.passes["retain train: reference"] == 6
+        assert off.store.passes["retain train: reference"] > 6
 
 
 def test_a_step_of_siss_subtracts_a_part_of_the_forget_score(recipe):
     found = bench(recipe, "palette", "compare=[{kind: siss, share: 0.5}]", "training.optimizer={kind: sgd, lr: 1.0}")
-    ((section, stages),) = found.methods
-    legs, flat = found.legs(stages, section.part, 4, "siss"), found.flats["all"].alone()
-    problem = Problem("siss", "siss", None, "siss", "retain", lambda *given: 0.0, part="all")
-    descent = Descent(problem, legs, flat, found.sides["forget"], found.sides["retain"], found.recipe.training)
-    start = found.original("all")
+    (problem,) = found.methods
+    descent, start = found.begun(problem), found.original("all")
+    assert problem.part == "all"
     gradients = {}
-    for name, side in legs[0].sides.items():
+    for name, side in found.sides.items():
         rows = batch_index(0, side.count, 3, side.seed, None, name)
         view = side.view(rows, None, 0)
-        _, gradient = flat.backward(0, [lambda view=view: found.student.own_loss(view.truth, view)])
+        _, gradient = descent.flat.backward(0, [lambda view=view: found.student.own_loss(view.truth, view)])
         gradients[name] = gradient.clone()
     descent.begin(start.clone())
     descent.step()
     forget, retain = gradients["forget"], gradients["retain"]
     expected = retain - 0.5 * retain.norm() / forget.norm() * forget
-    torch.testing.assert_close(start - flat.theta.detach(), expected, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(start - descent.flat.theta.detach(), expected, rtol=1e-3, atol=1e-6)

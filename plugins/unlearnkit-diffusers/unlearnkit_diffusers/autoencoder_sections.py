@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from unlearnkit import contracts
 from unlearnkit.recipe.sections import ModelSection
-
-if TYPE_CHECKING:
-    from unlearnkit.contracts import ModelAdapter
 
 Count = Annotated[int, Field(ge=1)]
 Side = Annotated[int, Field(ge=8)]
+Levels = Annotated[tuple[Count, ...], Field(min_length=1)]
 
 
 class _Autoencoder(ModelSection):
     image_size: Side | None = None
     """Side of the images in pixels; left out: what the weights say, or 64."""
-    block_out_channels: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+    block_out_channels: Levels | None = None
     """Channels of each level, each of which but the last halves the side; left out: what the weights say, or
     [16, 32, 64, 96]."""
     layers_per_block: Count | None = None
@@ -27,11 +26,10 @@ class _Autoencoder(ModelSection):
     latent_channels: Count | None = None
     """Channels of the latents; left out: what the weights say, or the kind's own."""
 
-    def build(self, weights: Path | None) -> ModelAdapter:
-        """Return the model."""
-        from unlearnkit_diffusers.autoencoders import build
+    def build(self, weights: Path | None) -> contracts.ModelAdapter:
+        from unlearnkit_diffusers.autoencoders import autoencoder
 
-        return build(self, weights)
+        return autoencoder(weights, **self.model_dump(exclude={"weights", "train"}))
 
 
 class VQGAN(_Autoencoder):
@@ -99,8 +97,7 @@ class Mage(ModelSection):
     """The trained VQ-GAN of a new transformer, as `weights` of a vq-gan, relative to the working folder. `weights` of
     a MAGE bring their own. Without both it is an untrained one, whose tokens mean nothing: only to try things out."""
 
-    def build(self, weights: Path | None) -> ModelAdapter:
-        """Return the model."""
-        from unlearnkit_diffusers.mage import build
+    def build(self, weights: Path | None) -> contracts.ModelAdapter:
+        from unlearnkit_diffusers.mage import mage
 
-        return build(self, weights)
+        return mage(weights, **self.model_dump(exclude={"kind", "weights", "train"}))

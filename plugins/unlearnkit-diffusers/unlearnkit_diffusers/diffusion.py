@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import diffusers
 import torch
 from diffusers import DDPMScheduler
 from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers
 from torch import Tensor
 
-from unlearnkit.errors import Exit, UserError
+from unlearnkit.errors import first_line
+from unlearnkit_diffusers.sizes import misfit
 
 if TYPE_CHECKING:
     from unlearnkit_diffusers.diffusion_sections import LatentInpainting, Palette
@@ -47,7 +49,7 @@ class Noising:
         A network that is told the step's number knows the schedule's own levels alone; one that is told γ is trained
         on all between two neighbours (Chen et al. 2021, followed by Saharia et al. 2022).
         """
-        gammas = self._on(time.device)
+        gammas = self.gammas = self.gammas.to(time.device)
         if self.levels:
             gamma = _between(gammas, time * (len(gammas) - 1))
             return gamma[:, None, None, None], gamma
@@ -57,8 +59,14 @@ class Noising:
     def told(self, timestep: Tensor, count: int) -> Tensor:
         """Return what the network is told [count] at a scheduler's timestep, which may lie between two steps."""
         if self.levels:
-            timestep = _between(self._on(timestep.device), timestep.float())
+            self.gammas = self.gammas.to(timestep.device)
+            timestep = _between(self.gammas, timestep.float())
         return timestep.expand(count)
+
+    def drawn(self, clean: Tensor, noise: Tensor, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return y, γ and what the network is told at times [B] in [0, 1)."""
+        gamma, told = self.at(time)
+        return self.noised(clean, noise, gamma), gamma, told
 
     def noised(self, clean: Tensor, noise: Tensor, gamma: Tensor) -> Tensor:
         """Return y = √γ·x + √(1−γ)·n."""
@@ -79,10 +87,6 @@ class Noising:
             return gamma.sqrt() * noisy - (1 - gamma).sqrt() * predicted
         return predicted if self.predicts == "sample" else (noisy - (1 - gamma).sqrt() * predicted) / gamma.sqrt()
 
-    def _on(self, device: torch.device) -> Tensor:
-        self.gammas = self.gammas.to(device)
-        return self.gammas
-
 
 def _between(values: Tensor, place: Tensor) -> Tensor:
     low = place.floor().long().clamp(0, len(values) - 1)
@@ -90,28 +94,31 @@ def _between(values: Tensor, place: Tensor) -> Tensor:
     return torch.lerp(values[low], values[high], place - low)
 
 
-def schedule(section: "Palette | LatentInpainting", usual: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
-    """Return the configuration of the noise schedule: what the recipe gives over that of `scheduler/` in the weights.
+GIVEN = {
+    "num_train_timesteps": "train_steps", "beta_schedule": "beta_schedule", "beta_start": "beta_start",
+    "beta_end": "beta_end", "prediction_type": "prediction",
+}  # fmt: skip
+"""Fields of sections by a scheduler's names."""
 
-    `usual` stands in where there is none. Raise `UserError` where it cannot be read.
+
+def sampling(
+    section: "Palette | LatentInpainting", usual: Mapping[str, Any], folder: Path | None, levels: bool = False
+) -> "Sampler":
+    """Return the sampler of a section over what the recipe gives of the noise schedule and `scheduler/` in the weights.
+
+    `usual` stands in where there is none; with `levels` the network is told γ. Raise `UserError` where the schedule
+    cannot be read, or the sampler cannot be had.
     """
     config = dict(usual)
     if folder is not None and (folder / "scheduler" / "scheduler_config.json").is_file():
         try:
             config = dict(DDPMScheduler.load_config(folder, subfolder="scheduler", local_files_only=True))
         except (OSError, ValueError) as error:
-            raise UserError(f"{folder / 'scheduler'}: {str(error).splitlines()[0]}", Exit.RECIPE) from None
-    given = {
-        "num_train_timesteps": section.train_steps,
-        "beta_schedule": section.beta_schedule,
-        "beta_start": section.beta_start,
-        "beta_end": section.beta_end,
-        "prediction_type": section.prediction,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
+            raise misfit(f"{folder / 'scheduler'}: {first_line(error)}") from None
+    given = {name: value for name, field in GIVEN.items() if (value := getattr(section, field)) is not None}
     if given.keys() - {"prediction_type"}:
         config.pop("trained_betas", None)
-    return config | given
+    return Sampler(section.scheduler, section.steps, Noising(config | given, levels))
 
 
 def known() -> list[str]:
@@ -127,26 +134,17 @@ class Sampler:
 
     def __init__(self, name: str, steps: int, noising: Noising) -> None:
         if name not in known():
-            raise UserError(
-                f"model.scheduler: there is no scheduler '{name}' to sample with; known: {', '.join(known())}",
-                Exit.RECIPE,
-            )
+            raise misfit(f"model.scheduler: there is no scheduler '{name}' to sample with; known: {', '.join(known())}")
         if steps > len(noising.gammas):
-            raise UserError(
+            raise misfit(
                 f"model.steps: {steps} steps of sampling, but the noise schedule has {len(noising.gammas)}; give at "
-                f"most as many",
-                Exit.RECIPE,
+                f"most as many"
             )
-        import diffusers
-
         self.kind, self.steps, self.noising = getattr(diffusers, name), steps, noising
         try:
             self._scheduler(torch.device("cpu"))
         except (ImportError, ValueError, NotImplementedError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(
-                f"model.scheduler: {name} cannot be used with these weights: {reason}", Exit.RECIPE
-            ) from None
+            raise misfit(f"model.scheduler: {name} cannot be used with these weights: {first_line(error)}") from None
 
     def _scheduler(self, device: torch.device) -> Any:
         scheduler = self.kind.from_config(self.noising.config)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from unlearnkit import contracts
 from unlearnkit.recipe.sections import ModelSection
+from unlearnkit_diffusers.autoencoder_sections import Count, Levels, Side
 
-if TYPE_CHECKING:
-    from unlearnkit.contracts import ModelAdapter
-
-Count = Annotated[int, Field(ge=1)]
-Side = Annotated[int, Field(ge=8)]
 Level = Annotated[int, Field(ge=0)]
-Levels = Annotated[tuple[Count, ...], Field(min_length=1)]
 Beta = Annotated[float, Field(gt=0, lt=1)]
 Schedule = Literal["linear", "scaled_linear", "squaredcos_cap_v2"]
 
@@ -67,8 +63,7 @@ class Palette(_Diffusion):
     """What the condition holds in the hidden region: noise, new in each view, as published, or zeros; left out: what
     the weights say, or noise."""
 
-    def build(self, weights: Path | None) -> ModelAdapter:
-        """Return the model."""
+    def build(self, weights: Path | None) -> contracts.ModelAdapter:
         from unlearnkit_diffusers.palette import build
 
         return build(self, weights)
@@ -97,8 +92,7 @@ class LatentInpainting(_Diffusion):
     latent_channels: Count | None = None
     """Channels of the latents; left out: what the weights say, or 4."""
 
-    def build(self, weights: Path | None) -> ModelAdapter:
-        """Return the model."""
+    def build(self, weights: Path | None) -> contracts.ModelAdapter:
         from unlearnkit_diffusers.latent_inpainting import build
 
         return build(self, weights)

@@ -11,20 +11,24 @@ Shape suffixes: B images, L channels of the latents, h and w their side, P words
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unlearnkit.contracts import Embedding, ModelAdapter, View
-from unlearnkit.errors import Exit, UserError
+from unlearnkit.contracts import Embedding, ModelAdapter, View, staged
+from unlearnkit.errors import Exit, UserError, first_line
 from unlearnkit.weights import read
 from unlearnkit.weights import save as save_tensors
-from unlearnkit_diffusers.diffusion import Noising, Sampler, schedule, start
-from unlearnkit_diffusers.diffusion_sections import LatentInpainting
-from unlearnkit_diffusers.unet import Halves, pretrained, read_facts, require_given, require_plain, require_side
+from unlearnkit_diffusers.autoencoders import fresh
+from unlearnkit_diffusers.diffusion import Noising, Sampler, sampling, start
+from unlearnkit_diffusers.sizes import chosen, misfit, ratio, read_facts, require_divisor, require_given, require_side
+from unlearnkit_diffusers.unet import LOCAL, Halves, pretrained, require_plain
+
+if TYPE_CHECKING:
+    from unlearnkit_diffusers.diffusion_sections import LatentInpainting
 
 FACTS, WORDS = "prompt.json", "prompt.safetensors"
 """The prompt a folder was saved with and its embedding, so that no solution has to carry the text encoder."""
@@ -53,7 +57,7 @@ class LatentInpaintingAdapter(ModelAdapter):
         self.module, self.unet, self.sampler, self.prompt, self.image_size = parts, unet, sampler, prompt, image_size
         self.noising: Noising = sampler.noising
         self.encoder, self.first = parts.unet.encoder, parts.vae
-        self.factor = 2 ** (len(parts.vae.config["block_out_channels"]) - 1)
+        self.factor = ratio(parts.vae)
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Return noise [count, L, h, w] and times in [0, 1) [count]."""
@@ -62,22 +66,20 @@ class LatentInpaintingAdapter(ModelAdapter):
         return noise, torch.rand(count, generator=generator)
 
     def first_stage(self, view: View) -> tuple[Tensor, ...]:
-        """Return the latents of the masked image and, where the view has it, of the truth, each [B, L, h, w]."""
-        masked = self._latents(view.images)
-        return (masked,) if view.truth is None else (masked, self._latents(view.truth))
+        """Return the latents of the masked image and of the truth, each [B, L, h, w]."""
+        return self._latents(view.images), self._latents(view.truth)
 
     def embed(self, view: View) -> Embedding:
         """Return all skips of the down path and the middle block's output."""
-        masked, truth = self.staged(view)
-        noisy, _, told = self._noised(truth, view)
+        masked, truth = staged(self, view)
+        noisy, _, told = self.noising.drawn(truth, *view.draws)
         unet = self.module.unet
         return unet.encoder(self._input(view, noisy, masked), unet.time(told), self._context(len(noisy)))
 
     def decode(self, embedding: Embedding, view: View) -> Tensor:
-        """Return the image of the one-step estimate of the latents."""
         assert not isinstance(embedding, Tensor)
-        _, truth = self.staged(view)
-        noisy, gamma, told = self._noised(truth, view)
+        _, truth = staged(self, view)
+        noisy, gamma, told = self.noising.drawn(truth, *view.draws)
         unet = self.module.unet
         predicted = unet.decoder(embedding, unet.time(told), self._context(len(noisy))).float()
         return self._image(self.noising.estimate(predicted, noisy, gamma))
@@ -86,8 +88,8 @@ class LatentInpaintingAdapter(ModelAdapter):
         """Return the mean squared error of the predicted noise over the latents (Rombach et al. 2022)."""
         if images is not view.truth:
             view = replace(view, truth=images, stage=())
-        masked, truth = self.staged(view)
-        noisy, gamma, told = self._noised(truth, view)
+        masked, truth = staged(self, view)
+        noisy, gamma, told = self.noising.drawn(truth, *view.draws)
         predicted = self.module.unet(self._input(view, noisy, masked), told, self._context(len(noisy))).float()
         return (predicted - self.noising.wanted(truth, view.draws[0], gamma)).square().mean()
 
@@ -95,15 +97,12 @@ class LatentInpaintingAdapter(ModelAdapter):
     def output(self, view: View) -> Tensor:
         """Return a sample that starts from the view's noise, the same for every model."""
         masked = view.stage[0] if view.stage else self._latents(view.images)
+        noise, _ = view.draws or (None, None)
         context = self._context(len(masked))
-
-        def predict(noisy: Tensor, told: Tensor) -> Tensor:
-            return self.module.unet(self._input(view, noisy, masked), told, context)
-
-        image = self._image(self.sampler.sample(start(view.draws[0] if view.draws else None, masked), predict)).clamp(
-            0, 1
+        sampled = self.sampler.sample(
+            start(noise, masked), lambda noisy, told: self.module.unet(self._input(view, noisy, masked), told, context)
         )
-        return torch.where(view.region, image, view.images)
+        return view.filled(self._image(sampled).clamp(0, 1))
 
     def save(self, folder: Path) -> None:
         """Write `unet/`, `vae/` and `scheduler/` as diffusers does, and the prompt with its embedding."""
@@ -130,120 +129,74 @@ class LatentInpaintingAdapter(ModelAdapter):
         mask = F.interpolate(view.region.to(noisy.dtype), size=noisy.shape[-2:])
         return torch.cat([noisy, mask, masked], dim=1)
 
-    def _noised(self, truth: Tensor, view: View) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the noised latents of the truth, γ, and what the network is told."""
-        noise, time = view.draws
-        gamma, told = self.noising.at(time)
-        return self.noising.noised(truth, noise, gamma), gamma, told
-
 
 USUAL = {
-    "num_train_timesteps": 1000,
-    "beta_schedule": "scaled_linear",
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-    "steps_offset": 1,
-}
+    "num_train_timesteps": 1000, "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012,
+    "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1,
+}  # fmt: skip
 """The noise schedule of Stable Diffusion 1 and 2."""
+SMALL = {"block_out_channels": (32, 64), "layers_per_block": 1, "cross_attention_dim": 32, "norm_num_groups": 8}
+"""Sizes of the U-Net where none are given, by the names that `UNet2DConditionModel` has for them too."""
 
 
-def build(section: LatentInpainting, weights: Path | None) -> LatentInpaintingAdapter:
+def build(section: "LatentInpainting", weights: Path | None) -> LatentInpaintingAdapter:
     """Return the adapter of a section; raise `UserError` where the weights do not fit it."""
-    if weights is None:
-        unet, vae, context = _fresh(section)
-    else:
-        unet, vae, context = _read(section, weights)
-    factor = 2 ** (len(vae.config["block_out_channels"]) - 1)
+    unet, vae = _fresh(section) if weights is None else _read(section, weights)
+    context = _context(section.prompt, unet.config["cross_attention_dim"], weights)
+    factor = ratio(vae)
     size = section.image_size or (unet.config["sample_size"] or 64) * factor
-    require_side(size, factor * 2 ** (len(unet.config["block_out_channels"]) - 1))
-    sampler = Sampler(section.scheduler, section.steps, Noising(schedule(section, USUAL, weights)))
+    require_side(size, factor * ratio(unet))
     parts = Parts(unet.eval(), vae.eval(), context)
-    return LatentInpaintingAdapter(parts, unet, sampler, section.prompt, size)
+    return LatentInpaintingAdapter(parts, unet, sampling(section, USUAL, weights), section.prompt, size)
 
 
-def _fresh(section: LatentInpainting) -> tuple[Any, Any, Tensor]:
-    if section.prompt:
-        raise _wordless("a model without weights has")
-    channels, vae_channels = section.block_out_channels or (32, 64), section.vae_channels or (16, 32)
-    latents, width, groups = (
-        section.latent_channels or 4,
-        section.cross_attention_dim or 32,
-        section.norm_num_groups or 8,
-    )
-    heads, last = section.heads or 4, len(channels) - 1
-    for field, value, widths in (
-        ("norm_num_groups", groups, (*channels, *vae_channels)),
-        ("heads", heads, channels),
-    ):
-        if odd := [found for found in widths if found % value]:
-            raise UserError(
-                f"model.{field}: {value} does not divide the {odd[0]} channels of a level; give a divisor of every "
-                f"level's channels",
-                Exit.RECIPE,
-            )
-    factor = 2 ** (len(vae_channels) - 1)
-    down = [*["CrossAttnDownBlock2D"] * last, "DownBlock2D"]
-    up = ["UpBlock2D", *["CrossAttnUpBlock2D"] * last]
-    layers = section.layers_per_block or 1
+def _fresh(section: "LatentInpainting") -> tuple[Any, Any]:
+    sizes = chosen(dict(section), SMALL)
+    channels, groups = sizes["block_out_channels"], sizes["norm_num_groups"]
+    vae_channels, latents = section.vae_channels or (16, 32), section.latent_channels or 4
+    heads, size = section.heads or 4, section.image_size or 64
+    require_divisor("norm_num_groups", groups, (*channels, *vae_channels))
+    require_divisor("heads", heads, channels)
+    crossed = len(channels) - 1
     unet = UNet2DConditionModel(
-        sample_size=(section.image_size or 64) // factor,
+        sample_size=size // 2 ** (len(vae_channels) - 1),
         in_channels=2 * latents + 1,
         out_channels=latents,
-        down_block_types=tuple(down),
-        up_block_types=tuple(up),
-        block_out_channels=channels,
-        layers_per_block=layers,
-        # Of this class, `attention_head_dim` is the number of heads.
-        attention_head_dim=heads,
-        cross_attention_dim=width,
-        norm_num_groups=groups,
+        down_block_types=(*["CrossAttnDownBlock2D"] * crossed, "DownBlock2D"),
+        up_block_types=("UpBlock2D", *["CrossAttnUpBlock2D"] * crossed),
+        attention_head_dim=heads,  # of this class the number of heads
+        **sizes,
     )
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * len(vae_channels),
-        up_block_types=("UpDecoderBlock2D",) * len(vae_channels),
-        block_out_channels=vae_channels,
-        latent_channels=latents,
-        norm_num_groups=groups,
-        sample_size=section.image_size or 64,
-    )
-    return unet, vae, torch.zeros(1, COUNT, width)
+    of_vae = {"block_out_channels": vae_channels, "latent_channels": latents, "norm_num_groups": groups}
+    return unet, fresh(AutoencoderKL, of_vae | {"sample_size": size})
 
 
-def _read(section: LatentInpainting, folder: Path) -> tuple[Any, Any, Tensor]:
+def _read(section: "LatentInpainting", folder: Path) -> tuple[Any, Any]:
     if absent := [name for name in ("unet", "vae") if not (folder / name).is_dir()]:
-        raise UserError(
+        raise misfit(
             f"{folder}: there is no {absent[0]}/ in it; give the folder of an inpainting pipeline of diffusers, with "
-            f"unet/, vae/ and scheduler/",
-            Exit.RECIPE,
+            f"unet/, vae/ and scheduler/"
         )
     unet, vae = pretrained(UNet2DConditionModel, folder / "unet"), pretrained(AutoencoderKL, folder / "vae")
     latents = vae.config["latent_channels"]
     require_plain(unet, 2 * latents + 1, latents, folder / "unet")
-    given = {
-        name: (getattr(section, name), unet.config[name])
-        for name in ("block_out_channels", "layers_per_block", "cross_attention_dim", "norm_num_groups")
-    }
-    given["heads"] = section.heads, unet.config["num_attention_heads"] or unet.config["attention_head_dim"]
-    given["vae_channels"] = section.vae_channels, vae.config["block_out_channels"]
-    given["latent_channels"] = section.latent_channels, latents
-    require_given(given, folder)
-    return unet, vae, _context(section.prompt, unet.config["cross_attention_dim"], folder)
+    found = {name: unet.config[name] for name in SMALL} | {
+        "heads": unet.config["num_attention_heads"] or unet.config["attention_head_dim"],
+        "vae_channels": vae.config["block_out_channels"], "latent_channels": latents,
+    }  # fmt: skip
+    require_given(dict(section), found, folder)
+    return unet, vae
 
 
-def _wordless(whose: str) -> UserError:
-    return UserError(f"model.prompt: {whose} no text encoder; leave the prompt out", Exit.RECIPE)
-
-
-def _context(prompt: str, width: int, folder: Path) -> Tensor:
+def _context(prompt: str, width: int, folder: Path | None) -> Tensor:
     """Return the embedding [1, P, D] of the prompt: the one saved with the weights, or by their text encoder."""
-    if read_facts(folder / FACTS).get("prompt") == prompt:
+    if folder and read_facts(folder / FACTS).get("prompt") == prompt:
         return read(folder / WORDS)["embedding"].float()
-    if (folder / "text_encoder").is_dir() and (folder / "tokenizer").is_dir():
+    if folder and (folder / "text_encoder").is_dir() and (folder / "tokenizer").is_dir():
         return _encoded(prompt, folder)
     if prompt:
-        raise _wordless(f"the weights in {folder} have")
+        whose = f"the weights in {folder} have" if folder else "a model without weights has"
+        raise misfit(f"model.prompt: {whose} no text encoder; leave the prompt out")
     return torch.zeros(1, COUNT, width)
 
 
@@ -255,23 +208,19 @@ def _encoded(prompt: str, folder: Path) -> Tensor:
             f"model.prompt: the text encoder in {folder} needs `pip install 'unlearnkit-diffusers[prompt]'`",
             Exit.PLUGIN,
         ) from None
-    try:
-        tokenizer: Any = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(
-            f"{folder / 'tokenizer'}: {str(error).strip().splitlines()[0]}; give CLIP's tokenizer", Exit.RECIPE
-        ) from None
-    try:
-        encoder = CLIPTextModel.from_pretrained(
-            folder / "text_encoder", dtype=torch.float32, use_safetensors=True, local_files_only=True
-        )
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(
-            f"{folder / 'text_encoder'}: {str(error).strip().splitlines()[0]}; give CLIP's text model with safetensors",
-            Exit.RECIPE,
-        ) from None
+    tokenizer = _part(CLIPTokenizer, folder / "tokenizer", "CLIP's tokenizer", local_files_only=True)
+    encoder = _part(
+        CLIPTextModel, folder / "text_encoder", "CLIP's text model with safetensors", dtype=torch.float32, **LOCAL
+    )
     words = tokenizer(
         prompt, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
     )
     with torch.no_grad():
         return encoder.eval()(words.input_ids)[0]
+
+
+def _part(kind: Any, folder: Path, wanted: str, **options: Any) -> Any:
+    try:
+        return kind.from_pretrained(folder, **options)
+    except (OSError, ValueError, TypeError) as error:
+        raise misfit(f"{folder}: {first_line(error)}; give {wanted}") from None

@@ -5,7 +5,6 @@ publishes them (madebyollin/taesd): a folder with `*encoder.pth` and `*decoder.p
 for FLUX.2 among them has blocks that diffusers does not know, so that it is written in that layout too.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,16 @@ from diffusers import AutoencoderTiny, VQModel
 from diffusers.models.unets.unet_2d_blocks import AutoencoderTinyBlock
 from torch import Tensor, nn
 
-from unlearnkit.errors import Exit, UserError
 from unlearnkit.weights import fit, read
 from unlearnkit.weights import save as save_tensors
 from unlearnkit_diffusers import taming
-from unlearnkit_diffusers.unet import pretrained, read_facts
+from unlearnkit_diffusers.sizes import misfit, read_facts
+from unlearnkit_diffusers.unet import pretrained
 
 PIXELS = "pixels.json"
 SUFFIXES = (".safetensors", ".pth")
+SHIFTS = {"encoder": 0, "decoder": 1}
+"""TAESD's halves, and how many more layers each begins with than in diffusers, which bounds the latents outside."""
 
 
 class Pooled(AutoencoderTinyBlock):
@@ -47,15 +48,12 @@ def load(kind: Any, weights: Path) -> tuple[Any, bool]:
     """
     if weights.is_dir():
         if kind is AutoencoderTiny and not (weights / "config.json").exists():
-            encoder, decoder = _half(weights, "encoder"), _half(weights, "decoder")
+            encoder, decoder = (_half(weights, half) for half in SHIFTS)
             if encoder and decoder:
                 return _tiny(read(encoder), read(decoder), weights), False
         net = pretrained(kind, weights)
-        if net.config.get("norm_type", "group") != "group":
-            raise UserError(
-                f"{weights}: a VQModel with norm_type {net.config['norm_type']} is not supported; give one with group",
-                Exit.RECIPE,
-            )
+        if (norm := net.config.get("norm_type", "group")) != "group":
+            raise misfit(f"{weights}: a VQModel with norm_type {norm} is not supported; give one with group")
         return net, bool(read_facts(weights / PIXELS).get("unit"))
     if kind is VQModel:
         tensors = read(weights)
@@ -63,26 +61,26 @@ def load(kind: Any, weights: Path) -> tuple[Any, bool]:
     wanted = "a folder of diffusers (config.json and safetensors)"
     if kind is AutoencoderTiny:
         wanted += ", or from a folder with TAESD's two files (such as taesd_encoder.pth and taesd_decoder.pth)"
-    raise UserError(f"{weights}: an {kind.__name__} is loaded from {wanted}; give it", Exit.RECIPE)
+    raise misfit(f"{weights}: an {kind.__name__} is loaded from {wanted}; give it")
 
 
 def save(net: Any, unit: bool, folder: Path) -> None:
     """Write a model so that `load` reads it back: as diffusers does, where diffusers can express it."""
     if any(isinstance(module, Pooled) for module in net.modules()):
-        for half, tensors in _halves(net.state_dict()).items():
-            save_tensors(tensors, folder / f"{half}.safetensors")
+        for half, shift in SHIFTS.items():
+            save_tensors(_shifted(getattr(net, half).layers.state_dict(), shift), folder / f"{half}.safetensors")
         return
     net.save_pretrained(folder)
     if unit:
-        (folder / PIXELS).write_text(json.dumps({"unit": True}) + "\n", encoding="utf-8")
+        (folder / PIXELS).write_text('{"unit": true}\n', encoding="utf-8")
 
 
 def _half(folder: Path, half: str) -> Path | None:
     """Return the file of one half, as safetensors where there is one, or None."""
     by_suffix = (sorted(folder.glob(f"*{half}{suffix}")) for suffix in SUFFIXES)
-    found = next((paths for paths in by_suffix if paths), [])
+    found = next(filter(None, by_suffix), [])
     if len(found) > 1:
-        raise UserError(f"{folder}: which is the {half}, {found[0].name} or {found[1].name}? Keep one", Exit.RECIPE)
+        raise misfit(f"{folder}: which is the {half}, {found[0].name} or {found[1].name}? Keep one")
     return found[0] if found else None
 
 
@@ -95,16 +93,15 @@ def _tiny(encoder: Mapping[str, Tensor], decoder: Mapping[str, Tensor], path: Pa
             num_encoder_blocks=tuple(down), num_decoder_blocks=tuple(up), latent_channels=latent,
         )  # fmt: skip
     except (KeyError, ValueError, IndexError) as error:
-        raise UserError(
+        raise misfit(
             f"{path}: its two files are no TAESD ({error}); give taesd_encoder.pth and taesd_decoder.pth, or a folder "
-            f"of diffusers",
-            Exit.RECIPE,
+            f"of diffusers"
         ) from None
-    found = {f"encoder.layers.{name}": value for name, value in encoder.items()}
-    for name, value in decoder.items():
-        number, rest = name.split(".", 1)
-        # TAESD's decoder begins with a layer that bounds the latents, which diffusers has outside.
-        found[f"decoder.layers.{int(number) - 1}.{rest}"] = value
+    found = {
+        f"{half}.layers.{name}": value
+        for half, tensors in (("encoder", encoder), ("decoder", decoder))
+        for name, value in _shifted(tensors, -SHIFTS[half]).items()
+    }
     for name in [name for name in found if name.endswith(".pool.0.weight")]:
         half, _, number, *_ = name.split(".")
         getattr(net, half).layers[int(number)] = Pooled(found[name].shape[1])
@@ -114,22 +111,22 @@ def _tiny(encoder: Mapping[str, Tensor], decoder: Mapping[str, Tensor], path: Pa
 
 def _levels(half: Mapping[str, Tensor]) -> tuple[list[int], list[int], int]:
     """Return a half's blocks and channels of each level, and the channels of its last convolution."""
-    numbers = sorted({int(name.split(".")[0]) for name in half})
+    *numbers, last = sorted({int(name.split(".")[0]) for name in half})
     counts: list[int] = []
     channels: list[int] = []
-    for number in numbers[:-1]:
+    for number in numbers:
         if f"{number}.weight" in half:
             counts.append(0)
             channels.append(half[f"{number}.weight"].shape[0])
         else:
             counts[-1] += 1
-    return counts, channels, half[f"{numbers[-1]}.weight"].shape[0]
+    return counts, channels, half[f"{last}.weight"].shape[0]
 
 
-def _halves(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Return the tensors of both halves under TAESD's names."""
-    found: dict[str, dict[str, Tensor]] = {"encoder": {}, "decoder": {}}
-    for name, value in state.items():
-        half, _, number, rest = name.split(".", 3)
-        found[half][f"{int(number) + (half == 'decoder')}.{rest}"] = value
+def _shifted(tensors: Mapping[str, Tensor], by: int) -> dict[str, Tensor]:
+    """Return the tensors of layers under the names of those so many places later."""
+    found = {}
+    for name, value in tensors.items():
+        number, rest = name.split(".", 1)
+        found[f"{int(number) + by}.{rest}"] = value
     return found

@@ -10,9 +10,10 @@ input, as in the published generation, and no activation, as in the unlearning o
 Shape suffixes: B images, N tokens, D width, V words, C width of a code.
 """
 
-import json
 import math
+from collections import OrderedDict
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,13 @@ from diffusers import VQModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unlearnkit.contracts import Embedding, ModelAdapter, View
-from unlearnkit.errors import Exit, UserError
+from unlearnkit.contracts import Embedding, ModelAdapter, View, staged
+from unlearnkit.disk import write_json
 from unlearnkit.weights import fit, read, resolve
 from unlearnkit.weights import save as save_tensors
-from unlearnkit_diffusers import autoencoders, loading, taming
-from unlearnkit_diffusers.autoencoder_sections import VQGAN, Mage
-from unlearnkit_diffusers.unet import read_facts, require_given, require_side
+from unlearnkit_diffusers import loading, taming
+from unlearnkit_diffusers.autoencoders import LEVELS, SIDE, autoencoder
+from unlearnkit_diffusers.sizes import chosen, misfit, ratio, read_facts, require_given, require_side
 
 CLASSES = 1000
 """Words between the codes and the mask word: the published vocabulary has one for each class of ImageNet."""
@@ -35,13 +36,18 @@ NO_CLASS = 76
 """Which of the classes' words stands first in every sequence, as published."""
 SMOOTHING = 0.1
 """Label smoothing of the loss, as published."""
-SIZES = ("width", "depth", "heads", "decoder_width", "decoder_depth", "decoder_heads")
-SMALL = dict(zip(SIZES, (192, 4, 4, 192, 3, 4), strict=True))
-PUBLISHED_HEADS = {768: (12, 16), 1024: (16, 16)}
-"""Heads of the published encoders and decoders by width (ViT-B, ViT-L), which a checkpoint does not say."""
+SMALL = {"width": 192, "depth": 4, "heads": 4, "decoder_width": 192, "decoder_depth": 3, "decoder_heads": 4}
+SIZES = tuple(SMALL)
+HEADS = {"heads": "width", "decoder_heads": "decoder_width"}
+"""The field of the width that each number of heads divides."""
+PUBLISHED_HEADS = {768: {"heads": 12, "decoder_heads": 16}, 1024: {"heads": 16, "decoder_heads": 16}}
+"""Heads of the published models by width (ViT-B, ViT-L), which a checkpoint does not say."""
 DECODER = ("decoder_embed.", "decoder_pos_embed_learned", "decoder_blocks.", "decoder_norm.", "mlm_layer.")
 UNUSED = ("cls_token", "pos_embed", "patch_embed.", "mask_token", "decoder_pos_embed", "decoder_pred.")
 """What a published checkpoint holds beside what it uses."""
+
+
+_norm = partial(nn.LayerNorm, eps=1e-6)
 
 
 class Attention(nn.Module):
@@ -57,25 +63,14 @@ class Attention(nn.Module):
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
-class Perceptron(nn.Module):
-    """Two layers, the inner one four times as wide."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.fc1, self.fc2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return values [B, N, D]."""
-        return self.fc2(F.gelu(self.fc1(x)))
-
-
 class Block(nn.Module):
     """A pre-norm transformer block."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.norm1, self.attn = _norm(width), Attention(width, heads)
-        self.norm2, self.mlp = _norm(width), Perceptron(width)
+        self.norm1, self.attn, self.norm2 = _norm(width), Attention(width, heads), _norm(width)
+        inner = OrderedDict(fc1=nn.Linear(width, 4 * width), act=nn.GELU(), fc2=nn.Linear(4 * width, width))
+        self.mlp = nn.Sequential(inner)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x [B, N, D] after both."""
@@ -103,16 +98,13 @@ class Encoder(nn.Module):
         super().__init__()
         self.none, self.mask = codes + NO_CLASS, codes + CLASSES
         self.token_emb = Words(codes + CLASSES + 1, width, tokens + 1)
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
         self.norm = _norm(width)
 
     def forward(self, tokens: Tensor, masked: Tensor) -> Tensor:
         """Return embeddings [B, 1 + N, D] of tokens [B, N], those `masked` [B, N] hidden from it."""
         words = F.pad(tokens.masked_fill(masked, self.mask), (1, 0), value=self.none)
-        x = self.token_emb(words)
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x)
+        return self.norm(self.blocks(self.token_emb(words)))
 
 
 class Head(nn.Module):
@@ -136,7 +128,7 @@ class Decoder(nn.Module):
         count, encoder_width = words.shape
         self.decoder_embed = nn.Linear(encoder_width, width)
         self.decoder_pos_embed_learned = nn.Parameter(torch.zeros(1, tokens + 1, width))
-        self.decoder_blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.decoder_blocks = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
         self.decoder_norm = _norm(width)
         self.mlm_layer = Head(width, encoder_width, count)
         self.words = nn.Parameter(words.detach().clone())
@@ -145,9 +137,7 @@ class Decoder(nn.Module):
         """Return logits [B, 1 + N, V]; at a masked token the decoder starts from the first one's embedding."""
         x = self.decoder_embed(embedding)
         x = torch.where(F.pad(masked, (1, 0))[..., None], x[:, :1], x) + self.decoder_pos_embed_learned
-        for block in self.decoder_blocks:
-            x = block(x)
-        return self.mlm_layer(self.decoder_norm(x), self.words)
+        return self.mlm_layer(self.decoder_norm(self.decoder_blocks(x)), self.words)
 
 
 class Parts(nn.Module):
@@ -177,7 +167,7 @@ class MageAdapter(ModelAdapter):
         self.module, self.sizes, self.image_size, self.steps, self.unit = module, sizes, image_size, steps, unit
         self.encoder, self.first = module.encoder, module.vqgan
         self.codes: int = module.vqgan.config["num_vq_embeddings"]
-        self.patch = _patch(module.vqgan)
+        self.patch = ratio(module.vqgan)
 
     def first_stage(self, view: View) -> tuple[Tensor, ...]:
         """Return the tokens of the degraded images, [B, N] int64."""
@@ -185,7 +175,7 @@ class MageAdapter(ModelAdapter):
 
     def embed(self, view: View) -> Embedding:
         """Return the embeddings of all tokens and of the word before them, [B, 1 + N, D]."""
-        (tokens,) = self.staged(view)
+        (tokens,) = staged(self, view)
         return self.encoder(tokens, self._masked(view))
 
     def decode(self, embedding: Embedding, view: View) -> Tensor:
@@ -194,7 +184,7 @@ class MageAdapter(ModelAdapter):
         The gradient is that of the codes' expectation (straight through).
         """
         assert isinstance(embedding, Tensor)
-        (tokens,) = self.staged(view)
+        (tokens,) = staged(self, view)
         masked = self._masked(view)
         logits = self._logits(embedding, masked)
         book = self.module.vqgan.quantize.embedding.weight
@@ -210,9 +200,7 @@ class MageAdapter(ModelAdapter):
         masked = self._masked(view)
         with torch.no_grad():
             wanted = self._tokens(images)
-        embedding = self.embed(view)
-        assert isinstance(embedding, Tensor)
-        logits = self._logits(embedding, masked)
+        logits = self._logits(self.encoder(*staged(self, view), masked), masked)
         loss = F.cross_entropy(logits.transpose(1, 2), wanted, reduction="none", label_smoothing=SMOOTHING)
         weight = _region(masked).float()
         return (loss * weight).sum() / weight.sum()
@@ -223,7 +211,7 @@ class MageAdapter(ModelAdapter):
 
         How many are left open after a step falls as a cosine. Greedy, so that it is the same each time.
         """
-        (tokens,) = self.staged(view)
+        (tokens,) = staged(self, view)
         unknown = self._masked(view)
         count, decided = unknown.sum(1), _region(unknown)
         for step in range(1, self.steps + 1):
@@ -234,13 +222,11 @@ class MageAdapter(ModelAdapter):
             decided = unknown = unknown & (rank < left[:, None])
             if not bool(unknown.any()):
                 break
-        images = self._images(self.module.vqgan.quantize.embedding.weight[tokens]).clamp(0, 1)
-        return torch.where(view.region, images, view.images)
+        return view.filled(self._images(self.module.vqgan.quantize.embedding.weight[tokens]).clamp(0, 1))
 
     def save(self, folder: Path) -> None:
         """Write `config.json`, the transformer as `model.safetensors`, and the VQ-GAN as diffusers does in `vqgan/`."""
-        facts = {"model": "mage", "image_size": self.image_size, **self.sizes}
-        (folder / "config.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / "config.json", {"model": "mage", "image_size": self.image_size, **self.sizes})
         save_tensors(self.module.transformer(), folder / "model.safetensors")
         (folder / "vqgan").mkdir(exist_ok=True)
         loading.save(self.module.vqgan, self.unit, folder / "vqgan")
@@ -268,17 +254,9 @@ class MageAdapter(ModelAdapter):
         return images if self.unit else images / 2 + 0.5
 
 
-def _norm(width: int) -> nn.LayerNorm:
-    return nn.LayerNorm(width, eps=1e-6)
-
-
 def _region(masked: Tensor) -> Tensor:
     """Return which tokens the model is to make: the masked ones, or all of an image without any."""
     return masked | ~masked.any(1, keepdim=True)
-
-
-def _patch(vqgan: Any) -> int:
-    return 2 ** (len(vqgan.config["block_out_channels"]) - 1)
 
 
 def _initialise(module: nn.Module) -> None:
@@ -289,47 +267,35 @@ def _initialise(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=0.02)
 
 
-def build(section: Mage, weights: Path | None) -> MageAdapter:
-    """Return the adapter of a section; raise `UserError` where sizes or weights do not fit."""
-    given = {name: getattr(section, name) for name in SIZES}
+def mage(weights: Path | None, *, first_stage: str | None, decoding_steps: int, **given: int | None) -> MageAdapter:
+    """Return the adapter of a MAGE with sizes by field; raise `UserError` where sizes or weights do not fit."""
     tensors: dict[str, Tensor] = {}
     if weights is None:
-        vqgan, unit = _first_stage(section)
-        sizes = SMALL | {name: value for name, value in given.items() if value is not None}
-        image_size = section.image_size or vqgan.config["sample_size"]
+        vqgan, unit = _first_stage(first_stage, given["image_size"])
+        facts = chosen(given, SMALL | {"image_size": vqgan.config["sample_size"]})
     else:
         vqgan, unit, facts, tensors = _read(weights, given)
-        image_size = facts["image_size"]
-        require_given({name: (value, facts[name]) for name, value in given.items()}, weights)
-        require_given({"image_size": (section.image_size, image_size)}, weights)
-        sizes = {name: facts[name] for name in SIZES}
-    require_side(image_size, _patch(vqgan))
-    for width, heads in (("width", "heads"), ("decoder_width", "decoder_heads")):
+        require_given(given, {name: facts[name] for name in (*SIZES, "image_size")}, weights)
+    image_size, sizes, patch = facts["image_size"], {name: facts[name] for name in SIZES}, ratio(vqgan)
+    require_side(image_size, patch)
+    for heads, width in HEADS.items():
         if sizes[width] % sizes[heads]:
-            raise UserError(
-                f"model.{heads}: {sizes[heads]} does not divide {width} ({sizes[width]}); give one that does",
-                Exit.RECIPE,
-            )
-    module = Parts(vqgan, (image_size // _patch(vqgan)) ** 2, sizes)
+            raise misfit(f"model.{heads}: {sizes[heads]} does not divide {width} ({sizes[width]}); give one that does")
+    module = Parts(vqgan, (image_size // patch) ** 2, sizes)
     if weights is not None:
         fit(module.transformer(), tensors, weights)
-    return MageAdapter(module, sizes, image_size, section.decoding_steps, unit)
+    return MageAdapter(module, sizes, image_size, decoding_steps, unit)
 
 
-def _first_stage(section: Mage) -> tuple[Any, bool]:
+def _first_stage(reference: str | None, image_size: int | None) -> tuple[Any, bool]:
     """Return the VQ-GAN that a new transformer is to work on, and whether its images are in [0, 1]."""
-    if section.first_stage is None:
-        levels: tuple[int, ...] = autoencoders.LEVELS
-        while (section.image_size or autoencoders.SIDE) > 16 * 2 ** (len(levels) - 1):  # at most 16 x 16 tokens
-            levels += levels[-1:]
-        untrained = VQGAN(kind="vq-gan", image_size=section.image_size, block_out_channels=levels)
-        return autoencoders.build(untrained, None).net, False
-    try:
-        path = resolve(section.first_stage, Path())
-    except UserError as error:
-        raise UserError(str(error).replace("model.weights", "model.first_stage"), Exit.RECIPE) from None
-    assert path is not None
-    return loading.load(VQModel, path)
+    path = resolve(reference, Path(), "model.first_stage")
+    if path is not None:
+        return loading.load(VQModel, path)
+    levels: tuple[int, ...] = LEVELS
+    while (image_size or SIDE) > 16 * 2 ** (len(levels) - 1):  # at most 16 x 16 tokens
+        levels += levels[-1:]
+    return autoencoder(None, kind="vq-gan", image_size=image_size, block_out_channels=levels).net, False
 
 
 def _read(weights: Path, given: Mapping[str, int | None]) -> tuple[Any, bool, dict[str, Any], dict[str, Tensor]]:
@@ -338,10 +304,9 @@ def _read(weights: Path, given: Mapping[str, int | None]) -> tuple[Any, bool, di
         return _published(read(weights), weights, given)
     facts = read_facts(weights / "config.json")
     if facts.get("model") != "mage" or not {"image_size", *SIZES} <= facts.keys():
-        raise UserError(
+        raise misfit(
             f"{weights}: its config.json is not that of a MAGE; give a folder that unlearnkit wrote for one, or a "
-            f"published checkpoint (such as mage-vitb-1600.pth)",
-            Exit.RECIPE,
+            f"published checkpoint (such as mage-vitb-1600.pth)"
         )
     return *loading.load(VQModel, weights / "vqgan"), facts, read(weights / "model.safetensors")
 
@@ -353,21 +318,18 @@ def _published(
     first = {name.removeprefix("vqgan."): value for name, value in found.items() if name.startswith("vqgan.")}
     words = found.get("token_emb.word_embeddings.weight")
     if words is None or "decoder_embed.weight" not in found or not first:
-        raise UserError(
+        raise misfit(
             f"{path}: this is no MAGE with its VQ-GAN; give a published checkpoint (such as mage-vitb-1600.pth), or a "
-            f"folder that unlearnkit wrote for one",
-            Exit.RECIPE,
+            f"folder that unlearnkit wrote for one"
         )
     vqgan = taming.vqgan(first, path)
     width, decoder_width = words.shape[1], found["decoder_embed.weight"].shape[0]
-    heads = dict(zip(("heads", "decoder_heads"), PUBLISHED_HEADS.get(width, (None, None)), strict=True))
-    for name in heads:
-        heads[name] = given[name] or heads[name]
-        if heads[name] is None:
-            raise UserError(f"model.{name}: {path} is of a size whose heads are not known; give them", Exit.RECIPE)
-    side = math.isqrt(found["token_emb.position_embeddings.weight"].shape[0] - 1)
+    heads = chosen(given, PUBLISHED_HEADS.get(width, dict.fromkeys(HEADS)))
+    if unknown := [name for name in heads if heads[name] is None]:
+        raise misfit(f"model.{unknown[0]}: {path} is of a size whose heads are not known; give them")
     facts = {
-        "image_size": side * _patch(vqgan), "width": width, "depth": _count(found, "blocks"),
+        "image_size": math.isqrt(found["token_emb.position_embeddings.weight"].shape[0] - 1) * ratio(vqgan),
+        "width": width, "depth": _count(found, "blocks"),
         "decoder_width": decoder_width, "decoder_depth": _count(found, "decoder_blocks"), **heads,
     }  # fmt: skip
     tensors = {"decoder.words": words}

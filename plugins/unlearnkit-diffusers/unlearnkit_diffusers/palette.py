@@ -5,23 +5,24 @@ noised in the hidden region, visible pixels elsewhere. Where nothing is hidden, 
 degraded image the condition. Inside, images are in [-1, 1].
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import UNet2DModel
 from torch import Tensor
 
 from unlearnkit.contracts import Embedding, ModelAdapter, View
-from unlearnkit.errors import Exit, UserError
+from unlearnkit.disk import write_json
 from unlearnkit.weights import fit, read
 from unlearnkit_diffusers import palette_layout
-from unlearnkit_diffusers.diffusion import Noising, Sampler, schedule, start
-from unlearnkit_diffusers.diffusion_sections import Palette
-from unlearnkit_diffusers.unet import Halves, pretrained, read_facts, require_given, require_plain, require_side
+from unlearnkit_diffusers.diffusion import Noising, Sampler, sampling, start
+from unlearnkit_diffusers.sizes import chosen, misfit, ratio, read_facts, require_divisor, require_given, require_side
+from unlearnkit_diffusers.unet import Halves, pretrained, require_plain
+
+if TYPE_CHECKING:
+    from unlearnkit_diffusers.diffusion_sections import Palette
 
 FACTS = "palette.json"
 """What a folder says beside the configurations of diffusers: how the network is told the noise, and the fill."""
@@ -47,25 +48,25 @@ class PaletteAdapter(ModelAdapter):
 
     def embed(self, view: View) -> Embedding:
         """Return all skips of the down path and the middle block's output."""
-        noisy, _, told = self._noised(view)
-        _, fill, _ = view.draws
+        noise, fill, time = view.draws
+        noisy, _, told = self.noising.drawn(_inside(view.truth), noise, time)
         return self.module.encoder(self._input(view, noisy, fill), self.module.time(told))
 
     def decode(self, embedding: Embedding, view: View) -> Tensor:
         """Return the one-step estimate of the image in the hidden region, visible pixels elsewhere."""
         assert not isinstance(embedding, Tensor)
-        noisy, gamma, told = self._noised(view)
+        noise, _, time = view.draws
+        noisy, gamma, told = self.noising.drawn(_inside(view.truth), noise, time)
         predicted = self.module.decoder(embedding, self.module.time(told)).float()
-        estimate = self.noising.estimate(predicted, noisy, gamma) / 2 + 0.5
-        return torch.where(view.region, estimate, view.images)
+        return view.filled(self.noising.estimate(predicted, noisy, gamma) / 2 + 0.5)
 
     def own_loss(self, images: Tensor, view: View) -> Tensor:
         """Return the mean squared error of the predicted noise in the hidden region (Saharia et al. 2022)."""
-        view = replace(view, truth=images)
-        noisy, gamma, told = self._noised(view)
-        noise, fill, _ = view.draws
+        noise, fill, time = view.draws
+        clean = _inside(images)
+        noisy, gamma, told = self.noising.drawn(clean, noise, time)
         predicted = self.module(self._input(view, noisy, fill), told).float()
-        error = (predicted - self.noising.wanted(_inside(images), noise, gamma)).square()
+        error = (predicted - self.noising.wanted(clean, noise, gamma)).square()
         region = view.region.expand_as(error).float()
         return (error * region).sum() / region.sum()
 
@@ -73,19 +74,17 @@ class PaletteAdapter(ModelAdapter):
         """Return a sample that starts from the view's noise, the same for every model."""
         noise, fill, _ = view.draws or (None, None, None)
         fill = start(fill, view.images, seed=1)
-
-        def predict(noisy: Tensor, told: Tensor) -> Tensor:
-            return self.module(self._input(view, noisy, fill), told)
-
-        sampled = (self.sampler.sample(start(noise, view.images), predict) / 2 + 0.5).clamp(0, 1)
-        return torch.where(view.region, sampled, view.images)
+        sampled = self.sampler.sample(
+            start(noise, view.images), lambda noisy, told: self.module(self._input(view, noisy, fill), told)
+        )
+        return view.filled((sampled / 2 + 0.5).clamp(0, 1))
 
     def save(self, folder: Path) -> None:
         """Write `unet/` and `scheduler/` as diffusers does, and `palette.json`."""
         self.unet.save_pretrained(folder / "unet")
         self.sampler.save(folder)
         facts = {"noise_level": self.noising.levels, "fill": self.fill, "image_size": self.image_size}
-        (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / FACTS, facts)
 
     def _input(self, view: View, noisy: Tensor, fill: Tensor) -> Tensor:
         """Return condition and target, [B, 6, H, W]; visible pixels are clean in both."""
@@ -94,40 +93,33 @@ class PaletteAdapter(ModelAdapter):
         condition = torch.where(view.hidden, hidden, seen)
         return torch.cat([condition, torch.where(view.region, noisy, seen)], dim=1)
 
-    def _noised(self, view: View) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the noised truth, γ, and what the network is told."""
-        assert view.truth is not None
-        noise, _, time = view.draws
-        gamma, told = self.noising.at(time)
-        return self.noising.noised(_inside(view.truth), noise, gamma), gamma, told
-
 
 def _inside(images: Tensor) -> Tensor:
     return images * 2 - 1
 
 
 USUAL: Mapping[str, Any] = {
-    "num_train_timesteps": 1000,
-    "beta_schedule": "linear",
-    "beta_start": 1e-4,
-    "beta_end": 0.02,
+    "num_train_timesteps": 1000, "beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02,
     "timestep_spacing": "trailing",
-}
+}  # fmt: skip
 """The noise schedule of a model from scratch (Ho et al. 2020)."""
+SIDE = 32
+"""Side of the images of a model that says nothing of it, in pixels."""
+SMALL = {"block_out_channels": (32, 64, 64), "layers_per_block": 1, "attention_head_dim": 32, "norm_num_groups": 8}
+"""Sizes of the U-Net where none are given, by the names that `UNet2DModel` has for them too."""
 
 
-def build(section: Palette, weights: Path | None) -> PaletteAdapter:
+def build(section: "Palette", weights: Path | None) -> PaletteAdapter:
     """Return the adapter of a section; raise `UserError` where the weights do not fit it."""
     unet, usual, facts = (_fresh(section), USUAL, {}) if weights is None else _read(section, weights)
-    size = section.image_size or facts.get("image_size") or unet.config["sample_size"] or 32
-    require_side(size, 2 ** (len(unet.config["block_out_channels"]) - 1))
-    levels = facts.get("noise_level", False) if section.noise_level is None else section.noise_level
-    noising = Noising(schedule(section, usual, weights), levels)
-    sampler = Sampler(section.scheduler, section.steps, noising)
-    return PaletteAdapter(unet.eval(), sampler, section.fill or facts.get("fill", "noise"), size)
+    usual_facts = {"noise_level": False, "fill": "noise", "image_size": unet.config["sample_size"] or SIDE}
+    facts = chosen(dict(section), usual_facts | facts)
+    require_side(facts["image_size"], ratio(unet))
+    how = sampling(section, usual, weights, facts["noise_level"])
+    return PaletteAdapter(unet.eval(), how, facts["fill"], facts["image_size"])
 
 
-def _read(section: Palette, path: Path) -> tuple[Any, Mapping[str, Any], dict[str, Any]]:
+def _read(section: "Palette", path: Path) -> tuple[Any, Mapping[str, Any], dict[str, Any]]:
     """Return the U-Net of a file or folder, the noise schedule where no folder says it, and what else is known."""
     unet: Any
     usual, facts = USUAL, {}
@@ -143,45 +135,30 @@ def _read(section: Palette, path: Path) -> tuple[Any, Mapping[str, Any], dict[st
         unet = _fresh(section)
         fit(unet.state_dict(), tensors, path)
     require_plain(unet, 6, 3, path)
-    given = {name: (getattr(section, name), unet.config[name]) for name in GIVEN}
-    found = [level for level, block in enumerate(unet.config["down_block_types"]) if block.startswith("Attn")]
-    attention = None if section.attention is None else tuple(sorted(set(section.attention)))
-    require_given(given | {"attention": (attention, tuple(found))}, path)
+    given = dict(section)
+    if section.attention is not None:
+        given["attention"] = tuple(sorted(set(section.attention)))
+    attending = [level for level, block in enumerate(unet.config["down_block_types"]) if block.startswith("Attn")]
+    require_given(given, {name: unet.config[name] for name in SMALL} | {"attention": attending}, path)
     return unet, usual, facts
 
 
-GIVEN = ("block_out_channels", "layers_per_block", "attention_head_dim", "norm_num_groups")
-"""Fields that the weights' configuration has under the same name."""
-
-
-def _fresh(section: Palette) -> Any:
-    channels = section.block_out_channels or (32, 64, 64)
+def _fresh(section: "Palette") -> Any:
+    sizes = chosen(dict(section), SMALL)
+    channels: tuple[int, ...] = sizes["block_out_channels"]
     levels = range(len(channels))
-    attention = section.attention if section.attention is not None else (levels[-1],)
-    groups, head = section.norm_num_groups or 8, section.attention_head_dim or 32
-    for field, value, widths in (
-        ("norm_num_groups", groups, channels),
-        # The middle block always has attention.
-        ("attention_head_dim", head, (*(channels[level] for level in attention if level in levels), channels[-1])),
-    ):
-        if odd := [width for width in widths if width % value]:
-            raise UserError(
-                f"model.{field}: {value} does not divide the {odd[0]} channels of a level; give a divisor of every "
-                f"such level's channels",
-                Exit.RECIPE,
-            )
+    attention = levels[-1:] if section.attention is None else section.attention
+    require_divisor("norm_num_groups", sizes["norm_num_groups"], channels, "such level")
+    # The middle block always has attention.
+    attending = (*(channels[level] for level in attention if level in levels), channels[-1])
+    require_divisor("attention_head_dim", sizes["attention_head_dim"], attending, "such level")
     if beyond := [level for level in attention if level not in levels]:
-        raise UserError(
-            f"model.attention: there is no level {beyond[0]}; levels run from 0 to {levels[-1]}", Exit.RECIPE
-        )
+        raise misfit(f"model.attention: there is no level {beyond[0]}; levels run from 0 to {levels[-1]}")
     return UNet2DModel(
-        sample_size=section.image_size or 32,
+        sample_size=section.image_size or SIDE,
         in_channels=6,
         out_channels=3,
         down_block_types=tuple("AttnDownBlock2D" if level in attention else "DownBlock2D" for level in levels),
         up_block_types=tuple("AttnUpBlock2D" if level in attention else "UpBlock2D" for level in reversed(levels)),
-        block_out_channels=channels,
-        layers_per_block=section.layers_per_block or 1,
-        attention_head_dim=head,
-        norm_num_groups=groups,
+        **sizes,
     )

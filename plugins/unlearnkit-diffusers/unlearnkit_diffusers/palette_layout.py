@@ -9,22 +9,21 @@ Not converted: models whose sides change by plain convolutions (`resblock_updown
 
 import re
 from collections.abc import Mapping
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from unlearnkit.errors import Exit, UserError
+from unlearnkit.errors import UserError
+from unlearnkit_diffusers.sizes import misfit
 
 PREFIX = "denoise_fn."
 SIZE, HEAD, GROUPS = 256, 32, 32
 """Published side and attention head's channels; the groups of a normalisation, which the code fixes."""
 SCHEDULE: Mapping[str, Any] = {
-    "num_train_timesteps": 2000,
-    "beta_schedule": "linear",
-    "beta_start": 1e-6,
-    "beta_end": 0.01,
-}
+    "num_train_timesteps": 2000, "beta_schedule": "linear", "beta_start": 1e-6, "beta_end": 0.01,
+}  # fmt: skip
 """The noise schedule of the training of the released inpainting models (config/inpainting_*.json)."""
 RESIDUAL = {
     "in_layers.0": "norm1", "in_layers.2": "conv1", "emb_layers.1": "time_emb_proj", "out_layers.0": "norm2",
@@ -60,10 +59,9 @@ def convert(tensors: Mapping[str, Tensor], head: int, path: Path) -> tuple[dict[
 
 
 def _unlike(path: Path, reason: str) -> UserError:
-    return UserError(
+    return misfit(
         f"{path}: this looks like a Palette U-Net, but cannot be converted: {reason}; give the weights of a network "
-        f"of module `guided_diffusion` with `resblock_updown: true`, or a folder of diffusers",
-        Exit.RECIPE,
+        f"of module `guided_diffusion` with `resblock_updown: true`, or a folder of diffusers"
     )
 
 
@@ -75,35 +73,24 @@ def _sizes(found: Mapping[str, Tensor], head: int) -> dict[str, Any]:
     """
     blocks = 1 + max(int(name.split(".")[1]) for name in found if name.startswith("output_blocks."))
     doubling = re.compile(r"output_blocks\.(\d+)\.[12]\.in_layers\.0\.weight")
-    ups = [name for name in found if doubling.fullmatch(name)]
-    levels = len(ups) + 1
+    levels = 1 + sum(doubling.fullmatch(name) is not None for name in found)
     layers = blocks // levels - 1
-    channels = tuple(
-        found[f"input_blocks.{1 + level * (layers + 1)}.0.out_layers.0.weight"].shape[0] for level in range(levels)
-    )
-    attention = [f"input_blocks.{1 + level * (layers + 1)}.1.qkv.weight" in found for level in range(levels)]
-    for width in (channels[-1], *(c for c, wanted in zip(channels, attention, strict=True) if wanted)):
+    firsts = [f"input_blocks.{1 + level * (layers + 1)}" for level in range(levels)]
+    channels = tuple(found[f"{first}.0.out_layers.0.weight"].shape[0] for first in firsts)
+    attention = [f"{first}.1.qkv.weight" in found for first in firsts]
+    for width in (channels[-1], *compress(channels, attention)):
         if width % head:
             raise ValueError(f"attention over {width} channels, which attention_head_dim {head} does not divide")
-    down = ["AttnDownBlock2D" if wanted else "ResnetDownsampleBlock2D" for wanted in attention]
-    up = ["AttnUpBlock2D" if wanted else "ResnetUpsampleBlock2D" for wanted in reversed(attention)]
+    down = ("AttnDownBlock2D" if wanted else "ResnetDownsampleBlock2D" for wanted in attention)
+    up = ("AttnUpBlock2D" if wanted else "ResnetUpsampleBlock2D" for wanted in reversed(attention))
     return {
-        "in_channels": found["input_blocks.0.0.weight"].shape[1],
-        "out_channels": found["out.2.weight"].shape[0],
-        "block_out_channels": channels,
-        "layers_per_block": layers,
-        "down_block_types": tuple(down),
-        "up_block_types": tuple(up),
-        "downsample_type": "resnet",
-        "upsample_type": "resnet",
-        "resnet_time_scale_shift": "scale_shift",
-        "attention_head_dim": head,
-        "norm_num_groups": GROUPS,
-        "attn_norm_num_groups": GROUPS,
-        "norm_eps": 1e-5,
-        "flip_sin_to_cos": True,
-        "freq_shift": 0,
-    }
+        "in_channels": found["input_blocks.0.0.weight"].shape[1], "out_channels": found["out.2.weight"].shape[0],
+        "block_out_channels": channels, "layers_per_block": layers,
+        "down_block_types": tuple(down), "up_block_types": tuple(up),
+        "downsample_type": "resnet", "upsample_type": "resnet", "resnet_time_scale_shift": "scale_shift",
+        "attention_head_dim": head, "norm_num_groups": GROUPS, "attn_norm_num_groups": GROUPS, "norm_eps": 1e-5,
+        "flip_sin_to_cos": True, "freq_shift": 0,
+    }  # fmt: skip
 
 
 def _renamed(found: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -114,12 +101,7 @@ def _renamed(found: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str
         if stem in AROUND:
             weights[f"{AROUND[stem]}.{end}"] = value
             continue
-        side, *rest = stem.split(".")
-        if side == "middle_block":
-            part, inner = f"mid_block.{MIDDLE[rest[0]]}", ".".join(rest[1:])
-        else:
-            number, place, inner = int(rest[0]), int(rest[1]), ".".join(rest[2:])
-            part = _part(side, number, place, inner, layers)
+        part, inner = _part(stem, layers)
         if inner in RESIDUAL:
             weights[f"{part}.{RESIDUAL[inner]}.{end}"] = value
         else:
@@ -127,15 +109,19 @@ def _renamed(found: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str
     return weights
 
 
-def _part(side: str, number: int, place: int, inner: str, layers: int) -> str:
-    """Return where in a `UNet2DModel` a part of an input or output block stands."""
+def _part(stem: str, layers: int) -> tuple[str, str]:
+    """Return where in a `UNet2DModel` a part of a block stands, and what is in that part."""
+    side, *rest = stem.split(".")
+    if side == "middle_block":
+        return f"mid_block.{MIDDLE[rest[0]]}", ".".join(rest[1:])
+    number, place, inner = int(rest[0]), int(rest[1]), ".".join(rest[2:])
     path = {"input_blocks": "down_blocks", "output_blocks": "up_blocks"}[side]
     level, index = divmod(number - 1 if side == "input_blocks" else number, layers + 1)
     if inner not in RESIDUAL:
-        return f"{path}.{level}.attentions.{index}"
+        return f"{path}.{level}.attentions.{index}", inner
     if side == "input_blocks" and index == layers:
-        return f"{path}.{level}.downsamplers.0"
-    return f"{path}.{level}.resnets.{index}" if place == 0 else f"{path}.{level}.upsamplers.0"
+        return f"{path}.{level}.downsamplers.0", inner
+    return f"{path}.{level}.resnets.{index}" if place == 0 else f"{path}.{level}.upsamplers.0", inner
 
 
 def _attention(part: str, inner: str, end: str, value: Tensor, head: int) -> dict[str, Tensor]:

@@ -21,8 +21,9 @@ import torch
 from diffusers import VQModel
 from torch import Tensor
 
-from unlearnkit.errors import Exit, UserError
+from unlearnkit.errors import UserError
 from unlearnkit.weights import fit
+from unlearnkit_diffusers.sizes import misfit
 
 SIDE = 256
 """Side of the images of the published models in pixels; a file does not say it."""
@@ -33,13 +34,9 @@ ATTENTION = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_
 ENDS = {"conv_in": "conv_in", "norm_out": "conv_norm_out", "conv_out": "conv_out"}
 MIDDLE = {"block_1": ("resnets.0", BLOCK), "attn_1": ("attentions.0", ATTENTION), "block_2": ("resnets.1", BLOCK)}
 PART = re.compile(r"(?P<half>encoder|decoder)\.(?:down|up)\.(?P<level>\d+)\.(?P<rest>.+)")
+KNOWN = {"quantize.embedding.weight", "encoder.down.0.block.0.conv1.weight", "decoder.up.0.block.0.conv1.weight"}
 AROUND = ("quantize.embedding.", "quant_conv.", "post_quant_conv.")
 UNUSED = ("loss.", "colorize")
-
-
-def recognised(tensors: Mapping[str, Tensor]) -> bool:
-    """Tell whether a table of tensors has the names of taming-transformers."""
-    return "encoder.down.0.block.0.conv1.weight" in tensors and "decoder.up.0.block.0.conv1.weight" in tensors
 
 
 def unit(tensors: Mapping[str, Tensor]) -> bool:
@@ -53,7 +50,7 @@ def vqgan(tensors: Mapping[str, Tensor], path: Path) -> Any:
     What belongs to the training's losses is left out.
     """
     found = {name: value for name, value in tensors.items() if not name.startswith(UNUSED)}
-    if "quantize.embedding.weight" not in found or not recognised(found):
+    if not found.keys() >= KNOWN:
         raise _unlike(path, "it has no codebook `quantize.embedding`, as those with Gumbel noise or none at all")
     try:
         config = _sizes(found)
@@ -72,39 +69,31 @@ def vqgan(tensors: Mapping[str, Tensor], path: Path) -> Any:
 
 
 def _unlike(path: Path, reason: str) -> UserError:
-    return UserError(
+    return misfit(
         f"{path}: this is no VQ-GAN in the layout of taming-transformers: {reason}; give a checkpoint of its "
-        f"`taming.models.vqgan.VQModel`, or a folder of diffusers",
-        Exit.RECIPE,
+        f"`taming.models.vqgan.VQModel`, or a folder of diffusers"
     )
 
 
 def _sizes(found: Mapping[str, Tensor]) -> dict[str, Any]:
     """Read the configuration off names and shapes."""
-    levels = 1 + max(int(match["level"]) for name in found if (match := PART.fullmatch(name)))
+    levels = range(1 + max(int(match["level"]) for name in found if (match := PART.fullmatch(name))))
     layers = sum(f"encoder.down.0.block.{number}.conv1.weight" in found for number in range(99))
     last = f"block.{layers - 1}.conv2.weight"
     codes, width = found["quantize.embedding.weight"].shape
+    down = [f"encoder.down.{level}.attn.0.q.weight" in found for level in levels]
+    up = [f"decoder.up.{level}.attn.0.q.weight" in found for level in reversed(levels)]
     return {
-        "block_out_channels": tuple(found[f"encoder.down.{level}.{last}"].shape[0] for level in range(levels)),
-        "down_block_types": tuple(
-            "AttnDownEncoderBlock2D" if f"encoder.down.{level}.attn.0.q.weight" in found else "DownEncoderBlock2D"
-            for level in range(levels)
-        ),
-        "up_block_types": tuple(
-            "AttnUpDecoderBlock2D" if f"decoder.up.{level}.attn.0.q.weight" in found else "UpDecoderBlock2D"
-            for level in reversed(range(levels))
-        ),
+        "block_out_channels": tuple(found[f"encoder.down.{level}.{last}"].shape[0] for level in levels),
+        "down_block_types": tuple("AttnDownEncoderBlock2D" if attends else "DownEncoderBlock2D" for attends in down),
+        "up_block_types": tuple("AttnUpDecoderBlock2D" if attends else "UpDecoderBlock2D" for attends in up),
         "mid_block_add_attention": "encoder.mid.attn_1.q.weight" in found,
-        "layers_per_block": layers,
-        "latent_channels": found["encoder.conv_out.weight"].shape[0],
         "in_channels": found["encoder.conv_in.weight"].shape[1],
         "out_channels": found["decoder.conv_out.weight"].shape[0],
-        "num_vq_embeddings": codes,
-        "vq_embed_dim": width,
-        "norm_num_groups": GROUPS,
-        "sample_size": SIDE,
-    }
+        "latent_channels": found["encoder.conv_out.weight"].shape[0],
+        "layers_per_block": layers, "num_vq_embeddings": codes, "vq_embed_dim": width,
+        "norm_num_groups": GROUPS, "sample_size": SIDE,
+    }  # fmt: skip
 
 
 def _renamed(name: str, levels: int) -> str:
@@ -152,6 +141,5 @@ def _of_mage(found: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str
     for part in ("quant_conv", "post_quant_conv"):
         weights[f"{part}.weight"] = torch.eye(end.shape[0]).to(some)[:, :, None, None]
     for name in [name for name in weights if "conv" in name and name.endswith(".weight")]:
-        bias = name.replace(".weight", ".bias")
-        weights.setdefault(bias, some.new_zeros(weights[name].shape[0]))
+        weights.setdefault(name.replace(".weight", ".bias"), some.new_zeros(len(weights[name])))
     return weights

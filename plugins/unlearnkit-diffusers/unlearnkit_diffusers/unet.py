@@ -8,7 +8,6 @@ alone is trained, and a frozen decoder cannot drift.
 Shape suffixes: B images, C and H and W of a level, T width of the time embedding, P words of a prompt.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from unlearnkit.errors import Exit, UserError
+from unlearnkit.errors import first_line
+from unlearnkit_diffusers.sizes import misfit
 
 
 class Encoder(nn.Module):
@@ -81,52 +81,32 @@ class Halves(nn.Module):
         return self.decoder(self.encoder(sample, time, context), time, context)
 
 
+LOCAL: Mapping[str, Any] = {"use_safetensors": True, "local_files_only": True}
+"""How weights of a folder are read: as safetensors, and nothing is fetched."""
+
+
 def pretrained(kind: Any, folder: Path) -> Any:
     """Return a model of diffusers of a class `kind` from its folder, in fp32; raise `UserError` where it is none."""
     try:
         model, info = kind.from_pretrained(
-            folder,
-            torch_dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            low_cpu_mem_usage=False,
-            output_loading_info=True,
+            folder, torch_dtype=torch.float32, low_cpu_mem_usage=False, output_loading_info=True, **LOCAL
         )
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{folder}: this is no {kind.__name__} with safetensors ({reason})", Exit.RECIPE) from None
+        raise misfit(f"{folder}: this is no {kind.__name__} with safetensors ({first_line(error)})") from None
     # diffusers only warns where weights are missing, and draws them at random.
-    odd = [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]
-    if odd:
-        raise UserError(
+    if odd := [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]:
+        raise misfit(
             f"{folder}: the weights do not fit their config.json: {odd[0]} and {len(odd) - 1} more are missing or "
-            f"unknown; download the folder again",
-            Exit.RECIPE,
+            f"unknown; download the folder again"
         )
     return model
 
 
-def read_facts(path: Path) -> dict[str, Any]:
-    """Return the facts of a JSON file beside a model's weights, none where there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: this is no JSON ({error}); write the folder again", Exit.RECIPE) from None
-    return dict(found)
-
-
 PLAIN: Mapping[str, Any] = {
-    "center_input_sample": False,
-    "class_embed_type": None,
-    "num_class_embeds": None,
-    "addition_embed_type": None,
-    "encoder_hid_dim": None,
-    "time_cond_proj_dim": None,
-    "time_embedding_act_fn": None,
+    "center_input_sample": False, "class_embed_type": None, "num_class_embeds": None, "addition_embed_type": None,
+    "encoder_hid_dim": None, "time_cond_proj_dim": None, "time_embedding_act_fn": None,
     "time_embedding_type": "positional",
-}
+}  # fmt: skip
 """What `Halves` takes for granted of a U-Net's configuration."""
 
 
@@ -134,46 +114,15 @@ def require_plain(unet: Any, inputs: int, outputs: int, path: Path) -> None:
     """Raise `UserError` where a U-Net from `path` has other channels, or an input beside image, time and prompt."""
     found = unet.config["in_channels"], unet.config["out_channels"]
     if found != (inputs, outputs):
-        raise UserError(
+        raise misfit(
             f"{path}: the U-Net has {found[0]} input and {found[1]} output channels, but an inpainting one has "
-            f"{inputs} and {outputs}; give the weights of a model trained to inpaint",
-            Exit.RECIPE,
+            f"{inputs} and {outputs}; give the weights of a model trained to inpaint"
         )
     other = [name for name, plain in PLAIN.items() if name in unet.config and unet.config[name] != plain]
     skipping = any(hasattr(block, "skip_conv") for block in (*unet.down_blocks, *unet.up_blocks))
     if other or skipping or unet.mid_block is None or unet.conv_norm_out is None:
         named = ", ".join(f"{name}: {unet.config[name]}" for name in other) or "its kinds of blocks"
-        raise UserError(
+        raise misfit(
             f"{path}: a U-Net with {named} is not supported; give one in the layout of Stable Diffusion 1 or 2, or of "
-            f"`UNet2DModel` with its standard blocks",
-            Exit.RECIPE,
-        )
-
-
-def require_given(given: Mapping[str, tuple[object, object]], path: Path) -> None:
-    """Raise `UserError` where a recipe gives a size that is not that of the weights from `path`.
-
-    `given` holds, by field, what the recipe says, None for nothing, and what the weights say.
-    """
-    for field, (value, found) in given.items():
-        if value is not None and value != (tuple(found) if isinstance(found, list) else found):
-            raise UserError(
-                f"model.{field}: the recipe says {_shown(value)}, but the weights in {path} are of a model with "
-                f"{_shown(found)}; leave it out",
-                Exit.RECIPE,
-            )
-
-
-def _shown(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def require_side(image_size: int, factor: int) -> None:
-    """Raise `UserError` where a network that halves the side several times cannot take images of this side."""
-    if image_size % factor:
-        lower = max(factor, image_size // factor * factor)
-        raise UserError(
-            f"model.image_size: {image_size} px is no multiple of {factor}, by which the model divides the side; "
-            f"give {lower} or {lower + factor}",
-            Exit.RECIPE,
+            f"`UNet2DModel` with its standard blocks"
         )

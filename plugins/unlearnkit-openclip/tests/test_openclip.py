@@ -14,8 +14,8 @@ open_clip = pytest.importorskip("open_clip", reason="needs OpenCLIP: pip install
 import unlearnkit_openclip  # noqa: E402
 from unlearnkit_openclip import ClipSimilarity, OpenClip  # noqa: E402
 
-from unlearnkit.builtin.metrics import KID  # noqa: E402
-from unlearnkit.contracts import View  # noqa: E402
+from unlearnkit.builtin.metrics.sections import KID  # noqa: E402
+from unlearnkit.contracts import View, whole  # noqa: E402
 from unlearnkit.errors import UserError  # noqa: E402
 from unlearnkit.testing import check_metric  # noqa: E402
 
@@ -48,7 +48,7 @@ def pictures(count, size, seed):
 
 def similarity(section, outputs, targets):
     metric = ClipSimilarity(kind="clip-similarity", extractor=section).build(Path(), CPU)
-    metric.update(outputs, targets, View(targets, torch.zeros(len(targets), 1, *targets.shape[2:], dtype=torch.bool)))
+    metric.update(outputs, targets, View(whole(targets), targets))
     return metric.compute()["value"]
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from unlearnkit import hookimpl
+from unlearnkit import contracts, hookimpl
 from unlearnkit.recipe.sections import ExtractorSection, MetricSection
 
 if TYPE_CHECKING:
     import torch
-
-    from unlearnkit.contracts import Extractor, Metric
 
 
 class OpenClip(ExtractorSection):
@@ -25,11 +23,10 @@ class OpenClip(ExtractorSection):
     """A file of weights in a layout that OpenCLIP reads, relative to the recipe, or `hub:OWNER/NAME/FILE@COMMIT`; it
     must be given, as nothing is fetched that is not named."""
 
-    def build(self, base: Path, device: torch.device) -> Extractor:
-        """Return the network."""
-        from unlearnkit_openclip.encoder import build
+    def build(self, base: Path, device: torch.device) -> contracts.Extractor:
+        from unlearnkit_openclip.encoder import encoder
 
-        return build(self, base, device)
+        return encoder(self.model, self.weights, base, device)
 
 
 class ClipSimilarity(MetricSection):
@@ -40,8 +37,7 @@ class ClipSimilarity(MetricSection):
     extractor: OpenClip = OpenClip()
     """Which CLIP model."""
 
-    def build(self, base: Path, device: torch.device) -> Metric:
-        """Return the metric."""
+    def build(self, base: Path, device: torch.device) -> contracts.Metric:
         from unlearnkit.features import Cosine, shared
 
         return Cosine(shared(self.extractor, base, device), "CLIP similarity", distance=False)

@@ -6,32 +6,34 @@ import open_clip
 import torch
 
 from unlearnkit.contracts import Extractor
+from unlearnkit.disk import sha256
 from unlearnkit.errors import Exit, UserError, first_line
 from unlearnkit.features import Network
-from unlearnkit.weights import located, sha256
-from unlearnkit_openclip import OpenClip
+from unlearnkit.weights import located
 
 
-def build(section: OpenClip, base: Path, device: torch.device) -> Extractor:
-    """Return the image encoder in fp32; raise `UserError` where its name is unknown or its weights do not fit."""
-    if section.model not in open_clip.list_models():
+def encoder(name: str, weights: str | None, base: Path, device: torch.device) -> Extractor:
+    """Return the image encoder of a model in fp32; raise `UserError` where its name is unknown or `weights` do not fit.
+
+    A relative path of the weights starts at `base`.
+    """
+    if name not in open_clip.list_models():
         raise UserError(
-            f"extractor openclip: OpenCLIP has no model '{section.model}'; `python -c 'import open_clip; "
+            f"extractor openclip: OpenCLIP has no model '{name}'; `python -c 'import open_clip; "
             f"print(open_clip.list_models())'` prints all",
             Exit.RECIPE,
         )
     advice = (
-        f"name a file of OpenCLIP's {section.model} with `weights:`, or hub:OWNER/NAME/FILE@COMMIT such as "
+        f"name a file of OpenCLIP's {name} with `weights:`, or hub:OWNER/NAME/FILE@COMMIT such as "
         f"hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K/open_clip_model.safetensors@ and the commit's 40 digits"
     )
-    path = located(section.weights, base, "extractor openclip", (), advice)
+    path = located(weights, base, "extractor openclip", (), advice)
     try:
         # Towers come without weights of their own: all are in the file, and nothing may be fetched.
-        model = open_clip.create_model(section.model, pretrained=str(path), pretrained_text=False, weights_only=True)
+        model = open_clip.create_model(name, pretrained=str(path), pretrained_text=False, weights_only=True)
     except Exception as error:  # OpenCLIP raises many kinds, for a name, a layout, a shape
-        reason = first_line(error)
         raise UserError(
-            f"extractor openclip: {path} does not fit {section.model} ({type(error).__name__}: {reason}); give the "
+            f"extractor openclip: {path} does not fit {name} ({type(error).__name__}: {first_line(error)}); give the "
             f"model that the weights were trained with",
             Exit.RECIPE,
         ) from None
@@ -41,7 +43,7 @@ def build(section: OpenClip, base: Path, device: torch.device) -> Extractor:
     return Network(
         visual,
         device,
-        name=section.model,
+        name=name,
         size=size,
         weights_sha256=sha256(path),
         interpolation=wanted.get("interpolation", "bicubic"),

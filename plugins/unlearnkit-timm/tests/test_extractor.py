@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from unlearnkit_timm import Timm
 
-from unlearnkit.builtin.metrics import KID
+from unlearnkit.builtin.metrics.sections import KID
 from unlearnkit.errors import UserError
 from unlearnkit.testing import check_metric
 

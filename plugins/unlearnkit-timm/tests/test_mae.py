@@ -8,9 +8,9 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from unlearnkit_timm import MAE
 
-from unlearnkit.builtin.tasks import CenterCrop, RandomBox, Reconstruction
-from unlearnkit.contracts import View
-from unlearnkit.data import seeded
+from unlearnkit.builtin.tasks.sections import CenterCrop, RandomBox, Reconstruction
+from unlearnkit.contracts import Degraded, View, hide
+from unlearnkit.data import seeded, view_of
 from unlearnkit.errors import UserError
 from unlearnkit.testing import check_model, check_plugin
 
@@ -58,7 +58,7 @@ def layout(width: int, depth: int, patch: int, patches: int) -> dict[str, tuple[
 
 def views(adapter, task, count=2):
     images = torch.rand(count, 3, adapter.image_size, adapter.image_size, generator=seeded("images"))
-    return images, adapter.view(task.build(), images, seeded("view"))
+    return images, view_of(adapter, task.build(), images, seeded("view"))
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.kind)
@@ -153,6 +153,11 @@ def box(*sides: int) -> torch.Tensor:
     return hidden
 
 
+def shown(images: torch.Tensor, hidden: torch.Tensor) -> View:
+    """Return a view whose hidden pixels are as they were, so that reading one would show."""
+    return View(Degraded(images, hidden), images)
+
+
 @pytest.mark.parametrize(
     "architecture",
     ["vit_base_patch16_224", "vit_base_patch16_clip_224", "vit_base_patch16_xp_224", "vit_small_patch16_18x2_224"],
@@ -168,8 +173,8 @@ def test_an_image_without_hidden_patches_passes_as_in_timm(architecture):
         x = vit.patch_embed(normal) + vit.pos_embed[:, 1:]
         x = torch.cat([(vit.cls_token + vit.pos_embed[:, :1]).expand(2, -1, -1), x], 1)
         expected = vit.norm(vit.blocks(vit.norm_pre(x)))
-        assert torch.allclose(adapter.embed(View(images, box(0, 0))), expected, atol=1e-5)
-        both, alone = adapter.embed(View(images, box(8, 4)))[:1], adapter.embed(View(images[:1], box(8)))
+        assert torch.allclose(adapter.embed(shown(images, box(0, 0))), expected, atol=1e-5)
+        both, alone = adapter.embed(shown(images, box(8, 4)))[:1], adapter.embed(shown(images[:1], box(8)))
     assert torch.allclose(both[:, : alone.shape[1]], alone, atol=1e-5), "padding is masked in every kind of block"
 
 
@@ -204,7 +209,7 @@ def test_normalised_patches_are_shown_in_the_colours_around_them():
     adapter = SMALL.model_copy(update={"norm_pix_loss": True}).build(None)
     torch.nn.init.zeros_(adapter.module.decoder.decoder_pred.weight)  # every patch is predicted as its mean
     ramp = torch.linspace(0.2, 0.8, 16).expand(1, 3, 16, 16) * torch.ones(3)[:, None, None]
-    view = adapter.view(CenterCrop(kind="center-crop").build(), ramp, seeded("view"))
+    view = view_of(adapter, CenterCrop(kind="center-crop").build(), ramp, seeded("view"))
     # The deviation does not matter where the normalised prediction is zero.
     with torch.no_grad():
         shown = adapter.decode(adapter.embed(view), view)
@@ -220,7 +225,7 @@ def test_without_a_visible_patch_all_visible_pixels_give_the_colours():
     images = torch.rand(2, 3, 16, 16)
     hidden = box(0, 8)
     hidden[0, :, ::4, ::4] = True  # a pixel of every patch of the first image
-    view = View(images.masked_fill(hidden, 0.5), hidden)
+    view = View(hide(images, hidden), images)
     with torch.no_grad():
         embedding = adapter.embed(view)
         shown = adapter.decode(embedding, view)
@@ -240,10 +245,10 @@ def test_a_shorter_row_of_a_batch_is_embedded_as_if_alone():
     hidden[0, :, 4:12, 4:12] = True
     hidden[1, :, 4:8, 4:8] = True
     with torch.no_grad():
-        both = adapter.embed(View(images, hidden))
-        alone = adapter.embed(View(images[:1], hidden[:1]))
-        whole = adapter.decode(both, View(images, hidden))
-        single = adapter.decode(alone, View(images[:1], hidden[:1]))
+        both = adapter.embed(shown(images, hidden))
+        alone = adapter.embed(shown(images[:1], hidden[:1]))
+        whole = adapter.decode(both, shown(images, hidden))
+        single = adapter.decode(alone, shown(images[:1], hidden[:1]))
     assert torch.allclose(both[:1, :13], alone, atol=1e-5)
     assert not both[0, 13:].any(), "padding is zero"
     assert torch.allclose(whole[:1], single, atol=1e-5)
@@ -253,8 +258,9 @@ def test_half_precision_files_and_folders_load(tmp_path):
     adapter = SMALL.build(None)
     adapter.save(tmp_path)
     state = load_file(tmp_path / "model.safetensors")
-    save_file({name: value.half() for name, value in state.items()}, tmp_path / "model.safetensors")
-    again = SMALL.build(tmp_path)
+    (tmp_path / "half").mkdir()
+    save_file({name: value.half() for name, value in state.items()}, tmp_path / "half" / "model.safetensors")
+    again = SMALL.build(tmp_path / "half")
     assert all(torch.allclose(value, again.module.official()[name], atol=1e-3) for name, value in state.items())
 
 
@@ -336,7 +342,7 @@ def test_sizes_that_do_not_divide_are_found_without_building(changes, words):
 
 
 def test_a_checkpoint_of_another_family_is_named(tmp_path):
-    from unlearnkit.builtin.models import VitMae
+    from unlearnkit.builtin.models.sections import VitMae
 
     other = VitMae(kind="vit-mae", image_size=16, patch_size=4, width=16, depth=1, heads=2).build(None)
     other.save(tmp_path)

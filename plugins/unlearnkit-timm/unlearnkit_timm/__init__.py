@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from unlearnkit import hookimpl
+from unlearnkit import contracts, hookimpl
 from unlearnkit.recipe.sections import ExtractorSection, ModelSection
 
 if TYPE_CHECKING:
     import torch
-
-    from unlearnkit.contracts import Extractor, ModelAdapter
 
 Count = Annotated[int, Field(ge=1)]
 Width = Annotated[int, Field(ge=4, multiple_of=4)]
@@ -59,16 +57,13 @@ class MAE(ModelSection):
 
     @model_validator(mode="after")
     def _divisible(self) -> MAE:
-        for whole, part in (
-            ("image_size", "patch_size"), ("width", "heads"), ("decoder_width", "decoder_heads"),
-        ):  # fmt: skip
+        for whole, part in (("image_size", "patch_size"), ("width", "heads"), ("decoder_width", "decoder_heads")):
             size, divisor = getattr(self, whole), getattr(self, part)
             if size is not None and divisor is not None and size % divisor:
                 raise ValueError(f"{part} ({divisor}) must divide {whole} ({size})")
         return self
 
-    def build(self, weights: Path | None) -> ModelAdapter:
-        """Return the model."""
+    def build(self, weights: Path | None) -> contracts.ModelAdapter:
         from unlearnkit_timm.mae import build
 
         return build(self, weights)
@@ -87,11 +82,10 @@ class Timm(ExtractorSection):
     size: Count | None = None
     """Side in pixels that images are resized to, with antialiasing; the architecture's when left out."""
 
-    def build(self, base: Path, device: torch.device) -> Extractor:
-        """Return the network."""
-        from unlearnkit_timm.extractor import build
+    def build(self, base: Path, device: torch.device) -> contracts.Extractor:
+        from unlearnkit_timm.extractor import network
 
-        return build(self, base, device)
+        return network(self.architecture, self.weights, self.size, base, device)
 
 
 @hookimpl

@@ -6,7 +6,7 @@ N patches, V visible patches, D width of the encoder, P values of a patch.
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import timm
 import torch
@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unlearnkit.contracts import Embedding, ModelAdapter, View
-from unlearnkit.errors import Exit, UserError
 from unlearnkit.patches import placed, sincos_positions, taken, visible
 from unlearnkit.weights import fit, read, save
-from unlearnkit_timm import MAE
-from unlearnkit_timm.names import check_name
+from unlearnkit_timm.names import check_name, misfit
+
+if TYPE_CHECKING:
+    from unlearnkit_timm import MAE
 
 NORM = partial(nn.LayerNorm, eps=1e-6)
 PIXELS = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), "half": ((0.5,) * 3, (1.0,) * 3)}
@@ -35,13 +36,16 @@ class Encoder(nn.Module):
     def __init__(self, vit: Any) -> None:
         super().__init__()
         self.vit, self.patch_size = vit, vit.patch_embed.patch_size[0]
-        side = vit.patch_embed.grid_size[0]
-        positions = torch.cat([torch.zeros(1, vit.embed_dim), sincos_positions(vit.embed_dim, side)])[None]
         # Positions are fixed in a masked autoencoder, while timm would train them.
         del vit.pos_embed
-        vit.register_buffer("pos_embed", positions)
+        vit.register_buffer("pos_embed", self.positions(vit.embed_dim))
         patches = vit.patch_embed.proj.weight
         nn.init.xavier_uniform_(patches.data.view(patches.shape[0], -1))
+
+    def positions(self, width: int) -> Tensor:
+        """Return the positions [1, 1 + N, width] of the class token, zero, and of all patches."""
+        side = self.vit.patch_embed.grid_size[0]
+        return torch.cat([torch.zeros(1, width), sincos_positions(width, side)])[None]
 
     def forward(self, images: Tensor, places: Tensor, keep: Tensor | None) -> Tensor:
         """Return the class token and the tokens at `places`, [B, 1 + V, D]; padding gets zeros."""
@@ -64,15 +68,11 @@ class Decoder(nn.Module):
 
     def __init__(self, encoder: Encoder, width: int, depth: int, heads: int) -> None:
         super().__init__()
-        side = encoder.vit.patch_embed.grid_size[0]
         self.decoder_embed = nn.Linear(encoder.vit.embed_dim, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
-        positions = torch.cat([torch.zeros(1, width), sincos_positions(width, side)])[None]
-        self.register_buffer("decoder_pos_embed", positions)
-        self.decoder_blocks = nn.ModuleList(
-            Block(width, heads, 4.0, qkv_bias=True, norm_layer=NORM)  # type: ignore[arg-type]
-            for _ in range(depth)
-        )
+        self.register_buffer("decoder_pos_embed", encoder.positions(width))
+        blocks = (Block(width, heads, qkv_bias=True, norm_layer=NORM) for _ in range(depth))  # type: ignore[arg-type]
+        self.decoder_blocks = nn.Sequential(*blocks)
         self.decoder_norm = NORM(width)
         self.decoder_pred = nn.Linear(width, 3 * encoder.patch_size**2)
         self.apply(_initialise)
@@ -84,9 +84,7 @@ class Decoder(nn.Module):
         patches = self.decoder_pos_embed.shape[1] - 1
         background = self.mask_token.to(x.dtype).expand(len(x), patches, -1)
         x = torch.cat([x[:, :1], placed(background, x[:, 1:], places, keep)], dim=1) + self.decoder_pos_embed
-        for block in self.decoder_blocks:
-            x = block(x)
-        return self.decoder_pred(self.decoder_norm(x))[:, 1:]
+        return self.decoder_pred(self.decoder_norm(self.decoder_blocks(x)))[:, 1:]
 
 
 class MaskedAutoencoder(nn.Module):
@@ -103,9 +101,8 @@ class MaskedAutoencoder(nn.Module):
 
     def official(self) -> dict[str, Tensor]:
         """Return all weights by their official names."""
-        return {name.removeprefix("vit."): value for name, value in self.encoder.state_dict().items()} | dict(
-            self.decoder.state_dict()
-        )
+        encoder = {name.removeprefix("vit."): value for name, value in self.encoder.state_dict().items()}
+        return encoder | dict(self.decoder.state_dict())
 
 
 class MAEAdapter(ModelAdapter):
@@ -123,7 +120,6 @@ class MAEAdapter(ModelAdapter):
         return self.module.encoder(self._in(view.images), *visible(view, self.patch_size))
 
     def decode(self, embedding: Embedding, view: View) -> Tensor:
-        """Return the predicted images [B, 3, H, W]."""
         assert isinstance(embedding, Tensor)
         places, keep = visible(view, self.patch_size)
         values = self.module.decoder(embedding, places, keep)
@@ -145,7 +141,6 @@ class MAEAdapter(ModelAdapter):
         return (error * weight).sum() / weight.sum()
 
     def save(self, folder: Path) -> None:
-        """Write `model.safetensors` in the official layout."""
         save(self.module.official(), folder / "model.safetensors")
 
     def _in(self, images: Tensor) -> Tensor:
@@ -176,16 +171,17 @@ class MAEAdapter(ModelAdapter):
         # A visible patch all but fixes its own figures; one that is padding has no say.
         weight = keep[:, None] / (distance + 1e-3).square()
         weight = weight / weight.sum(2, keepdim=True).clamp(min=1e-12)
-        deviation = (variance + 1e-6).sqrt()
         shown = (~view.hidden).expand_as(pixels).float()
         count = shown.sum((1, 2, 3), keepdim=True).clamp(min=1)
         middle = (pixels * shown).sum((1, 2, 3), keepdim=True) / count
         spread = (((pixels - middle).square() * shown).sum((1, 2, 3), keepdim=True) / count + 1e-6).sqrt()
         some = keep.any(1)[:, None, None]
-        return (
-            torch.where(some, (weight * mean[:, None]).sum(2, keepdim=True), middle.flatten(2)),
-            torch.where(some, (weight * deviation[:, None]).sum(2, keepdim=True), spread.flatten(2)),
+        seen, whole = (mean, (variance + 1e-6).sqrt()), (middle, spread)
+        around, deviation = (
+            torch.where(some, (weight * figure[:, None]).sum(2, keepdim=True), of_all.flatten(2))
+            for figure, of_all in zip(seen, whole, strict=True)
         )
+        return around, deviation
 
 
 def _initialise(module: nn.Module) -> None:
@@ -194,7 +190,7 @@ def _initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def build(section: MAE, weights: Path | None) -> MAEAdapter:
+def build(section: "MAE", weights: Path | None) -> MAEAdapter:
     """Return the adapter of a section; raise `UserError` where sizes or weights do not fit."""
     encoder = Encoder(_transformer(section))
     decoder = Decoder(encoder, section.decoder_width, section.decoder_depth, section.decoder_heads)
@@ -204,34 +200,30 @@ def build(section: MAE, weights: Path | None) -> MAEAdapter:
     return MAEAdapter(module, section.norm_pix_loss)
 
 
-def _transformer(section: MAE) -> VisionTransformer:
+def _transformer(section: "MAE") -> VisionTransformer:
     check_name("model.architecture", section.architecture, "vit_*")
     sizes: dict[str, Any] = {
         "img_size": section.image_size, "patch_size": section.patch_size, "embed_dim": section.width,
         "depth": section.depth, "num_heads": section.heads,
     }  # fmt: skip
+    given = {name: size for name, size in sizes.items() if size is not None}
     try:
-        vit = timm.create_model(
-            section.architecture, num_classes=0, **{name: size for name, size in sizes.items() if size is not None}
-        )
+        vit = timm.create_model(section.architecture, num_classes=0, **given)
     except (AssertionError, ValueError, TypeError, RuntimeError) as error:
-        raise UserError(
-            f"model: timm cannot build {section.architecture} in these sizes ({error})", Exit.RECIPE
-        ) from None
+        raise misfit(f"model: timm cannot build {section.architecture} in these sizes ({error})") from None
     if (
         not isinstance(vit, VisionTransformer)
         or type(vit.patch_embed) is not PatchEmbed  # a convolutional stem sees beyond its patch
         or vit.num_prefix_tokens != 1
         or vit.cls_token is None
     ):
-        raise UserError(
+        raise misfit(
             f"model.architecture: '{section.architecture}' is no plain vision transformer with one class token; "
-            f"use one such as vit_base_patch16_224",
-            Exit.RECIPE,
+            f"use one such as vit_base_patch16_224"
         )
     size, patch = vit.patch_embed.img_size[0], vit.patch_embed.patch_size[0]
     if size % patch:
-        raise UserError(f"model.patch_size: {patch} px must divide image_size ({size} px)", Exit.RECIPE)
+        raise misfit(f"model.patch_size: {patch} px must divide image_size ({size} px)")
     return vit
 
 
@@ -241,13 +233,12 @@ def _load(module: MaskedAutoencoder, path: Path, fresh: bool) -> None:
     whole = any(name.startswith("decoder_") or name == "mask_token" for name in found)
     if not whole and {"cls_token", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"} <= found.keys():
         if not fresh:
-            raise UserError(
+            raise misfit(
                 f"{path}: these are the weights of an encoder alone; take the checkpoint with decoder "
-                f"(mae_pretrain_vit_*_full.pth), or set `decoder: fresh` and train one with `unlearnkit pretrain`",
-                Exit.RECIPE,
+                f"(mae_pretrain_vit_*_full.pth), or set `decoder: fresh` and train one with `unlearnkit pretrain`"
             )
         heads = ("head.", "fc_norm.", "head_drop.")
         kept = {name: value for name, value in found.items() if not name.startswith(heads)}
         fit(module.encoder.vit.state_dict(), kept, path)
-        return
-    fit(module.official(), found, path)
+    else:
+        fit(module.official(), found, path)

@@ -1,0 +1,2 @@
+from .rules import Averaged as Averaged
+from .rules import ProportionalIntegral as ProportionalIntegral

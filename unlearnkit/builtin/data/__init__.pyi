@@ -1,0 +1,10 @@
+from .folders import Archive as Archive
+from .folders import Folder as Folder
+from .folders import Manifest as Manifest
+from .pictures import Pictures as Pictures
+from .poison import Poison as Poison
+from .poison import Poisoned as Poisoned
+from .published import Arrays as Arrays
+from .published import HuggingFace as HuggingFace
+from .published import Places as Places
+from .published import Shards as Shards

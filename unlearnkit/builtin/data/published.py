@@ -1,0 +1,264 @@
+"""Data sets as others publish them, where they lie on this machine: torchvision's, Hugging Face's and tar shards."""
+
+import glob
+import io
+import json
+import os
+import tarfile
+from collections.abc import Callable, Collection, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from unlearnkit.builtin.data.pictures import SPLITS, SUFFIXES, UNLABELLED, Files, Rows, text
+from unlearnkit.contracts import Item
+from unlearnkit.errors import Exit, UserError, first_line
+
+
+def _opened(open_half: Callable[[str], Any], halves: tuple[str, str], root: Path, name: str, advice: str) -> list[Any]:
+    """Return torchvision's data sets of both halves, or say what to put where."""
+    try:
+        return [open_half(half) for half in halves]
+    except (RuntimeError, OSError, ValueError) as error:
+        reason = str(error).split(" You can ")[0].rstrip(".")
+        found = f"{root} has no complete {name} ({reason})"
+        raise UserError(f"data.source.root: {found}; {advice}; nothing is downloaded", Exit.RECIPE) from None
+
+
+class Arrays(Rows):
+    """CIFAR-10 or STL-10 as torchvision reads them: all images of a half in one array; test is validation."""
+
+    def __init__(self, name: str, root: Path) -> None:
+        from torchvision.datasets import CIFAR10, STL10
+
+        self.root, halves = root, ("train", "test")
+        if name == "CIFAR-10":
+            advice = "put the unpacked folder cifar-10-batches-py of cifar-10-python.tar.gz there"
+            found = _opened(lambda half: CIFAR10(root, train=half == "train"), halves, root, name, advice)
+            labels = [one.targets for one in found]
+            source = "https://www.cs.toronto.edu/~kriz/cifar.html"
+            attribution = "A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
+        else:
+            advice = "put the unpacked folder stl10_binary of stl10_binary.tar.gz there"
+            found = _opened(lambda half: STL10(root, split=half), halves, root, name, advice)
+            labels = [one.labels.tolist() for one in found]
+            source = "https://cs.stanford.edu/~acoates/stl10/"
+            attribution = "A. Coates, H. Lee, A. Y. Ng, An Analysis of Single-Layer Networks, AISTATS 2011"
+        self.facts = {"name": name, "source": source, "attribution": attribution}
+        self.tables, classes = dict(zip(halves, found, strict=True)), found[0].classes
+        rows = zip(halves, ("train", "validation"), labels, strict=True)
+        items = (Item(f"{half}/{row:05}", classes[n], split) for half, split, of in rows for row, n in enumerate(of))
+        self.take(items, classes)
+
+    def open_image(self, item: Item) -> Image.Image:
+        return self.row(item)[0]
+
+
+class Places(Files):
+    """Places365-Standard in torchvision's layout."""
+
+    def __init__(self, root: Path, small: bool) -> None:
+        from torchvision.datasets import Places365
+
+        self.root = root
+        self.facts = {
+            "name": "Places365-Standard",
+            "source": "http://places2.csail.mit.edu/",
+            "attribution": "B. Zhou, A. Lapedriza, A. Khosla, A. Oliva, A. Torralba, Places, TPAMI 2018",
+        }
+        advice = (
+            "put categories_places365.txt, places365_train_standard.txt, places365_val.txt and the unpacked folders "
+            + ("data_256_standard and val_256 there" if small else "data_large_standard and val_large there")
+        )
+        halves = ("train-standard", "val")
+        found = _opened(lambda half: Places365(str(root), half, small), halves, root, "Places365", advice)
+        items: list[Item] = []
+        for split, half in zip(("train", "validation"), found, strict=True):
+            if not Path(half.images_dir).is_dir():
+                reason = f"there is no folder {Path(half.images_dir).name}"
+                raise UserError(f"data.source.root: {root} has no complete Places365 ({reason}); {advice}", Exit.RECIPE)
+            # `/a/airfield` is written `airfield`: the first folder is the first letter and says nothing more.
+            names = {number: name.split("/", 2)[-1] for name, number in half.class_to_idx.items()}
+            prefix = len(str(root)) + 1
+            items += [Item(Path(file[prefix:]).as_posix(), names[label], split) for file, label in half.imgs]
+        self.take(items, names.values())
+
+
+class Shards(Files):
+    """Tar shards in the layout of WebDataset: `KEY.jpg` beside `KEY.cls` or `KEY.json`.
+
+    They are indexed once, by reading their headers, and images are then read by offset.
+    """
+
+    def __init__(self, base: Path, train: str, validation: str | None, label: str) -> None:
+        shards = [(path, None if validation is None else "train") for path in _matching(base, train, "shards")]
+        if validation is not None:
+            shards += [(path, "validation") for path in _matching(base, validation, "validation")]
+        self.root = Path(os.path.commonpath([path.parent for path, _ in shards]))
+        self.facts = {"name": train}
+        self._spans: dict[str, tuple[Path, int, int]] = {}
+        items = [item for path, split in shards for item in self._index(path, split, label)]
+        self.take(items, empty=f"data.source.shards: the files that match {train} have no images")
+
+    def _index(self, path: Path, split: str | None, label: str) -> Iterator[Item]:
+        column = label.removeprefix("json.") if label.startswith("json.") else None
+        for name, members in _samples(path, {"json", label}):
+            image = next((found for ext, found in members.items() if f".{ext.lower()}" in SUFFIXES), None)
+            if image is None:
+                continue
+            columns = _fields(path, name, members["json"][2]) if "json" in members else {}
+            content = members[label][2].decode("utf-8", "replace").strip() if label in members else ""
+            named = content if column is None else columns.get(column, "")
+            if not named:
+                what = f"field '{column}' in {name}.json" if column else f"{name}.{label}"
+                advice = "say in data.source.label what holds the class"
+                raise UserError(f"{path}: there is no {what}; {advice}", Exit.RECIPE)
+            key = f"{path.relative_to(self.root).as_posix()}/{name}"
+            self._spans[key] = path, *image[:2]
+            yield Item(key, named, split, columns)
+
+    def bytes_of(self, item: Item) -> bytes:
+        path, offset, size = self._spans[item.key]
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            return stream.read(size)
+
+
+def _matching(base: Path, pattern: str, field: str) -> list[Path]:
+    place = base / Path(pattern).expanduser()
+    if found := sorted(map(Path, glob.glob(str(place), recursive=True))):
+        return found
+    raise UserError(f"data.source.{field}: no file matches {place}", Exit.RECIPE)
+
+
+Member = tuple[int, int, bytes]
+"""Offset and size of a member, and its bytes where they were asked for."""
+
+
+def _samples(path: Path, read: Collection[str]) -> Iterator[tuple[str, dict[str, Member]]]:
+    """Yield the samples of a shard: the name before the first dot, and members by what comes after it."""
+    samples: dict[str, dict[str, Member]] = {}
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                folder, _, file = member.name.removeprefix("./").rpartition("/")
+                name, dot, ext = file.partition(".")
+                if not member.isfile() or not name or not dot:
+                    continue
+                stream = archive.extractfile(member) if ext in read else None
+                content = stream.read() if stream else b""
+                sample = samples.setdefault(f"{folder}/{name}".removeprefix("/"), {})
+                if ext in sample:
+                    raise UserError(f"{path}: {member.name} is there twice; write the shard again", Exit.RECIPE)
+                sample[ext] = member.offset_data, member.size, content
+    except (tarfile.TarError, OSError) as error:
+        raise UserError(f"{path}: no complete, uncompressed tar ({error}); unpack or replace it", Exit.RECIPE) from None
+    yield from samples.items()
+
+
+def _fields(path: Path, name: str, content: bytes) -> dict[str, str]:
+    try:
+        fields = json.loads(content)
+    except ValueError as error:
+        raise UserError(f"{path}: {name}.json is no JSON ({error})", Exit.RECIPE) from None
+    found = fields.items() if isinstance(fields, dict) else ()
+    return {key: text(value) for key, value in found if value is not None and not isinstance(value, dict | list)}
+
+
+class HuggingFace(Rows):
+    """A data set of the `datasets` package on this machine; its images are decoded here, not by that package."""
+
+    def __init__(self, path: Path, image: str, label: str | None) -> None:
+        try:
+            datasets: Any = import_module("datasets")
+        except ImportError:
+            advice = "`pip install 'unlearnkit[datasets]'`"
+            raise UserError(f"data.source: a hugging-face source needs {advice}", Exit.PLUGIN) from None
+        self.root, self.image, self.tables = path, image, {}
+        found = _load(datasets, path)
+        halves = {"": found} if isinstance(found, datasets.Dataset) else dict(found)
+        items: list[Item] = []
+        labels = set[str]()
+        for half, split in _splits(path, halves):
+            rows = halves[half]
+            if not isinstance(rows.features.get(image), datasets.Image):
+                listed = f"there is: {', '.join(rows.column_names)}"
+                raise UserError(f"data.source.image: {path} has no column '{image}' of images; {listed}", Exit.RECIPE)
+            named, known = _classes(datasets, path, rows, label)
+            labels |= known
+            self.tables[half] = rows.select_columns([image]).cast_column(image, datasets.Image(decode=False))
+            columns = _columns(datasets, rows)
+            for row, name in enumerate(named):
+                values = {column: text(found[row]) for column, found in columns.items() if found[row] is not None}
+                items.append(Item(f"{half}/{row:07}".removeprefix("/"), name, split, values))
+        self.take(items, labels, empty=f"data.source.path: {path} has no images")
+        info = next(iter(self.tables.values())).info
+        stated = {"licence": info.license, "source": info.homepage, "attribution": info.citation}
+        self.facts = {"name": path.name} | {fact: value for fact, value in stated.items() if value}
+
+    def open_image(self, item: Item) -> Image.Image:
+        found = self.row(item)[self.image]
+        return Image.open(io.BytesIO(found["bytes"]) if found["bytes"] is not None else found["path"])
+
+
+def _load(datasets: Any, path: Path) -> Any:
+    if not path.exists():
+        raise UserError(f"data.source.path: there is no file or folder {path}; nothing is downloaded", Exit.RECIPE)
+    datasets.disable_progress_bars()
+    try:
+        if path.is_file():
+            return datasets.load_dataset("parquet", data_files=str(path))
+        if any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
+            return datasets.load_from_disk(str(path))
+        if any(path.rglob("*.parquet")):
+            return datasets.load_dataset("parquet", data_dir=str(path))
+        return datasets.load_dataset("imagefolder", data_dir=str(path))
+    except Exception as error:  # the package raises many kinds, its own and those of pyarrow
+        found = f"{path} is no data set that `datasets` can read ({first_line(error)})"
+        advice = "give a folder that `save_to_disk` wrote, or parquet files"
+        raise UserError(f"data.source.path: {found}; {advice}", Exit.RECIPE) from None
+
+
+def _classes(datasets: Any, path: Path, rows: Any, label: str | None) -> tuple[list[str], set[str]]:
+    """Return the class of each row, and all classes."""
+    column = label or ("label" if "label" in rows.column_names else None)
+    if column is None:
+        return [UNLABELLED] * len(rows), {UNLABELLED}
+    if column not in rows.column_names:
+        listed = ", ".join(rows.column_names)
+        raise UserError(f"data.source.label: {path} has no column '{column}'; there is: {listed}", Exit.RECIPE)
+    values = list(rows[column])
+    if None in values:
+        raise UserError(f"{path}: row {values.index(None)} has no '{column}'; give it one", Exit.RECIPE)
+    feature = rows.features[column]
+    if isinstance(feature, datasets.ClassLabel):
+        if any(value < 0 for value in values):
+            raise UserError(f"{path}: row {values.index(-1)} has no '{column}' (-1)", Exit.RECIPE)
+        return [feature.names[value] for value in values], set(feature.names)
+    return [text(value) for value in values], {text(value) for value in values}
+
+
+def _splits(path: Path, halves: Collection[str]) -> list[tuple[str, str | None]]:
+    """Return which halves are used, as what: one alone is split by the seed; test stands in for a validation half."""
+    if len(halves) == 1:
+        return [(next(iter(halves)), None)]
+    validation = [half for half in halves if SPLITS.get(half) == "validation"] or [h for h in halves if h == "test"]
+    train = [half for half in halves if SPLITS.get(half) == "train"]
+    if len(train) != 1 or len(validation) != 1:
+        found = f"{path} has the splits {', '.join(halves)}"
+        raise UserError(f"data.source.path: {found}; expected train and validation (or test)", Exit.RECIPE)
+    return [(train[0], "train"), (validation[0], "validation")]
+
+
+def _columns(datasets: Any, rows: Any) -> dict[str, list[Any]]:
+    """Return the columns that a selection can read: texts, numbers, truth values, and classes by their names."""
+    found: dict[str, list[Any]] = {}
+    types = ("string", "large_string", "int", "uint", "bool")
+    for name, feature in rows.features.items():
+        if isinstance(feature, datasets.ClassLabel):
+            found[name] = [feature.names[value] if value is not None and value >= 0 else None for value in rows[name]]
+        elif isinstance(feature, datasets.Value) and feature.dtype.startswith(types):
+            found[name] = list(rows[name])
+    return found

@@ -1,0 +1,12 @@
+from .distances import MeanNoise as MeanNoise
+from .distances import Region as Region
+from .distances import Space as Space
+from .distances import Substitute as Substitute
+from .distances import ToldOtherwise as ToldOtherwise
+from .distances import ToRandomEmbedding as ToRandomEmbedding
+from .distances import ToReference as ToReference
+from .distances import ToSubstitute as ToSubstitute
+from .distances import blurred as blurred
+from .distances import noise as noise
+from .distances import picture as picture
+from .distances import replaced as replaced

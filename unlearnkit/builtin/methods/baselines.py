@@ -1,0 +1,201 @@
+"""Neighbouring methods that run beside the ε-constrained solutions.
+
+f is a loss on the retain set and h one on the forget set; own(x) is the loss the model was trained with. A field that
+takes a number takes a list too, which gives one solution for each value.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from unlearnkit import contracts, control
+from unlearnkit.builtin import losses
+from unlearnkit.builtin.losses.targets import NOISE, Aim, SurrogateClass, Target, Truth, aimed, told
+from unlearnkit.recipe.numbers import Fraction, Positive
+from unlearnkit.recipe.sections import MethodSection
+
+Weight = Annotated[float, Field(ge=0)]
+Weights = Weight | Annotated[list[Weight], Field(min_length=1)]
+Fractions = Fraction | Annotated[list[Fraction], Field(min_length=1)]
+Positives = Positive | Annotated[list[Positive], Field(min_length=1)]
+
+
+def one(value: float | list[float]) -> float:
+    """Return the value of a field that is not swept any more."""
+    assert not isinstance(value, list)
+    return value
+
+
+class WholeModel(MethodSection):
+    """A method that trains all but a frozen first stage."""
+
+    part: ClassVar = "all"
+
+
+class Composite(MethodSection):
+    """Minimise f2 + α f1 with a fixed α (Li et al. 2024), on the recipe's losses."""
+
+    kind: Literal["composite"]
+    """The composite loss."""
+    alpha: Weights = 0.25
+    """Weight α of the forget loss."""
+    target: Aim = None
+
+    def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
+        return [control.Stage(aimed(self.target, setting, forget), retain, control.Constant(1, one(self.alpha)))]
+
+
+class MaxLoss(WholeModel):
+    """Max Loss: minimise own(retain) − α own(forget) over the whole model (a baseline of Li et al. 2024)."""
+
+    kind: Literal["max-loss"]
+    """Ascent on the forget set beside descent on the retain set."""
+    alpha: Weights = 0.25
+    """Weight α of the ascent; chosen here as for `composite`, the published one is not known."""
+
+    def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
+        return [control.Stage(contracts.OwnLoss(-1), contracts.OwnLoss(), control.Constant(1, one(self.alpha)))]
+
+
+class NoisyLabel(WholeModel):
+    """Noisy Label: minimise own(retain) + α own(forget with noise as the truth) (a baseline of Li et al. 2024).
+
+    The whole model is trained. For a model that sees the hidden region noised (diffusion) the noise is in it alone.
+    """
+
+    kind: Literal["noisy-label"]
+    """Noise as the truth of forget images."""
+    alpha: Weights = 0.25
+    """Weight α of the forget set; chosen here as for `composite`."""
+    target: Truth = NOISE
+
+    def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
+        return [control.Stage(told(self.target, setting), contracts.OwnLoss(), control.Constant(1, one(self.alpha)))]
+
+
+class RetainLabel(WholeModel):
+    """Retain Label: outputs for forget images are drawn to the reference's outputs for retain images.
+
+    f + αh with f = ‖I_θ(T(x)) − I_θ0(T(x))‖² and h = ‖I_θ(T(x)) − I_θ0(T(s))‖² over the whole model, s a retain image
+    (a baseline of Li et al. 2024, as defined). The released VQ-GAN code weights the forget term on retain images, so
+    that it never touches the forget set; that is not copied. Retain images are drawn at random rather than tiled.
+    """
+
+    kind: Literal["retain-label"]
+    """Outputs of retain images for forget images."""
+    alpha: Weights = 1.0
+    """Weight α of the forget set; chosen here."""
+    target: Target = SurrogateClass(kind="surrogate-class")
+    """What forget images are treated as; by default retain images."""
+
+    def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
+        kept = losses.ToReference("output", setting.reference)
+        return [
+            control.Stage(self.target.distance("output", setting, None), kept, control.Constant(1, one(self.alpha)))
+        ]
+
+
+class RandomEncoder(MethodSection):
+    """Random Encoder: embeddings of forget images are drawn to random normal ones, those of retain images kept.
+
+    f + αh over the encoder, h = ‖E_θ(T(x)) − r‖² with r normal, of the mean and deviation of the reference's features
+    on the batch, new at each step (a baseline of Li et al. 2024, as defined). The released VQ-GAN code weights the
+    forget term on retain images; that is not copied.
+    """
+
+    part: ClassVar = "encoder"
+    kind: Literal["random-encoder"]
+    """Random embeddings for forget images."""
+    alpha: Weights = 0.25
+    """Weight α of the forget set; chosen here as for `composite`."""
+
+    def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
+        kept = losses.ToReference("embedding", setting.reference)
+        drawn = losses.ToRandomEmbedding("embedding", setting.reference)
+        return [control.Stage(drawn, kept, control.Constant(1, one(self.alpha)))]
+
+
+class RetainFineTuning(WholeModel):
+    """Train on with own(retain) alone, the whole model, and rely on what is not rehearsed being forgotten."""
+
+    kind: Literal["retain-fine-tuning"]
+    """Fine-tuning on the retain set."""
+
+    def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
+        return [control.Stage(None, contracts.OwnLoss())]
+
+
+class NegGradPlus(WholeModel):
+    """NegGrad+: minimise β own(retain) − (1 − β) own(forget) over the whole model (Kurmanji et al. 2023)."""
+
+    kind: Literal["neggrad-plus"]
+    """A convex mixture of descent and ascent."""
+    beta: Fractions = 0.95
+    """Weight β of the retain set; chosen here, as it was tuned for each data set."""
+
+    def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
+        mixture = control.Constant(one(self.beta), 1 - one(self.beta))
+        return [control.Stage(contracts.OwnLoss(-1), contracts.OwnLoss(), mixture)]
+
+
+class Retrain(WholeModel):
+    """Train an untrained model with own(retain): the reference of what was never seen. No step reads a forget image.
+
+    A frozen first stage keeps its weights, which may have seen them. Optimiser, batches and tasks are the recipe's,
+    not those of the original training, so that the original is a fair yardstick only where these suit it too.
+    """
+
+    retrained: ClassVar = True
+    kind: Literal["retrain"]
+    """Training from scratch without the forget set."""
+    budget: Positives = 1.0
+    """Steps as a multiple of those of the other problems; training from scratch needs more."""
+
+    def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
+        return [control.Stage(None, contracts.OwnLoss(), budget=one(self.budget), fresh=True)]
+
+
+class Decoupling(WholeModel):
+    """Decoupling, then knowledge retention, over encoder and decoder (Varshney and Torra 2025).
+
+    First ascent on own(forget), until ‖I_θ0(T(x)) − I_θ(T(x))‖ ≥ `distance` on the batch to come or its part of the
+    budget is spent; then descent on own(retain). Chosen here: the norm is the root of the mean square over entries;
+    and the weight noise between the two, σ = (Δ/ε) √(2 ln(1.25/δ)), is that of the Gaussian mechanism for a
+    sensitivity Δ that the recipe asserts. It is not the paper's guarantee, whose formula is not known here, and says
+    nothing where the true sensitivity is larger.
+    """
+
+    kind: Literal["decoupling"]
+    """Ascent to a distance, then retain fine-tuning."""
+    distance: Positives = 0.1
+    """λ of the paper: the distance of outputs at which the ascent ends, in units of pixel values in [0, 1]."""
+    ascent: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """Largest part of the budget that the ascent takes; retention gets the rest of it."""
+    sensitivity: Positives | None = None
+    """Asserted sensitivity Δ of the weights after the ascent; no weight noise when left out."""
+    epsilon: Positives = 1.0
+    """ε of the Gaussian mechanism."""
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    """δ of the Gaussian mechanism."""
+
+    def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
+        far = control.Until(losses.ToReference("output", setting.reference), one(self.distance) ** 2)
+        return [
+            control.Stage(contracts.OwnLoss(-1), None, budget=self.ascent, until=far),
+            control.Stage(None, contracts.OwnLoss(), budget=1 - self.ascent, noise=self.sigma),
+        ]
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the weight noise."""
+        if self.sensitivity is None:
+            return 0.0
+        return one(self.sensitivity) / one(self.epsilon) * math.sqrt(2 * math.log(1.25 / self.delta))
+
+
+METHODS: list[type[MethodSection]] = [
+        Composite, MaxLoss, NoisyLabel, RetainLabel, RandomEncoder, RetainFineTuning, NegGradPlus, Retrain, Decoupling,
+    ]  # fmt: skip

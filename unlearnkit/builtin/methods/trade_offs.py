@@ -1,0 +1,200 @@
+"""Methods that find each step's direction from both gradients, or a multiplier from how the losses move.
+
+f is a loss on the retain set and h one on the forget set, both minimised. Where nothing else is said they are the
+recipe's f2 and f1, over what the recipe trains. A field that takes a number takes a list too.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from unlearnkit import contracts, control
+from unlearnkit.builtin import methods
+from unlearnkit.builtin.losses.targets import NOISE, Aim, Truth, aimed, told
+from unlearnkit.builtin.methods.baselines import Fractions, Positives, Weights, WholeModel, one
+from unlearnkit.errors import Exit, UserError
+from unlearnkit.recipe.sections import MethodSection
+
+
+class Cup(MethodSection):
+    """A reading of CUP (Hwang and Lim 2025, arXiv 2510.19226), whose formula was not at hand.
+
+    Its abstract has two gradients, a pivot, and one knob, the unlearning intensity τ, that moves along the whole
+    trade-off. Chosen here: g = ∇f + ∇h, and where they conflict the part that each takes from the other is given back
+    to ∇h as τ and to ∇f as 1 − τ, so that τ = 1 never raises h, τ = 0 never raises f, and steps end where
+    (1 − τ)∇f + τ∇h = 0.
+    """
+
+    kind: Literal["cup"]
+    """Pivot between the two gradients by an intensity."""
+    intensity: Fractions = 0.5
+    """Unlearning intensity τ, from 0 (retaining) to 1 (forgetting)."""
+    target: Aim = None
+
+    def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
+        return [control.Stage(aimed(self.target, setting, forget), retain, methods.Pivot(one(self.intensity)))]
+
+
+class Eupmu(MethodSection):
+    """EUPMU: min h such that f rises by at most a tolerance (Zhou et al. 2025, arXiv 2510.22124).
+
+    Its implicit gradient surgery, after the released code: g = (λ∇f + ∇h)/(1 + λ) in one backward pass; then f is
+    looked at again on the same batch, and λ takes a step of Adam up where f has risen. Chosen here: f and h rather than
+    their logarithms, as f is 0 at the reference; λ is kept at 0 or above and does not decay.
+    """
+
+    kind: Literal["eupmu"]
+    """Forgetting under a bounded rise of the retain loss."""
+    tolerance: Weights = 0.0
+    """Rise of f on its batch that one step may bring, in the unit of f."""
+    rate: Positives = 0.025
+    """Learning rate of λ, that of the released code."""
+    target: Aim = None
+
+    def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
+        rule = methods.Watched(one(self.tolerance), one(self.rate))
+        return [control.Stage(aimed(self.target, setting, forget), retain, rule)]
+
+
+class Hamu(WholeModel):
+    """HAMU-Q: own(forget) must rise by a quota inside a trust region, at the least own(retain) (arXiv 2606.02119).
+
+    f = own(retain), h = −own(forget), over the whole model. After the released code: the step −μg minimises f to first
+    order such that h falls by μq and ‖g‖ ≤ ‖∇f‖; where the region is too small for the quota it is left. κ = g_r·g_f
+    switches between ∇f and the mixed direction. Deviation: the gradients of the whole model rather than of each
+    tensor. The quota is met to first order by plain SGD; other optimisers rescale the step.
+    """
+
+    kind: Literal["hamu"]
+    """A quota of forgetting at each step."""
+    quota: Weights = 1e-4
+    """Rise q of own(forget) asked of each step, divided by the learning rate. The region allows ‖g_r‖‖g_f‖, which is
+    about 9e-4 for `sample:mae-64` at the start; chosen here."""
+    stop: bool = False
+    """End where no step in the trust region meets the quota without raising f: q² > ‖∇f‖²‖∇h‖² − κ²."""
+
+    def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
+        return [control.Stage(contracts.OwnLoss(-1), contracts.OwnLoss(), methods.Quota(one(self.quota), self.stop))]
+
+
+class Lur(MethodSection):
+    """A reading of LUR, learning to unlearn while retaining (Patel and Qiu 2025, arXiv 2503.06339).
+
+    Its formula was not at hand; a third party's code of it, which fits the abstract, minimises
+    f(θ) + w h(θ − α∇f(θ)), so that −αw ∇h·∇f rewards gradients that agree. That code also prunes weights first, which
+    is left out. The gradient through the inner step is taken by central differences.
+    """
+
+    kind: Literal["lur"]
+    """The forget loss after a look-ahead step on the retain loss."""
+    lookahead: Positives = 0.1
+    """Rate α of the inner step; chosen here."""
+    alpha: Weights = 0.25
+    """Weight w of the forget loss; chosen here as for `composite`."""
+    target: Aim = None
+
+    def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
+        rule = control.Constant(1, one(self.alpha))
+        return [control.Stage(aimed(self.target, setting, forget), retain, rule, lookahead=one(self.lookahead))]
+
+
+class Munba(WholeModel):
+    """MUNBa: the Nash bargain between forgetting and retaining (Wu and Harandi, ICCV 2025, arXiv 2411.15537).
+
+    g = (u_f + u_h)/√(1 + cos φ) with the unit gradients u and the angle φ between them, which is the closed form of the
+    released code, and its ∇f + 0.1∇h where no bargain is struck. f = own(retain) and h = own(forget with another truth)
+    over the whole model; the paper's other truth are random labels.
+    """
+
+    kind: Literal["munba"]
+    """Bargaining between unit gradients."""
+    target: Truth = NOISE
+
+    def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
+        return [control.Stage(told(self.target, setting), contracts.OwnLoss(), methods.Bargain())]
+
+
+class Siss(WholeModel):
+    """SISS without importance sampling, for diffusion models (Alberti et al., ICLR 2025, arXiv 2503.01034).
+
+    g = ∇own(retain) − s∇own(forget) over the whole model. The released code scales the second term to a constant norm,
+    which it recommends to be a tenth of the first one's. Chosen here: s = share ‖∇own(retain)‖/‖∇own(forget)‖ at each
+    step. Deviations: the first term is over the retain set rather than all images, and each batch has its own noise.
+    """
+
+    kind: Literal["siss"]
+    """Scaled subtraction of the forget set's score loss."""
+    share: Weights = 0.1
+    """Norm of the subtracted gradient as a part of the retain gradient's."""
+
+    def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
+        if not setting.reference.sees_truth:
+            found = "siss subtracts the losses of a diffusion model, and this model is none"
+            raise UserError(f"compare: {found}; neggrad-plus is the method for others", Exit.RECIPE)
+        return [control.Stage(contracts.OwnLoss(-1), contracts.OwnLoss(), methods.Share(one(self.share)))]
+
+
+class Mgda(WholeModel):
+    """MGDA: the shortest vector between the two gradients (Désidéri 2012; Sener and Koltun 2018), by TorchJD.
+
+    The reference minimises the recipe's f2, so that it is Pareto stationary and MGDA would stay there. So, chosen here:
+    f = own(retain) and h = own(forget with another truth), over the whole model.
+    """
+
+    kind: Literal["mgda"]
+    """The direction that lowers both losses most."""
+    target: Truth = NOISE
+
+    def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
+        return [control.Stage(told(self.target, setting), contracts.OwnLoss(), methods.Weighting("MGDA"))]
+
+
+class PcGrad(MethodSection):
+    """PCGrad: each gradient loses the part that is opposed to the other (Yu et al., NeurIPS 2020), by TorchJD."""
+
+    kind: Literal["pcgrad"]
+    """Gradient surgery."""
+    target: Aim = None
+
+    def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
+        return [control.Stage(aimed(self.target, setting, forget), retain, methods.Weighting("PCGrad"))]
+
+
+class CaGrad(WholeModel):
+    """CAGrad: the best step for the worse-off loss near the mean gradient (Liu et al., NeurIPS 2021), by TorchJD.
+
+    f = own(retain) and h = own(forget with another truth) over the whole model, for the reason that `mgda` has.
+    """
+
+    kind: Literal["cagrad"]
+    """Conflict-averse gradient descent."""
+    c: Weights = 0.5
+    """Radius c of the ball around the mean gradient, as a part of its norm; chosen here."""
+    target: Truth = NOISE
+
+    def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
+        rule = methods.Weighting("CAGrad", c=one(self.c))
+        return [control.Stage(told(self.target, setting), contracts.OwnLoss(), rule)]
+
+
+class Lagrangian(MethodSection):
+    """Min f such that h ≤ ε by simultaneous descent and ascent on f + λ(h − ε)/ε, by Cooper.
+
+    λ ← max(0, λ + η(h − ε)/ε) after each step's direction ∇f + λ∇h; the violation is relative to ε, chosen here so that
+    η has no unit.
+    """
+
+    kind: Literal["lagrangian"]
+    """Primal-dual gradient descent and ascent."""
+    epsilon: Positives
+    """Bound ε on h, in its own unit: the ε solutions' values stand in the report."""
+    rate: Positives = 0.05
+    """Rate η of the ascent; chosen here."""
+    target: Aim = None
+
+    def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
+        rule = methods.PrimalDual(one(self.epsilon), one(self.rate))
+        return [control.Stage(aimed(self.target, setting, forget), retain, rule)]
+
+
+METHODS: list[type[MethodSection]] = [Cup, Eupmu, Hamu, Lur, Munba, Siss, Mgda, PcGrad, CaGrad, Lagrangian]

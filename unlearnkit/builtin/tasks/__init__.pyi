@@ -1,0 +1,9 @@
+from .degradations import Box as Box
+from .degradations import Masked as Masked
+from .degradations import Strokes as Strokes
+from .degradations import Whole as Whole
+from .degradations import downscaled as downscaled
+from .degradations import frame as frame
+from .degradations import gray as gray
+from .degradations import half as half
+from .degradations import tokens as tokens

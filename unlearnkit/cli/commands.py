@@ -1,0 +1,262 @@
+"""The command line: parse, call, print, exit code."""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer import Argument, Context, Option
+
+from unlearnkit import __version__
+from unlearnkit.errors import Exit, Stopped, UserError
+from unlearnkit.plugins import Plugins, catalogue, discover
+from unlearnkit.recipe.pretraining import PretrainRecipe
+from unlearnkit.recipe.recipe import Recipe
+from unlearnkit.recipe.schema import text
+from unlearnkit.recipe.validate import Loaded, load, recipe_class
+from unlearnkit.report.shape import Results
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="Controllable machine unlearning of image-to-image generative models.",
+)  # fmt: skip
+
+RecipeFile = Annotated[Path, Argument(metavar="RECIPE", help="The recipe, a YAML file.")]
+RunFolder = Annotated[Path, Argument(metavar="RUN", help="A run folder.")]
+Overrides = Annotated[
+    list[str] | None, Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe, as a.b=1.")
+]
+Json = Annotated[bool, Option("--json", help="Print JSON.")]
+NewRun = Annotated[Path | None, Option("--to", help="The run folder; runs/NAME when left out.")]
+NewFolder = Annotated[Path, Option("--to", help="The folder to write.")]
+Trained = Annotated[Path, Option("--to", help="The folder for weights and figures.")]
+SortName = Annotated[str | None, Argument(metavar="[SORT]", help="Such as models, losses or metrics.")]
+Kind = Annotated[str, Argument(help="A kind, as `unlearnkit list` prints it.")]
+Shape = Annotated[str, Argument(help="recipe, pretrain (a pretraining recipe) or results.")]
+Epsilon = Annotated[str, Option("--epsilon", help="An id such as epsilon-1, highest, lowest, or a value of ε.")]
+
+
+def main() -> None:
+    """Run the command line; print what a user can mend as one message and exit with its code."""
+    plugins = discover()
+    plugins.hook.register_commands(app=app)
+    try:
+        app(obj=plugins)
+    except UserError as error:
+        print(f"error: {error}" if "\n" not in str(error) else error, file=sys.stderr)
+        sys.exit(error.code)
+    except Stopped as error:
+        print(error, file=sys.stderr)
+        sys.exit(128 + error.signal)
+
+
+def _plugins(context: Context) -> Plugins:
+    return context.find_root().obj
+
+
+def _print(value: Any, as_json: bool, lines: Iterable[str]) -> None:
+    """Print a value as JSON, or the lines that say it to a person."""
+    print(json.dumps(value, indent=2, ensure_ascii=False) if as_json else "\n".join(lines))
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, Option("--version", help="Print the version and exit.")] = False) -> None:
+    """Take the options that belong to no command."""
+    if version:
+        print(f"unlearnkit {__version__}")
+        raise typer.Exit
+
+
+@app.command(epilog="Example: unlearnkit run recipes/quickstart.yaml --to runs/first")
+def run(context: Context, recipe: RecipeFile, to: NewRun = None, set_: Overrides = None) -> None:
+    """Run a recipe: both phases, evaluation, report."""
+    loaded, its = _load(recipe, context, set_)
+    from unlearnkit.cli.screen import Screen
+    from unlearnkit.run.seeds import start
+
+    to = to or Path("runs") / its.name
+    with Screen() as screen:
+        start(its, loaded.source.text, loaded.resolved, recipe.parent, to, _plugins(context), screen.tell)
+
+
+@app.command(epilog="Example: unlearnkit resume runs/first")
+def resume(context: Context, run: RunFolder, set_: Overrides = None) -> None:
+    """Continue a stopped run from its last checkpoint."""
+    loaded, its = _resolved(run, context, set_)
+    from unlearnkit.cli.screen import Screen
+    from unlearnkit.run.seeds import resume as continue_run
+
+    with Screen() as screen:
+        continue_run(its, loaded.resolved, run, tuple(set_ or ()), _plugins(context), screen.tell)
+
+
+@app.command(epilog="Example: unlearnkit validate recipes/quickstart.yaml")
+def validate(context: Context, recipe: RecipeFile, set_: Overrides = None, json_: Json = False) -> None:
+    """Check a recipe and print every problem with its place."""
+    loaded = load(recipe, _plugins(context), set_ or ())
+    _print(loaded.resolved, json_, [f"{recipe}: valid"])
+
+
+@app.command(epilog="Example: unlearnkit plan recipes/quickstart.yaml")
+def plan(context: Context, recipe: RecipeFile, set_: Overrides = None, json_: Json = False) -> None:
+    """Show what a recipe would run, without running it."""
+    _, its = _load(recipe, context, set_)
+    from unlearnkit.run.plan import describe, lines
+
+    facts = describe(its, recipe.parent)
+    _print(facts, json_, lines(facts))
+
+
+@app.command("list", epilog="Example: unlearnkit list losses")
+def list_(context: Context, sort: SortName = None, json_: Json = False) -> None:
+    """List the kinds that a recipe can name."""
+    rows = catalogue.kinds(_plugins(context), sort)
+    _print(rows, json_, (f"{row['sort']:9} {row['kind']:22} {row['summary']}" for row in rows))
+
+
+@app.command(epilog="Example: unlearnkit show noise-embedding")
+def show(context: Context, kind: Kind, json_: Json = False) -> None:
+    """Show the fields of a kind, with defaults and meaning."""
+    facts = catalogue.describe(_plugins(context), kind)
+    said = []
+    for found in facts:
+        said.append(f"{found['kind']} ({found['sort']}, from {found['package']})\n  {found['summary']}")
+        for field in found["fields"]:
+            default = "required" if field["required"] else f"default {json.dumps(field['default'])}"
+            said.append(f"\n  {field['name']}: {field['type']} ({default})\n    {field['description']}")
+    _print(facts, json_, said)
+
+
+@app.command(epilog="Example: unlearnkit schema recipe > schemas/recipe.schema.json")
+def schema(context: Context, what: Shape = "recipe") -> None:
+    """Print a JSON Schema; that of recipes has the sections of the installed plugins."""
+    shapes: dict[str, type[Any]] = {"recipe": Recipe, "pretrain": PretrainRecipe, "results": Results}
+    if what not in shapes:
+        raise UserError(f"'{what}' has no schema; there are: {', '.join(shapes)}", Exit.USAGE)
+    shape = shapes[what]
+    print(text(shape if shape is Results else recipe_class(shape, _plugins(context))), end="")
+
+
+@app.command(epilog="Example: unlearnkit init --model vit-mae --data pictures --forget faces")
+def init(
+    context: Context,
+    model: Annotated[str | None, Option("--model", help="The kind of your model.")] = None,
+    weights: Annotated[str | None, Option("--weights", help="Its weights: a file, folder or reference.")] = None,
+    data: Annotated[Path | None, Option("--data", help="A folder with one folder of images a class.")] = None,
+    forget: Annotated[list[str] | None, Option("--forget", help="A class to forget; may be repeated.")] = None,
+    to: Annotated[Path, Option("--to", help="The recipe, or the folder for the package.")] = Path("recipe.yaml"),
+    plugin: Annotated[str | None, Option("--plugin", help="Write a plugin package of this name instead.")] = None,
+) -> None:
+    """Write a recipe that validates, asking for what is not given; or a plugin package."""
+    from unlearnkit.cli import starter
+
+    if plugin is not None:
+        for path in starter.write_plugin(plugin, Path() if to == Path("recipe.yaml") else to):
+            print(path)
+        return
+    plugins = _plugins(context)
+    known = starter.models(plugins)
+    asked = None in (model, data, forget)
+    model = model or _ask("Kind of model", " ".join(known), next(kind for kind, usual in known.items() if usual))
+    usual = known.get(model)
+    if weights is None:
+        weights = (_ask("Weights", "a file, folder or reference; - for none", usual or "-") if asked else usual) or "-"
+    data = data or Path(_ask("Folder of images", "one folder a class"))
+    forget = forget or [word.strip() for word in _ask("Classes to forget", "separated by commas").split(",")]
+    missing = starter.write_recipe(model, None if weights == "-" else weights, data, forget, to, plugins)
+    print(f"wrote {to}" + "".join(f"\n  missing: {text}" for text in missing))
+    print(f"next: unlearnkit plan {to}; unlearnkit run {to}")
+
+
+def _ask(what: str, hint: str, usual: str | None = None) -> str:
+    """Ask for one answer; raise `UserError` where nobody is there to give it."""
+    try:
+        return typer.prompt(f"{what} ({hint})", default=usual)
+    except typer.Abort:
+        message = f"no answer to '{what}'; give it as an option, see `unlearnkit init --help`"
+        raise UserError(message, Exit.USAGE) from None
+
+
+@app.command(epilog="Example: unlearnkit plugins --json")
+def plugins(context: Context, json_: Json = False) -> None:
+    """List plugins, what each brought, and why one failed to load."""
+    rows = catalogue.plugin_rows(_plugins(context))
+    states = [f"FAILED: {row['error']}" if row["error"] else ", ".join(row["kinds"]) or "no sections" for row in rows]
+    named = (f"{row['package']} {row['version']}: {row['name']}" for row in rows)
+    _print(rows, json_, map(": ".join, zip(named, states, strict=True)))
+
+
+@app.command(epilog="Example: unlearnkit report runs/first")
+def report(run: RunFolder) -> None:
+    """Write the report of a finished run again; of a run with several seeds, all of theirs and their comparison."""
+    from unlearnkit.report import write
+    from unlearnkit.report.comparison import places
+    from unlearnkit.report.comparison import write as compare
+
+    finished = [place for place in places(run) if (place / "results.json").is_file()]
+    if not finished:
+        raise UserError(f"{run}: there is no results.json; finish the run with `unlearnkit resume {run}`", Exit.FOLDER)
+    written = [path for one in finished for path in write(one)]
+    for path in written + (compare(finished, run) if finished != [run] else []):
+        print(path)
+
+
+@app.command(epilog="Example: unlearnkit compare runs/first runs/second --to runs/compared")
+def compare(
+    runs: Annotated[list[Path], Argument(metavar="RUN...", help="Run folders; one with seeds stands for all of them.")],
+    to: NewFolder = Path("runs/comparison"),
+    x: Annotated[str, Option("--x", help="f1, f2, or set/split/against/metric.")] = "f1",
+    y: Annotated[str, Option("--y", help="As --x, such as retain/validation/truth/psnr.")] = "f2",
+) -> None:
+    """Put the solutions of several runs, seeds and methods on the same two axes, with tables as CSV and LaTeX."""
+    from unlearnkit.report.comparison import write
+
+    for path in write(runs, to, x, y):
+        print(path)
+
+
+@app.command(epilog="Example: unlearnkit export runs/first --epsilon epsilon-1 --to exported")
+def export(context: Context, run: RunFolder, epsilon: Epsilon, to: NewFolder) -> None:
+    """Write one solution as a model, with a card that states the evidence."""
+    _, its = _resolved(run, context)
+    if its.seeds is not None:
+        first = run / f"seed-{its.seeds[0]}"
+        raise UserError(f"{run} has a run for each seed; give one of them, such as {first}", Exit.FOLDER)
+    from unlearnkit.run.export import export as write
+
+    print(write(run, its, epsilon, to))
+
+
+@app.command(epilog="Example: unlearnkit pretrain recipes/pretrain/mae-64.yaml --to weights/mae-64")
+def pretrain(context: Context, recipe: RecipeFile, to: Trained, set_: Overrides = None) -> None:
+    """Train a model with its own loss."""
+    loaded = load(recipe, _plugins(context), set_ or ())
+    if not isinstance(loaded.recipe, PretrainRecipe):
+        raise UserError(f"{recipe}: this recipe has no `pretrain:` section; use `unlearnkit run`", Exit.USAGE)
+    from unlearnkit.run.pretrain import train
+
+    def tell(step: int, figures: dict[str, float]) -> None:
+        print(f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()), flush=True)
+
+    train(loaded.recipe, loaded.resolved, recipe.parent, to, tell)
+    print(to)
+
+
+def _load(recipe: Path, context: Context, set_: Overrides, folder: Path | None = None) -> tuple[Loaded, Recipe]:
+    """Read a recipe; raise `UserError` for one that does not unlearn."""
+    loaded = load(recipe, _plugins(context), set_ or (), folder)
+    if not isinstance(loaded.recipe, Recipe):
+        raise UserError(f"{recipe}: this is a pretraining recipe; use `unlearnkit pretrain`", Exit.USAGE)
+    return loaded, loaded.recipe
+
+
+def _resolved(run: Path, context: Context, set_: Overrides = None) -> tuple[Loaded, Recipe]:
+    """Read the recipe that a run folder was made with; relative paths in it start where they did."""
+    from unlearnkit.run.folder import read_json
+
+    if not (run / "recipe.resolved.json").is_file():
+        raise UserError(f"{run}: this is no run folder; give one that `unlearnkit run` wrote", Exit.FOLDER)
+    base = Path(read_json(run / "manifest.json")["base"])
+    return _load(run / "recipe.resolved.json", context, set_, base)

@@ -1,0 +1,103 @@
+"""Show a run's events: bars on a terminal, plain lines elsewhere."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+
+class _Speed(ProgressColumn):
+    """Steps per second."""
+
+    def render(self, task: Task) -> Text:
+        """Return the speed of a task."""
+        return Text(f"{task.speed:.1f} steps/s" if task.speed else "", style="dim")
+
+
+class Screen:
+    """Tell a person how a run goes; use as a context manager, and hand `tell` to the runner."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self.bars = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), _Speed(),
+            TimeRemainingColumn(compact=True), TextColumn("{task.fields[facts]}"), console=self.console,
+        )  # fmt: skip
+        self.steps = self.solved = 0
+        self.current: Any = None
+        self.total: Any = None
+        self.epsilon: float | None = None
+
+    def __enter__(self) -> "Screen":
+        if self.console.is_terminal:
+            self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop() if self.console.is_terminal else None
+
+    def tell(self, event: Mapping[str, Any]) -> None:
+        """Show one event."""
+        if show := getattr(self, f"_{event['event']}", None):
+            show(event)
+
+    def line(self, text: str) -> None:
+        """Print one line above the bars."""
+        if self.console.is_terminal:
+            self.console.print(escape(text), highlight=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def _start(self, event: Mapping[str, Any]) -> None:
+        problems, self.steps = event["problems"], event["steps"]
+        self.line(f"{event['name']}: {problems} problems of up to {self.steps} steps on {event['device']}")
+        self.total = self.bars.add_task("all problems", total=problems * self.steps, facts="")
+
+    def _problem(self, event: Mapping[str, Any]) -> None:
+        self.epsilon = event["epsilon"]
+        self.current = self.bars.add_task(event["label"], total=event["steps"], completed=event["step"], facts="")
+        if not self.console.is_terminal:
+            self.line(f"{event['label']}: from step {event['step']} of {event['steps']}")
+
+    def _step(self, event: Mapping[str, Any]) -> None:
+        seen = {"f1": event["f1"], "f2": event["f2"], "λ": event["lam"]}
+        facts = "  ".join(f"{name} {value:.4g}" for name, value in seen.items() if value is not None)
+        if self.epsilon is not None:
+            facts += f"  gap {(event['f1'] - self.epsilon) / abs(self.epsilon):+.1%}"
+        self.bars.update(self.current, completed=event["step"], facts=facts)
+        self.bars.update(self.total, completed=self.solved * self.steps + event["step"])
+
+    def _check(self, event: Mapping[str, Any]) -> None:
+        if not self.console.is_terminal:
+            self.line(f"  step {event['step']}: {_losses(event)} on the whole sets")
+
+    def _solution(self, event: Mapping[str, Any]) -> None:
+        self.solved += 1
+        self.bars.remove_task(self.current)
+        self.bars.update(self.total, completed=self.solved * self.steps)
+        self.line(f"{event['id']}: {_losses(event)}, {event['step']} steps ({event['ended']})")
+
+    def _kept(self, event: Mapping[str, Any]) -> None:
+        self.solved += 1
+        self.line(f"{event['id']}: kept from before")
+
+    def _evaluate(self, event: Mapping[str, Any]) -> None:
+        self.line(f"evaluating {event['solutions']} solutions and the original model")
+
+    def _audit(self, event: Mapping[str, Any]) -> None:
+        self.line(f"auditing {event['models']} models: {', '.join(event['audits'])}")
+
+    def _warning(self, event: Mapping[str, Any]) -> None:
+        self.line(f"warning: {event['message']}")
+
+    def _done(self, event: Mapping[str, Any]) -> None:
+        self.line(f"report: {event['report']}")
+
+
+def _losses(event: Mapping[str, Any]) -> str:
+    gap = "" if event["gap"] is None else f", gap {event['gap']:+.2%}"
+    return f"f1 {event['f1']:.5g}, f2 {event['f2']:.5g}{gap}"

@@ -1,0 +1,131 @@
+"""What audit sections build: a test of whether one model has really forgotten, and what it gets to work with."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+
+from torch import Tensor
+from torch.nn import Parameter
+
+from unlearnkit.contracts.images import Images, Item
+from unlearnkit.contracts.model import ModelAdapter
+from unlearnkit.contracts.view import View
+
+SetName = Literal["forget", "retain"]
+Split = Literal["train", "validation"]
+Items = Mapping[str, Mapping[str, Sequence[Item]]]
+"""The images of each set by split."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of an audit: a column of its table."""
+
+    name: str
+    """A few words for the heading."""
+    meaning: str
+    """One sentence for a reader who does not know the audit."""
+    forgotten: Literal["higher", "lower"] | float | None
+    """Where it points when more is forgotten, or the value that a model has which never saw the images; None where it
+    says nothing of that."""
+    unit: str = ""
+    """Its unit, if it has one."""
+
+
+@dataclass(frozen=True)
+class Over:
+    """More than was looked for: reported as ">N"."""
+
+    most: float
+
+
+@dataclass(frozen=True)
+class Missing:
+    """No value, and why."""
+
+    reason: str
+
+
+Finding = float | Over | Missing
+"""A number, or what stands in for it; a whole number is a count."""
+
+
+class OptimizerSection(Protocol):
+    """An optimiser as recipes have it: `AdamW` or `SGD` of `unlearnkit.recipe.training`."""
+
+    algorithm: ClassVar[str]
+    """Its name in `torch.optim`."""
+
+    @property
+    def lr(self) -> float:
+        """Its learning rate."""
+        ...
+
+
+class Case(Protocol):
+    """One model under audit, with the images of its recipe and a step loop to train it further."""
+
+    model: ModelAdapter
+    """A copy of the model under audit, which the audit may change."""
+    reference: ModelAdapter
+    """The original model, which it may not."""
+    items: Items
+    """The images of each set by split."""
+    sources: Mapping[str, Images]
+    """Where the images of each set come from."""
+
+    def views(
+        self, name: SetName, split: Split, *purpose: object, change: Callable[[Tensor], Tensor] = lambda images: images
+    ) -> Iterator[View]:
+        """Yield the views T(x) of a set in chunks, the same for every model and every call.
+
+        `purpose` gives other draws of what is random; `change` takes the images [B, 3, S, S] in [0, 1] before T.
+        """
+        ...
+
+    def rest(self) -> list[Parameter]:
+        """Return the parameters beside the encoder and a frozen first stage; raise `ValueError` without any."""
+        ...
+
+    def refresh(self, parameters: Iterable[Parameter]) -> None:
+        """Put these parameters of the model at their values in an untrained model of the recipe's seed."""
+        ...
+
+    def train(
+        self,
+        parameters: Iterable[Parameter],
+        on: Sequence[SetName],
+        steps: int,
+        optimizer: OptimizerSection | None = None,
+        *,
+        decay: float,
+    ) -> Iterator[int]:
+        """Take steps on the model's own loss over the training images of `on`; yield how many are done, from 0 on.
+
+        Batches are the recipe's, and so is the optimiser when it is left out. Losses of two sets are added. `decay` is
+        the last part of the steps over which the learning rate falls. Raise `DivergedError` where a loss is not finite.
+        """
+        ...
+
+
+class Audit(ABC):
+    """A test of whether a model has really forgotten, run for the original and for every solution by itself."""
+
+    figures: Mapping[str, Figure]
+    """What it finds, by a short name."""
+
+    @abstractmethod
+    def samples(self, images: Items) -> str:
+        """Say for the report how many images the figures are of; `images` come by set and split."""
+
+    @abstractmethod
+    def examine(self, case: Case) -> Mapping[str, Finding]:
+        """Return all `figures` of a case, whose model may be changed; the same case gives the same bits.
+
+        Raise `ValueError` with the reason where none can be had.
+        """
+
+    def describe(self) -> Mapping[str, object]:
+        """Return facts for the report, such as a network and its weights."""
+        return {}

@@ -1,0 +1,45 @@
+"""What data sections open: the images of a source."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of a source."""
+
+    key: str
+    """Unique in its source and stable between runs: what the split is drawn by."""
+    label: str
+    """Its class."""
+    split: str | None = None
+    """`train` or `validation` where the source fixes it."""
+    columns: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What else the source knows of it, by column: what `where` of a selection reads."""
+
+
+class Images(ABC):
+    """The images of a source."""
+
+    items: Sequence[Item]
+    labels: frozenset[str]
+    """All classes, those without images too."""
+
+    @abstractmethod
+    def read(self, item: Item, size: int) -> Tensor:
+        """Return the image as uint8 [3, size, size]; raise `UserError` naming an image that cannot be read."""
+
+    @abstractmethod
+    def describe(self) -> Mapping[str, object]:
+        """Return facts for the report: name, licence, attribution where there is one."""
+
+    def target(self, item: Item, size: int) -> Tensor:
+        """Return what the output is compared with, as uint8 [3, H, W]: the image itself unless the source has pairs."""
+        return self.read(item, size)
+
+    def side(self, item: Item) -> int | None:
+        """Return the shorter side of an image in pixels where it is known without decoding the image, else None."""
+        return None

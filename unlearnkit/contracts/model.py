@@ -1,0 +1,113 @@
+"""What model sections build: an image-to-image model I(x) = D(E(T(x))), and what follows from it for any model."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import Parameter
+
+from unlearnkit.contracts.view import View
+from unlearnkit.weights import save
+
+Embedding = Tensor | Sequence[Tensor]
+Part = Literal["encoder", "all"]
+"""What is trained: the encoder, or all but a frozen first stage."""
+
+
+class ModelAdapter(ABC):
+    """An image-to-image model seen through what unlearning needs of it."""
+
+    module: nn.Module
+    """All weights, the trained part and the frozen part."""
+    encoder: nn.Module
+    """The submodule E; it shares no parameter with the rest of `module`."""
+    image_size: int
+    """Side of the square images the model works on, in pixels."""
+
+    @abstractmethod
+    def embed(self, view: View) -> Embedding:
+        """Return E(T(x)): a tensor [B, ...] or a sequence of them, differentiable."""
+
+    @abstractmethod
+    def decode(self, embedding: Embedding, view: View) -> Tensor:
+        """Return D(embedding) as images [B, 3, H, W], not clamped, differentiable."""
+
+    @abstractmethod
+    def own_loss(self, images: Tensor, view: View) -> Tensor:
+        """Return the scalar loss the model was trained with on `images` [B, 3, H, W] under `view`."""
+
+    # A frozen first stage (a tokeniser, a VAE).
+
+    first: nn.Module | None = None
+    """The first stage inside `module`, which is never trained; None without one."""
+
+    def first_stage(self, view: View) -> tuple[Tensor, ...]:
+        """Return the output of the frozen first stage for a view, one row an image; empty without a first stage.
+
+        It depends on nothing that is trained and on no draw, so that it may be computed once for a whole run.
+        """
+        return ()
+
+    # Randomness of the model's own (diffusion).
+
+    sees_truth: bool = False
+    """True where `embed` reads `view.truth`: noise then takes the place of the hidden region alone (Li et al. 2024)."""
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """Return what the model draws at random for each of `count` images (diffusion: noise and time), on the CPU."""
+        return ()
+
+    # What a person sees and keeps.
+
+    def output(self, view: View) -> Tensor:
+        """Return I(x): [B, 3, H, W] in [0, 1], visible pixels kept."""
+        return view.filled(self.decode(self.embed(view), view).clamp(0, 1))
+
+    def save(self, folder: Path) -> None:
+        """Write the model in its native format to an existing folder, which `build` reads back as `weights`.
+
+        By default that is `model.safetensors` of `module`.
+        """
+        save(self.module.state_dict(), folder / "model.safetensors")
+
+
+def parts(embedding: Embedding) -> Sequence[Tensor]:
+    """Return an embedding as a sequence of tensors."""
+    return (embedding,) if isinstance(embedding, Tensor) else embedding
+
+
+def draws(model: ModelAdapter) -> bool:
+    """Tell whether a model draws anything, so that its embedding of an image differs from view to view."""
+    return bool(model.draw(1, torch.Generator()))
+
+
+def staged(model: ModelAdapter, view: View) -> tuple[Tensor, ...]:
+    """Return the first stage's output: what the view brings, or what is computed now."""
+    if view.stage:
+        return view.stage
+    with torch.no_grad():
+        return model.first_stage(view)
+
+
+def trainable(model: ModelAdapter, part: Part = "all") -> list[Parameter]:
+    """Return the parameters of a part, those of the encoder first, each once."""
+    encoder = list(model.encoder.parameters())
+    if part == "encoder":
+        return list(dict.fromkeys(encoder))
+    frozen = set() if model.first is None else {id(parameter) for parameter in model.first.parameters()}
+    return list(dict.fromkeys([*encoder, *(p for p in model.module.parameters() if id(p) not in frozen)]))
+
+
+def shared(model: ModelAdapter) -> list[str]:
+    """Return the names under which parameters of the encoder appear outside it; a sound adapter has none."""
+    encoder = {id(parameter) for parameter in model.encoder.parameters()}
+    inside = [name for name, module in model.module.named_modules() if module is model.encoder]
+    prefixes = tuple(f"{name}." if name else "" for name in inside)
+    return [
+        name
+        for name, parameter in model.module.named_parameters(remove_duplicate=False)
+        if id(parameter) in encoder and not name.startswith(prefixes)
+    ]

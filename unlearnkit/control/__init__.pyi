@@ -1,0 +1,16 @@
+from .mixture import ClosedForm as ClosedForm
+from .mixture import Constant as Constant
+from .mixture import Facts as Facts
+from .mixture import Mixture as Mixture
+from .mixture import Multiplier as Multiplier
+from .rule import CHUNK as CHUNK
+from .rule import LAM_MAX as LAM_MAX
+from .rule import constraint_gap as constraint_gap
+from .rule import direction as direction
+from .rule import dot as dot
+from .rule import gradient_norm as gradient_norm
+from .rule import multiplier as multiplier
+from .rule import relative_gap as relative_gap
+from .rule import residual as residual
+from .stages import Stage as Stage
+from .stages import Until as Until

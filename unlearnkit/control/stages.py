@@ -1,0 +1,47 @@
+"""What a method builds: the stages of its problem, one after the other."""
+
+from dataclasses import dataclass
+
+from unlearnkit.contracts import Loss
+from unlearnkit.control.mixture import Mixture
+
+
+@dataclass(frozen=True)
+class Until:
+    """A stop rule: the stage ends before the first step on whose forget batch `loss` is at least `least`."""
+
+    loss: Loss
+    least: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    r"""Steps on $g = w\nabla f + \lambda\nabla h$, f the retain loss and h the forget loss, both minimised.
+
+    Where one of them is None its images are not read, and g is the other's gradient. A stage has an optimiser and a
+    learning-rate schedule of its own.
+    """
+
+    forget: Loss | None
+    """h on batches of the forget set; a loss to be raised is given with its sign turned."""
+    retain: Loss | None
+    """f on batches of the retain set."""
+    rule: Mixture | None = None
+    """How the gradients are mixed; None where there is one loss."""
+    lookahead: float = 0.0
+    """Rate α: h is taken at θ − α∇f(θ), and its gradient through that step; for a stage with two losses."""
+    budget: float = 1.0
+    """Steps at most, as a part of `training`'s budget of one problem."""
+    until: Until | None = None
+    """What ends the stage before its budget."""
+    noise: float = 0.0
+    """Standard deviation of Gaussian noise that is added to the weights before the first step."""
+    fresh: bool = False
+    """Start from freshly initialised weights instead of those it finds."""
+
+    def __post_init__(self) -> None:
+        both = self.forget is not None and self.retain is not None
+        if both != (self.rule is not None) or (self.forget is None and self.retain is None):
+            raise ValueError("a stage has two losses and a rule, or one loss and none")
+        if self.lookahead and not both:
+            raise ValueError("a stage that looks ahead has two losses")

@@ -1,0 +1,5 @@
+"""Images to views: the sets, their split, their decoded pixels and their batches."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

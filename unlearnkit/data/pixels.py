@@ -1,0 +1,115 @@
+"""Decoded images as uint8 [N, 3, S, S]: held in memory, or decoded for each batch, to the same bytes."""
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from unlearnkit.contracts import Images, Item
+from unlearnkit.data.decoding import Decoders, Found, Order, Rows, decode
+from unlearnkit.data.sets import Chosen
+from unlearnkit.device import send
+from unlearnkit.recipe.data import Data
+
+CHUNK = 128
+"""Images of one pass over a whole set."""
+
+
+class Pixels:
+    """The images of a set, in the order of `items`; `pixels[rows]` is uint8 [B, 3, S, S] on `device`.
+
+    With `workers` None they are decoded once, here, and held on the device. Otherwise a batch is decoded when it is
+    asked for, or ahead of time by so many processes where `expect` announced it: what is announced changes no byte.
+    An image that cannot be read raises `UserError`.
+    """
+
+    def __init__(
+        self, source: Images, items: Sequence[Item], size: int, device: torch.device, workers: int | None = None
+    ) -> None:
+        self.source, self.items, self.size, self.device, self.workers = source, items, size, device, workers or 0
+        self.held = decode(source, items, size).to(device) if workers is None else None
+        self._orders: list[Order] = []
+        self._decoders: Decoders | None = None
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """Return the images of `rows` [B] as uint8 [B, 3, S, S] on the device."""
+        if self.held is not None:
+            return self.held[send(rows, self.held.device)]
+        wanted = tuple(rows.tolist())
+        found = self._announced(wanted)
+        if found is not None:
+            return send(torch.from_numpy(found), self.device)
+        return send(decode(self.source, [self.items[row] for row in wanted], self.size), self.device)
+
+    def _announced(self, wanted: Rows) -> Found:
+        """Return a batch that was announced and could be read, None for any other."""
+        future = next(filter(None, (order.take(wanted) for order in reversed(self._orders))), None)
+        try:
+            return None if future is None else future.result()
+        except (EOFError, OSError):  # such as by a signal to all of a job, whose last step is still to be saved
+            warnings.warn("the processes that decode images have ended; going on without them", stacklevel=3)
+            return None
+
+    @contextmanager
+    def expect(self, batches: Iterable[Tensor]) -> Iterator[None]:
+        """Decode `batches` (rows, in the order they will be asked for; it may go on for ever) ahead inside the block.
+
+        A batch outside that order is decoded when it is asked for. Blocks may be nested, such as a look at the whole
+        set amid training. The processes live as long as the outermost block.
+        """
+        if self.held is not None or not self.workers:
+            yield
+            return
+        if self._decoders is None:
+            self._decoders = Decoders(self.workers, self.source, self.items, self.size)
+        order = Order(batches, self._decoders)
+        self._orders.append(order)
+        try:
+            order.fill()
+            yield
+        finally:
+            self._orders.remove(order)
+            order.cancel()
+            if not self._orders:
+                self._decoders.close()
+                self._decoders = None
+
+    def chunks(self, size: int = CHUNK) -> Iterator[Tensor]:
+        """Yield all images in order, on the device, `size` at a time."""
+        rows = torch.arange(len(self)).split(size) if len(self) else ()
+        with self.expect(rows):
+            for part in rows:
+                yield self[part]
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Return uint8 images as float32 in [0, 1]."""
+    return images.float() / 255
+
+
+def in_memory(sizes: Sequence[int], room: int) -> list[bool]:
+    """Return which sets, of so many bytes, are held in `room` bytes: each all or nothing, small ones first."""
+    held = [False] * len(sizes)
+    for place in sorted(range(len(sizes)), key=lambda place: sizes[place]):
+        held[place] = sizes[place] <= room
+        room -= sizes[place] * held[place]
+    return held
+
+
+def load(chosen: Mapping[str, Chosen], size: int, data: Data, device: torch.device) -> dict[str, dict[str, Pixels]]:
+    """Return the images of each set by split, the training images on `device`.
+
+    What `data.memory_mib` does not hold is decoded for each batch, to the same bytes.
+    """
+    halves = [(name, half, getattr(part, half)) for name, part in chosen.items() for half in ("train", "validation")]
+    held = in_memory([len(items) * 3 * size**2 for _, _, items in halves], data.memory_mib * 2**20)
+    found: dict[str, dict[str, Pixels]] = {name: {} for name in chosen}
+    for (name, half, items), fits in zip(halves, held, strict=True):
+        place = device if half == "train" else torch.device("cpu")
+        found[name][half] = Pixels(chosen[name].source, items, size, place, None if fits else data.workers)
+    return found

@@ -1,0 +1,128 @@
+"""Which images of a source a selection means."""
+
+from collections.abc import Iterable, Sequence, Set
+from difflib import get_close_matches
+from pathlib import Path, PurePosixPath
+
+import torch
+
+from unlearnkit.contracts import Images, Item
+from unlearnkit.data.seeding import seeded
+from unlearnkit.errors import Exit, UserError
+from unlearnkit.recipe.data import Selection
+
+SHOWN = 20
+"""Names listed of many that there are."""
+
+
+def select(
+    name: str, source: Images, selection: Selection, base: Path, seed: int, forgotten: Sequence[Item] = ()
+) -> list[Item]:
+    """Return the images of a source that fit every criterion of a selection and are not `forgotten`.
+
+    Raise `UserError` for a name that the source does not have, a class of `classes` or a key of `files` that is
+    forgotten, too few classes to draw from, and a selection of nothing.
+    """
+    place = f"data.{name}"
+    taken = {item.key for item in forgotten}
+    items: Sequence[Item] = source.items
+    if selection.classes is not None:
+        wanted, there = frozenset(selection.classes), {item.label for item in source.items}
+        if unknown := [label for label in selection.classes if label not in there]:
+            raise no_images(name, unknown[0], source)
+        items = [item for item in items if item.label in wanted]
+    if selection.files is not None:
+        listed = _listed(base / Path(selection.files).expanduser(), f"{place}.files", source)
+        if both := sorted(listed & taken):
+            advice = "remove them from one of the two"
+            raise UserError(f"{place}.files: {_some(both)} also in the forget set; {advice}", Exit.RECIPE)
+        items = [item for item in items if item.key in listed]
+    for column, value in (selection.where or {}).items():
+        values = _values(source, column, [value] if isinstance(value, str) else value, f"{place}.where")
+        items = [item for item in items if item.columns.get(column) in values]
+    if selection.draw is not None:
+        drawn = _drawn(name, items, selection.draw, {item.label for item in forgotten}, seed)
+        items = [item for item in items if item.label in drawn]
+    left = [item for item in items if item.key not in taken]
+    gone = {item.label for item in items} - {item.label for item in left}
+    if shared := sorted(gone.intersection(selection.classes or ())):
+        raise UserError(f"data: {shared} is in the forget set and in the retain set", Exit.RECIPE)
+    if not left:
+        why = "all of them are in the forget set" if items else "no image fits every criterion"
+        raise UserError(f"{place}: nothing is selected, for {why}; select other images", Exit.RECIPE)
+    if selection.fraction is not None:
+        left = shuffled(left, seed, "fraction", name)[: max(1, round(selection.fraction * len(left)))]
+    return left
+
+
+def _drawn(name: str, items: Iterable[Item], count: int, without: Set[str], seed: int) -> frozenset[str]:
+    """Return so many classes of `items`, drawn from the seed; a smaller draw lies within a larger one."""
+    labels = sorted({item.label for item in items} - without)
+    if count > len(labels):
+        others = " without images in the forget set" if without else ""
+        found = f"{count} classes are asked for, but there are {len(labels)}{others} to draw from"
+        raise UserError(f"data.{name}.draw: {found}; lower the number", Exit.RECIPE)
+    order = torch.randperm(len(labels), generator=seeded(seed, "draw", name)).tolist()
+    return frozenset(labels[row] for row in order[:count])
+
+
+def shuffled(items: Iterable[Item], *purpose: object) -> list[Item]:
+    """Return images in an order drawn from `purpose`, whatever order they come in."""
+    listed = sorted(items, key=lambda item: item.key)
+    return [listed[place] for place in torch.randperm(len(listed), generator=seeded(*purpose)).tolist()]
+
+
+def _listed(path: Path, place: str, source: Images) -> frozenset[str]:
+    """Return the keys that a text file lists, one a line."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError(f"{place}: there is no file {path}", Exit.RECIPE) from None
+    except UnicodeDecodeError:
+        raise UserError(f"{place}: {path} is no UTF-8 text; give a list of keys, one a line", Exit.RECIPE) from None
+    keys, found = {item.key for item in source.items}, set()
+    for number, line in enumerate(lines, 1):
+        if not (written := line.strip()):
+            continue
+        key = written if written in keys else str(PurePosixPath(written))
+        if key not in keys:
+            # By its last part, which finds a path that starts elsewhere, and is fast where there are millions.
+            alike = sorted(known for known in keys if PurePosixPath(known).name == PurePosixPath(key).name)
+            hint = f"did you mean '{alike[0]}'?" if alike else f"a key of this source is '{min(keys, default='')}'"
+            raise UserError(f"{path} line {number}: the source has no image '{written}'; {hint}", Exit.RECIPE)
+        found.add(key)
+    return frozenset(found)
+
+
+def _values(source: Images, column: str, wanted: Sequence[str], place: str) -> frozenset[str]:
+    """Return the `wanted` values of a column if the source has all of them."""
+    columns = {name for item in source.items for name in item.columns}
+    if not columns:
+        raise UserError(f"{place}: this source has no columns; a manifest has", Exit.RECIPE)
+    if column not in columns:
+        raise UserError(f"{place}: unknown column '{column}'; {_hint(column, columns)}", Exit.RECIPE)
+    values = {item.columns[column] for item in source.items if column in item.columns}
+    for value in wanted:
+        if value not in values:
+            raise UserError(f"{place}.{column}: no image has the value '{value}'; {_hint(value, values)}", Exit.RECIPE)
+    return frozenset(wanted)
+
+
+def no_images(name: str, label: str, source: Images) -> UserError:
+    """Return the error of a class that has no images, or that is none."""
+    if label in source.labels:
+        return UserError(f"data.{name}: class '{label}' has no images; add some or leave the class out", Exit.RECIPE)
+    return UserError(f"data.{name}: unknown class '{label}'; {_hint(label, source.labels)}", Exit.RECIPE)
+
+
+def _hint(word: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    close = get_close_matches(word, names, 1)
+    listed = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+    return (f"did you mean '{close[0]}'? " if close else "") + f"The source has: {listed}"
+
+
+def _some(keys: Sequence[str]) -> str:
+    """Return the first keys of many, and how many more there are."""
+    shown = ", ".join(f"'{key}'" for key in keys[:3])
+    return f"{shown} and {len(keys) - 3} more are" if len(keys) > 3 else f"{shown} {'is' if len(keys) == 1 else 'are'}"

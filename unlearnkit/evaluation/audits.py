@@ -1,0 +1,111 @@
+"""Run every audit on every model of a run, one cell at a time, each kept in the run folder once it is there."""
+
+import copy
+import json
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from unlearnkit.contracts import Audit, Failed, Figure, Finding, Missing, Over
+from unlearnkit.disk import write_json
+from unlearnkit.evaluation.case import ModelCase
+from unlearnkit.evaluation.instruments import Instruments, Watcher, tell, tried
+from unlearnkit.recipe.sections import AuditSection, label
+from unlearnkit.solver.problem import DivergedError, Solution
+from unlearnkit.solver.workbench import Workbench, fresh
+
+Cell = dict[str, object]
+
+
+def audited(
+    folder: Path, bench: Workbench, instruments: Instruments, solutions: Sequence[Solution], watcher: Watcher
+) -> list[dict[str, Any]]:
+    """Return every audit with its findings for the original model and each solution.
+
+    A cell is written to `audits/` of `folder` once it is done, and found there by a resumed run; one that failed is
+    tried again. The watcher is told of each, and asked between steps.
+    """
+    trained = [(solution.problem.id, solution.problem.part, solution.theta) for solution in solutions]
+    models = [("original", bench.recipe.model.train, bench.origin), *trained]
+    entries = []
+    for name, (section, audit) in instruments.audits.items():
+        wanted, cells = section.model_dump(mode="json"), dict[str, Cell]()
+        for model, part, theta in models:
+            path = folder / "audits" / name / f"{model}.json"
+            if (cell := _kept(path, wanted)) is None:
+                bench.put(part, theta)
+                found = audit if isinstance(audit, Failed) else _examined(audit, bench, watcher)
+                if isinstance(found, Failed):
+                    cell = {"failed": found.reason}
+                    if found is not audit:
+                        tell(watcher, f"audit {name}, {model}", found)
+                else:
+                    cell = found
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    write_json(path, {"audit": wanted, "cell": cell})
+            cells[model] = cell
+            watcher.event("audited", audit=name, id=model)
+            watcher.check_signal()
+        entries.append(_entry(bench, name, section, audit, cells))
+    return entries
+
+
+def _examined(audit: Audit, bench: Workbench, watcher: Watcher) -> Cell | Failed:
+    """Return the findings on the student as it is now, as plain data, or how the audit failed."""
+    recipe = bench.recipe
+
+    def examine() -> Cell:
+        student, untrained = copy.deepcopy(bench.student), partial(fresh, recipe, bench.reference)
+        case = ModelCase(
+            student, bench.reference, bench.sides, bench.images, recipe.training, recipe.seed, untrained,
+            watcher.check_signal,
+        )  # fmt: skip
+        try:
+            found = audit.examine(case)
+        except DivergedError as error:
+            advice = "lower the audit's optimizer.lr"
+            raise ValueError(f"loss or gradient became non-finite at step {error.step}; {advice}") from None
+        return {name: _plain(found[name]) for name in audit.figures}
+
+    return tried(examine)
+
+
+def _plain(finding: Finding) -> object:
+    match finding:
+        case Over():
+            return {"over": finding.most}
+        case Missing():
+            return {"failed": finding.reason}
+        case _:
+            return finding if math.isfinite(finding) else {"failed": f"the value is {finding}"}
+
+
+def _kept(path: Path, wanted: Mapping[str, Any]) -> Cell | None:
+    """Return a cell that was done before, by the same audit."""
+    try:
+        found = json.loads(path.read_bytes())
+        return dict(found["cell"]) if found["audit"] == wanted else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _entry(
+    bench: Workbench, name: str, section: AuditSection, audit: Audit | Failed, cells: Mapping[str, Cell]
+) -> dict[str, Any]:
+    figures = {"": Figure(section.kind, "", None)} if isinstance(audit, Failed) else audit.figures
+    # What failed as a whole says so under each of its figures.
+    full = {model: {key: cell.get(key, cell) for key in figures} for model, cell in cells.items()}
+    items = {of: {split: found.items for split, found in halves.items()} for of, halves in bench.images.items()}
+    return {
+        "id": name,
+        "label": label(section),
+        "about": " ".join((type(section).__doc__ or "").split()),
+        "samples": "" if isinstance(audit, Failed) else audit.samples(items),
+        "seeds": [bench.recipe.seed],
+        "facts": {} if isinstance(audit, Failed) else dict(audit.describe()),
+        "figures": {key: vars(figure) for key, figure in figures.items()},
+        "original": full.pop("original"),
+        "solutions": full,
+    }

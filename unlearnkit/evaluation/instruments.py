@@ -1,0 +1,79 @@
+"""What solutions are measured with: the metrics and audits of a recipe, and what stands in for one that fails."""
+
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import torch
+
+from unlearnkit.contracts import Audit, Failed, Metric
+from unlearnkit.errors import Stopped, UserError
+from unlearnkit.recipe.recipe import Evaluate
+from unlearnkit.recipe.sections import AuditSection, MetricSection
+
+S = TypeVar("S", MetricSection, AuditSection)
+T = TypeVar("T")
+
+
+class Watcher(Protocol):
+    """Who is told what happens, and may end it between two models."""
+
+    def event(self, kind: str, **facts: object) -> None:
+        """Take one event."""
+        ...
+
+    def check_signal(self) -> None:
+        """Raise `Stopped` where a signal has come."""
+        ...
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """Metrics and audits by kind, the second of a kind as `fid-2`; one that cannot be built is its failure."""
+
+    metrics: Mapping[str, Metric | Failed]
+    audits: Mapping[str, tuple[AuditSection, Audit | Failed]]
+
+    def failures(self) -> Iterator[tuple[str, Failed]]:
+        """Return those that could not be built, each with what it is."""
+        metrics = ((f"metric {kind}", metric) for kind, metric in self.metrics.items())
+        audits = ((f"audit {kind}", audit) for kind, (_, audit) in self.audits.items())
+        return ((what, found) for what, found in chain(metrics, audits) if isinstance(found, Failed))
+
+
+def build(evaluate: Evaluate, base: Path, device: torch.device) -> Instruments:
+    """Build the instruments of a recipe; relative paths start at `base`."""
+    metrics, audits = _named(evaluate.metrics), _named(evaluate.audits)
+    return Instruments(
+        {name: tried(partial(section.build, base, device)) for name, section in metrics},
+        {name: (section, tried(partial(section.build, base, device))) for name, section in audits},
+    )
+
+
+def tried(what: Callable[[], T]) -> T | Failed:
+    """Return what a plugin's call returns, or how it failed, so that its failure stays in its own cell."""
+    try:
+        return what()
+    except Stopped:
+        raise
+    except (UserError, ValueError) as error:
+        return Failed(str(error))
+    except Exception as error:  # whatever it is
+        return Failed(f"{type(error).__name__}: {error}", traceback.format_exc())
+
+
+def tell(watcher: Watcher, what: str, failed: Failed) -> None:
+    """Tell of a failure whose place matters: one that its author did not foresee."""
+    if failed.traceback:
+        watcher.event("failed", what=what, reason=failed.reason, traceback=failed.traceback)
+
+
+def _named(sections: Sequence[S]) -> Iterator[tuple[str, S]]:
+    kinds = [section.kind for section in sections]
+    for place, (kind, section) in enumerate(zip(kinds, sections, strict=True)):
+        number = kinds[: place + 1].count(kind)
+        yield (f"{kind}-{number}" if number > 1 else kind), section

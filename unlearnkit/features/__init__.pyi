@@ -1,0 +1,10 @@
+from .distances import Cosine as Cosine
+from .distances import Frechet as Frechet
+from .distances import InceptionScore as InceptionScore
+from .distances import Kernel as Kernel
+from .distances import OfFeatures as OfFeatures
+from .network import IMAGENET as IMAGENET
+from .network import ROOM as ROOM
+from .network import Network as Network
+from .network import Remembered as Remembered
+from .network import shared as shared

@@ -1,0 +1,61 @@
+"""The recipe of `unlearnkit pretrain`."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from unlearnkit.recipe.data import PerClass
+from unlearnkit.recipe.numbers import Count, Fraction, Name, Positive
+from unlearnkit.recipe.sections import DataSection, ModelSection, Section, TaskSection
+from unlearnkit.recipe.training import SGD, AdamW
+
+
+class Source(Section):
+    """Images to train on, without a split into forget and retain."""
+
+    source: DataSection
+    """Where the images come from."""
+    classes: Annotated[list[str], Field(min_length=1)] | None = None
+    """Classes to use; all when left out."""
+    per_class: PerClass = PerClass()
+    """How many images of each class are used."""
+
+
+class PretrainTraining(Section):
+    """How a model is trained with its own loss."""
+
+    optimizer: Annotated[AdamW | SGD, Field(discriminator="kind")] = AdamW()
+    """The optimiser."""
+    batch_size: Count = 64
+    """Images a step."""
+    steps: Count = 1000
+    """Steps."""
+    warmup: Fraction = 0.05
+    """First part of the steps over which the learning rate rises; then it falls along a half cosine."""
+    crop: Annotated[float, Field(gt=0, le=1)] = 0.6
+    """Smallest part of an image's area that a random crop keeps; images are also flipped."""
+    clip: Positive = 1.0
+    """Largest norm of the gradient."""
+    average: Annotated[float, Field(ge=0, lt=1)] = 0
+    """Decay of the moving average of the weights, which is what is validated and stored; 0 stores the last weights."""
+    half: bool = False
+    """Store the weights in half precision."""
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    """`cpu`, `cuda`, or `auto`."""
+
+
+class PretrainRecipe(Section):
+    """Train a model with its own loss: what `unlearnkit pretrain` runs."""
+
+    name: Name
+    """Name of the trained model."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of everything random."""
+    model: ModelSection
+    """The model; untrained unless it names weights."""
+    data: Source
+    """Training and validation images."""
+    tasks: Annotated[list[TaskSection], Field(min_length=1)]
+    """Degradations, used in turn from step to step; validation uses the first."""
+    pretrain: PretrainTraining
+    """Optimiser and budget."""

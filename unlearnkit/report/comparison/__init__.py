@@ -1,0 +1,32 @@
+"""From finished runs to comparison.html, comparison.md, plots and tables."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from unlearnkit.report import drawing, strips
+from unlearnkit.report.comparison.compare import Comparison, compare, seeds, verdict
+from unlearnkit.report.comparison.grids import Grid, grids
+from unlearnkit.report.comparison.page import markdown, page, scatter
+from unlearnkit.report.comparison.points import gather, places
+
+__all__ = ["Comparison", "Grid", "compare", "gather", "grids", "places", "seeds", "verdict", "write"]
+
+
+def write(folders: Iterable[Path], to: Path, x: str = "f1", y: str = "f2") -> list[Path]:
+    """Compare finished runs on two axes and write page, Markdown, plots and tables into `to`; return the files."""
+    comparison = compare(gather(folders), x, y)
+    tables = grids(comparison)
+    pictures = [(name, strips.read(run.folder, run.results)[0]) for name, (run, *_) in comparison.groups.items()]
+    (to / "tables").mkdir(parents=True, exist_ok=True)
+    with drawing.styled():
+        montages = {f"montage-{i}.png": strips.montage(shown) for i, (_, shown) in enumerate(pictures)}
+        plots = drawing.save(to / "plots", {"comparison.png": scatter(comparison), **montages})
+    files = {
+        "comparison.html": page(comparison, tables, pictures),
+        "comparison.md": markdown(comparison, tables, plots),
+    }
+    for grid in tables:
+        files |= {f"tables/{grid.id}.csv": grid.csv(), f"tables/{grid.id}.tex": grid.latex()}
+    for path, content in files.items():
+        (to / path).write_text(content, encoding="utf-8", newline="\n")
+    return [*map(to.joinpath, files), *plots]

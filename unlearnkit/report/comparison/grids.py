@@ -1,0 +1,208 @@
+"""The tables of a comparison: numbers that are still numbers, one for each seed, and how they are written."""
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import StringIO
+
+from unlearnkit.report import reading
+from unlearnkit.report.comparison.compare import CONFIDENCE, Comparison
+from unlearnkit.report.comparison.points import GAP, LOSSES, Axis, Point, Spread
+from unlearnkit.report.numbers import NONE, agreed, figure
+from unlearnkit.report.shape import SETS, Finding, Results
+from unlearnkit.report.tables import Column, Table, audit_columns, finding, pointer
+
+Cell = str | Spread
+Rows = list[list[Cell]]
+Audited = dict[str, dict[str, Finding]]
+SOLUTION = Column("solution")
+DASH = f"{NONE}: the method has none, or one seed has no spread."
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Cells under columns; `notes` are reasons of failures and what a dash means."""
+
+    id: str
+    title: str
+    said: str
+    heads: list[Column]
+    rows: Sequence[Sequence[Cell]]
+    notes: Sequence[str] = ()
+
+    def text(self) -> Table:
+        """Return it as text: mean ± sample standard deviation over the seeds; dashes are explained where they are."""
+        rows = [[spread(cell) if isinstance(cell, Spread) else cell for cell in row] for row in self.rows]
+        dashes = any(cell == NONE for row in rows for cell in row)
+        notes = [note for note in self.notes if dashes or not note.startswith(f"{NONE}:")]
+        return Table(self.title, self.heads, rows, [str(i) for i in range(len(rows))], notes)
+
+    def csv(self) -> str:
+        """Return it with means and deviations in columns of their own, at full precision; what is unknown is empty."""
+        widths = [1 + any(isinstance(cell, Spread) for cell in column) for column in zip(*self.rows, strict=True)]
+        lines: list[list[tuple[object, object]]] = [[(head.whole, f"{head.whole}: std") for head in self.heads]]
+        lines += [[(c.mean, c.std) if isinstance(c, Spread) else (c, None) for c in row] for row in self.rows]
+        stream = StringIO()
+        rows = ([value for pair, width in zip(line, widths, strict=True) for value in pair[:width]] for line in lines)
+        csv.writer(stream, lineterminator="\n").writerows(rows)
+        return stream.getvalue()
+
+    def latex(self) -> str:
+        """Return it as a booktabs tabular."""
+        shown = self.text()
+        lines = [[column.whole for column in shown.columns], *shown.rows]
+        heads, *rows = (" & ".join(map(escaped, line)) + r" \\" for line in lines)
+        body = "\n".join([r"\toprule", heads, r"\midrule", *rows, r"\bottomrule"])
+        columns = "l" + "r" * (len(shown.columns) - 1)
+        return f"% {self.title}; needs booktabs\n\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n"
+
+
+def spread(value: Spread) -> str:
+    """Write mean ± standard deviation."""
+    if value.mean is None or value.std is None:
+        return figure(value.mean)
+    digits = min(max(2, len(f"{value.std:.0f}")), 4)  # no power of ten where the mean has none
+    return f"{figure(value.mean)} ± {figure(value.std, digits)}"
+
+
+def escaped(text: str) -> str:
+    """Escape what LaTeX reads as markup, and write the signs it has no letters for as mathematics."""
+    text = re.sub(r"([&%$#_{}])", r"\\\1", text.replace("\\", r"\textbackslash "))
+    signs = {"±": r"\pm", "−": "-", "ε": r"\varepsilon", "α": r"\alpha", "β": r"\beta", "λ": r"\lambda", "σ": r"\sigma",
+             "↑": r"\uparrow", "↓": r"\downarrow", "∞": r"\infty", "θ": r"\theta"}  # fmt: skip
+    return re.sub("|".join(signs), lambda sign: f"${signs[sign[0]]}$", text).replace(NONE, "--").replace("\u00a0", "~")
+
+
+def grids(comparison: Comparison) -> list[Grid]:
+    """Return every table that there is something for."""
+    makers = (_methods, _solutions, _scores, _gaps, _audits, _costs)
+    return [grid for make in makers for grid in make(comparison) if grid.rows]
+
+
+def _methods(comparison: Comparison) -> Iterator[Grid]:
+    rows: Rows = []
+    for curve in comparison.curves:
+        difference = noise = NONE
+        if behind := curve.behind:
+            difference = f"{figure(behind.mean, 3)} [{figure(behind.low, 3)}, {figure(behind.high, 3)}]"
+            noise = agreed(behind.larger_than_noise)
+        method, points = comparison.named(curve.method, curve.group), str(len(curve.points))
+        rows.append([method, points, curve.hypervolume, curve.distance, difference, noise])
+    x, y = comparison.area.reference if comparison.area else (None, None)
+    up = "" if comparison.area is None else (
+        f" The area ends at {comparison.x.name} {figure(x)} (the original model) and {comparison.y.name} {figure(y)} "
+        "(the highest completeness); a point outside it adds nothing."
+    )  # fmt: skip
+    said = (
+        "Share of the area that the points of each method dominate together, and their inverted generational distance "
+        f"to the front of all methods' points.{up} A method with more points has more chances. The last columns are "
+        f"the ε front's share minus the method's, paired by seed, with its {CONFIDENCE:.0%} interval (Student's), "
+        "larger than the noise where the interval leaves 0 out."
+    )
+    heads = ["method", "points", "hypervolume ↑", "IGD ↓", "ε front − method", "larger than the noise"]
+    yield Grid("hypervolume", "Trade-offs", said, [Column(h) for h in heads], rows, [DASH])
+
+
+def _solutions(comparison: Comparison) -> Iterator[Grid]:
+    axes = [*dict.fromkeys((*LOSSES, comparison.x, comparison.y)), GAP]
+    rows: Rows = [[p.label, p.kind, *map(p.on, axes), agreed(comparison.dominated(p))] for p in comparison.points]
+    heads = [Column(h) for h in ("solution", "method", *(a.name for a in axes), "dominated")]
+    said = "Losses on the whole training sets. Dominated: the mean of another is at least as good on both axes."
+    yield Grid("solutions", "Solutions", said, heads, rows, [DASH])
+
+
+def _scores(comparison: Comparison) -> Iterator[Grid]:
+    """Yield a table of every metric for each set on validation images."""
+    results = comparison.groups[comparison.names[0]][0].results
+    for of in SETS:
+        axes = [axis for axis in comparison.axes if axis.id.startswith(f"{of}/validation/")]
+        reasons = list[str]()
+        heads = [
+            Column(reading.name(results, metric) + reading.arrow(results, metric), group=f"against the {against}")
+            for _, _, against, metric in (axis.id.split("/") for axis in axes)
+        ]
+        rows = [[p.label, *(_score(p, axis, reasons, results) for axis in axes)] for p in comparison.points if axes]
+        said = "Scores on validation images. For the forget set the worse score is the more forgotten."
+        yield Grid(f"scores-{of}", f"{of.capitalize()} set", said, [SOLUTION, *heads], rows, _numbered(reasons))
+
+
+def _score(point: Point, axis: Axis, reasons: list[str], results: Results) -> Cell:
+    """Return a metric over the seeds; where no seed has a number, point to the reason of the first."""
+    if (values := point.on(axis)).known:
+        return values
+    of, split, against, metric = axis.id.split("/")
+    score = reading.score(next(filter(None, point.solutions)), of, split, against, metric)
+    reason = score["failed"] if isinstance(score, dict) else "not measured in this run"
+    return f"{NONE} {pointer(f'{reading.name(results, metric)}: {reason}', reasons)}"
+
+
+def _gaps(comparison: Comparison) -> Iterator[Grid]:
+    """Yield how far each solution is from the retrained model, for each recipe that has one."""
+    axes = [axis for axis in comparison.axes if "/truth/" in axis.id]
+    for name, group in comparison.groups.items():
+        points = [p for p in comparison.points if p.group == name]
+        gold = next((p for p in points if any(s and s.get("retrained") for s in p.solutions)), None)
+        if gold is None or not axes:
+            continue
+        rows: Rows = [[p.label, *(p.on(a).minus(gold.on(a)) for a in axes)] for p in points if p is not gold]
+        seen = {"train": "training", "validation": "unseen"}
+        heads = [
+            Column(reading.name(group[0].results, metric), group=f"{of} set, {seen[split]} images")
+            for of, split, _, metric in (axis.id.split("/") for axis in axes)
+        ]
+        said = (
+            "Score against the truth minus that of the model trained without the forget set: 0 where they agree. "
+            "Unseen images are the validation images, which no model was trained on."
+        )
+        title = comparison.named("Gap to the retrained model", name)
+        yield Grid(_id(comparison, "gap-to-retrained", name), title, said, [SOLUTION, *heads], rows)
+
+
+def _audits(comparison: Comparison) -> Iterator[Grid]:
+    """Yield a table of each audit of each recipe, over its seeds."""
+    for name, group in comparison.groups.items():
+        points = [p for p in comparison.points if p.group == name]
+        audits = [
+            {
+                audit["id"]: {"original": audit["original"], **audit["solutions"]}
+                for audit in run.results.get("audits", [])
+            }
+            for run in group
+        ]
+        for entry in group[0].results.get("audits", []):
+            by_seed, reasons = [by_id.get(entry["id"], {}) for by_id in audits], list[str]()
+            figures = [(figure, its["name"]) for figure, its in entry["figures"].items()]
+            rows = [[p.label, *(_finding(p, by_seed, *names, reasons) for names in figures)] for p in points]
+            heads = [SOLUTION, *audit_columns(entry)]
+            title = comparison.named(f"Audit: {entry['label']}", name)
+            said = f"{entry['about']} {entry['samples']}".strip()
+            yield Grid(_id(comparison, f"audit-{entry['id']}", name), title, said, heads, rows, _numbered(reasons))
+
+
+def _finding(point: Point, by_seed: Sequence[Audited], key: str, head: str, reasons: list[str]) -> Cell:
+    """Return a figure of an audit over the seeds; where a seed has no number, what stands in for it."""
+    values = [solutions.get(point.key, {}).get(key) for solutions in by_seed]
+    numbers = [float(value) for value in values if isinstance(value, int | float)]
+    if len(numbers) == len(values):
+        return Spread(tuple(numbers))
+    return ", ".join(finding(value, reasons, head) for value in values)
+
+
+def _costs(comparison: Comparison) -> Iterator[Grid]:
+    names = {"seconds": "seconds", "images": "images", "peak_mib": "peak MiB"}
+    rows: Rows = [[p.label, *map(p.cost, names)] for p in comparison.points if p.kind != "original"]
+    said = (
+        "Time of each problem with its checks, training images its steps read, and most memory: of tensors on a CUDA "
+        "device, of the whole process on a CPU."
+    )
+    heads = [SOLUTION, *map(Column, names.values())]
+    yield Grid("cost", "Cost", said, heads, rows, [f"{NONE}: the run did not record it."])
+
+
+def _id(comparison: Comparison, name: str, group: str) -> str:
+    return f"{name}-{comparison.names.index(group)}" if len(comparison.groups) > 1 else name
+
+
+def _numbered(reasons: Sequence[str]) -> list[str]:
+    return [f"[{i}] {reason}" for i, reason in enumerate(reasons, 1)]

@@ -1,0 +1,67 @@
+"""What a report reads of results: its solutions in the order shown, their kinds, scores and metrics."""
+
+from typing import cast
+
+from unlearnkit.fronts import HIGHEST, LOWEST
+from unlearnkit.report.shape import Results, Score, Solution
+
+OURS = ("original", "boundary", "epsilon")
+"""The kinds of solutions that span the trade-off; all others are methods beside it."""
+ARROWS = {"higher": " ↑", "lower": " ↓"}
+
+
+def kind(solution: Solution) -> str:
+    """Tell what a solution is: original, boundary, epsilon, or the method that ran for comparison."""
+    return {1: "boundary", 2: "epsilon"}.get(solution.get("phase") or 0) or str(solution.get("method"))
+
+
+def original(results: Results) -> Solution:
+    """Return the original model as if it were a solution."""
+    return cast("Solution", {"id": "original", "label": "original model", "method": "original", **results["original"]})
+
+
+def epsilons(results: Results) -> list[Solution]:
+    """Return the solutions of phase 2, loose to tight."""
+    return sorted((s for s in results["solutions"] if s.get("phase") == 2), key=lambda s: -(s.get("epsilon") or 0.0))
+
+
+def others(results: Results) -> list[Solution]:
+    """Return the solutions of the methods that ran for comparison."""
+    return [s for s in results["solutions"] if s.get("phase") is None]
+
+
+def stops(results: Results) -> list[Solution]:
+    """Return what the slider passes, from nothing forgotten to the most complete forgetting."""
+    lowest, highest = ([s for s in results["solutions"] if s["id"] == end] for end in (LOWEST, HIGHEST))
+    return [original(results), *lowest, *epsilons(results), *highest]
+
+
+def shown(results: Results) -> list[Solution]:
+    """Return everything that a report shows: the slider's stops, then the methods that ran for comparison."""
+    return [*stops(results), *others(results)]
+
+
+def splits(results: Results) -> list[str]:
+    """Return the splits that were measured, validation first."""
+    measured = {split for s in results["solutions"] for splits in s.get("metrics", {}).values() for split in splits}
+    return [split for split in ("validation", "train") if split in measured]
+
+
+def score(solution: Solution, of: str, split: str, against: str, metric: str) -> Score:
+    """Look one score up; what was not measured is None."""
+    return solution.get("metrics", {}).get(of, {}).get(split, {}).get(against, {}).get(metric)
+
+
+def name(results: Results, metric: str) -> str:
+    """Return a metric's name as people write it."""
+    return str(results["metrics"].get(metric, {}).get("name", metric))
+
+
+def unit(results: Results, metric: str) -> str:
+    """Return a metric's unit, or nothing."""
+    return results["metrics"].get(metric, {}).get("unit") or ""
+
+
+def arrow(results: Results, metric: str) -> str:
+    """Point to the better scores of a metric; nothing where neither end is better."""
+    return ARROWS.get(results["metrics"].get(metric, {}).get("better", ""), "")

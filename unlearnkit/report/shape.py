@@ -1,0 +1,184 @@
+"""The shape of results.json."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal, NotRequired
+
+from typing_extensions import TypedDict  # pydantic makes schemas of these alone before Python 3.12
+
+from unlearnkit.errors import Exit, UserError
+
+FORMAT = 1
+SETS: tuple[Literal["forget", "retain"], ...] = ("forget", "retain")
+
+
+class Failed(TypedDict):
+    """A metric that could not be computed, and why."""
+
+    failed: str
+
+
+Score = float | None | Failed
+Metrics = dict[str, dict[str, dict[str, dict[str, Score]]]]
+"""set ("forget", "retain") → split ("train", "validation") → "truth" or "original" → metric → score."""
+
+
+class History(TypedDict):
+    """What every n-th step saw on its batch; lists of equal length."""
+
+    step: list[int]
+    f1: list[float | None]
+    f2: list[float | None]
+    lam: list[float | None]
+
+
+class Check(TypedDict):
+    """The losses on the whole training sets at one step."""
+
+    step: int
+    f1: float | None
+    f2: float | None
+    gap: float | None
+    residual: float | None
+    lam: float | None
+
+
+class Landing(TypedDict):
+    """Where a solution of phase 2 was before it landed on ε, on the whole forget set, and whether it moved."""
+
+    f1: float
+    gap: float
+    moved: bool
+
+
+class Solution(TypedDict):
+    """One set of weights and all that is known about it; the original model has the first keys only."""
+
+    id: str
+    label: str
+    f1: float | None
+    f2: float | None
+    metrics: NotRequired[Metrics]
+    method: NotRequired[str]
+    retrained: NotRequired[bool]
+    """Whether it was trained without the forget set, as a gold standard; not said of the others."""
+    phase: NotRequired[Literal[1, 2] | None]
+    epsilon: NotRequired[float | None]
+    fraction: NotRequired[float | None]
+    gap: NotRequired[float | None]
+    residual: NotRequired[float | None]
+    lam: NotRequired[float | None]
+    lam_stationary: NotRequired[float | None]
+    steps: NotRequired[int | None]
+    ended: NotRequired[str | None]
+    landing: NotRequired[Landing | None]
+    """None without landing."""
+    satisfied: NotRequired[bool | None]
+    dominated_by: NotRequired[list[str]]
+    history: NotRequired[History | None]
+    """None where the steps were taken on other losses than f1 and f2."""
+    part: NotRequired[Literal["encoder", "all"]]
+    """What was trained."""
+    stages: NotRequired[list[dict[str, Any]]]
+    """Of each stage its `steps` and whether it was `stopped` before they were spent."""
+    checks: NotRequired[list[Check]]
+    frozen_unchanged: NotRequired[bool | None]
+
+
+class Front(TypedDict):
+    """How much of the rectangle from 0 to `reference` (f1, f2) the solutions of both phases dominate."""
+
+    reference: list[float]
+    hypervolume: float
+    share: float
+
+
+class Further(TypedDict):
+    """What was measured under one of `evaluate.tasks`, on validation images: set → "truth" or "original" → metric."""
+
+    task: dict[str, Any]
+    label: str
+    original: dict[str, dict[str, dict[str, Score]]]
+    solutions: dict[str, dict[str, dict[str, dict[str, Score]]]]
+
+
+class Over(TypedDict):
+    """A count that was not reached within so many."""
+
+    over: float
+
+
+Finding = float | None | Failed | Over
+
+
+class Figure(TypedDict):
+    """One figure of an audit: its heading, what it means, and where it points when more is forgotten."""
+
+    name: str
+    meaning: str
+    forgotten: Literal["higher", "lower"] | float | None
+    unit: str
+
+
+class Audit(TypedDict):
+    """What one of `evaluate.audits` found: figure → value, for the original model and by solution."""
+
+    id: str
+    label: str
+    about: str
+    samples: str
+    seeds: list[int]
+    facts: dict[str, Any]
+    figures: dict[str, Figure]
+    original: dict[str, Finding]
+    solutions: dict[str, dict[str, Finding]]
+
+
+class Strips(TypedDict):
+    """Paths of PNG strips: what one set looks like to each solution."""
+
+    truth: str
+    input: str
+    original: str
+    solutions: dict[str, str]
+
+
+class Images(TypedDict):
+    """The pictures: every strip holds `count` squares of `size` pixels."""
+
+    count: int
+    size: int
+    forget: Strips
+    retain: Strips
+
+
+class Results(TypedDict):
+    """The whole of results.json."""
+
+    format: int
+    name: str
+    seed: int
+    mode: dict[str, str]
+    sets: dict[str, dict[str, Any]]
+    range: dict[str, float] | None
+    front: NotRequired[Front | None]
+    original: dict[str, Any]
+    solutions: list[Solution]
+    tasks: NotRequired[list[Further]]
+    audits: NotRequired[list[Audit]]
+    outside: list[dict[str, Any]]
+    metrics: dict[str, dict[str, Any]]
+    warnings: list[str]
+    tolerance: NotRequired[float]
+    images: NotRequired[Images | None]
+
+
+def load(run: Path) -> tuple[Results, dict[str, Any]]:
+    """Read a run folder's results and its manifest; a manifest that is not there is empty."""
+    path, manifest = run / "results.json", run / "manifest.json"
+    if not path.is_file():
+        raise UserError(f"{path}: not there, so the run has not finished; try `unlearnkit resume {run}`", Exit.FOLDER)
+    results = json.loads(path.read_text(encoding="utf-8"))
+    if results.get("format") != FORMAT:
+        raise UserError(f"{path}: format {results.get('format')!r} is not {FORMAT}, the one read here", Exit.FOLDER)
+    return results, json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}

@@ -1,0 +1,79 @@
+"""How much memory a step takes, counted on one image rather than guessed, and how much was taken in the end."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from unlearnkit.contracts import ModelAdapter, Part, Task, parts, staged, trainable
+from unlearnkit.data import seeded, view_of
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes that one image takes."""
+
+    activations: int
+    """Kept for the backward pass of the encoder."""
+    embedding: int
+    """Its embedding in fp32: what is kept of the reference."""
+    stage: int
+    """The output of the frozen first stage."""
+
+
+def saved_bytes(function: Callable[[], T], own: set[int]) -> tuple[int, T]:
+    """Return the bytes that autograd keeps for `function`, but for the storages in `own`, and what it returned."""
+    seen: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            seen[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        kept = function()  # held until the count is done, so that no storage is counted under a freed address
+        return sum(seen.values()), kept
+
+
+def need(adapter: ModelAdapter, task: Task, part: Part, precision: str, device: torch.device) -> Need:
+    """Return what one image takes on the device, from passes of one and of two images."""
+    adapter.module.to(device).requires_grad_(False)
+    for parameter in trainable(adapter, part):
+        parameter.requires_grad_(True)
+    own = {tensor.untyped_storage().data_ptr() for tensor in adapter.module.state_dict().values()}
+
+    def once(count: int) -> tuple[int, int, int]:
+        images = torch.rand(count, 3, adapter.image_size, adapter.image_size, generator=seeded("plan")).to(device)
+        view = view_of(adapter, task, images, seeded("plan"))
+        stage = staged(adapter, view)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            kept, embedding = saved_bytes(lambda: adapter.embed(view), own)
+        return kept, sum(4 * tensor.numel() for tensor in parts(embedding)), sum(tensor.nbytes for tensor in stage)
+
+    return Need(*(two - one for one, two in zip(once(1), once(2), strict=True)))
+
+
+def reset_peak(device: torch.device) -> None:
+    """Let `peak` count from here on."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError):  # Linux forgets the largest resident set here; elsewhere the peak is not known
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak(device: torch.device) -> int | None:
+    """Return the most MiB since `reset_peak`, of tensors on a CUDA device, else of the process; None if untold."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20)
+    with suppress(OSError):
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next((int(line.split()[1]) // 2**10 for line in lines if line.startswith("VmHWM:")), None)
+    return None

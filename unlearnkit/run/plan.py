@@ -1,0 +1,173 @@
+"""What a recipe would run, how many steps, how much memory and disk, without running it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from unlearnkit.contracts import ModelAdapter, Part, draws, trainable
+from unlearnkit.data import Chosen, in_memory, sections, split
+from unlearnkit.device import choose_device
+from unlearnkit.errors import UserError
+from unlearnkit.fronts import HIGHEST, LOWEST
+from unlearnkit.recipe.data import Selection
+from unlearnkit.recipe.recipe import Recipe
+from unlearnkit.recipe.sections import label
+from unlearnkit.run.folder import MIB, disk_bytes
+from unlearnkit.run.memory import Need, need
+from unlearnkit.solver.schedule import budget
+from unlearnkit.weights import resolve
+
+T = TypeVar("T")
+PARTS: tuple[Part, ...] = ("encoder", "all")
+SHOWN = 5
+"""Classes named of many."""
+
+
+def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
+    """Return the plan: problems, steps, sets, memory and disk in MiB, and what is missing on this machine."""
+    missing: list[str] = []
+
+    def tried(what: Callable[..., T], *arguments: object) -> T | None:
+        try:
+            return what(*arguments)
+        except UserError as error:
+            missing.append(str(error))
+            return None
+
+    device = tried(choose_device, recipe.training.device)
+    # One after the other, so that a second source that is not there is told as well.
+    ours, theirs = sections(recipe.data)
+    opened = tried(ours.open, base)
+    sources = opened, opened if theirs == ours else tried(theirs.open, base)
+    chosen = None if None in sources else tried(split, recipe.data, base, recipe.seed, sources)
+    for build in [section.build for section in recipe.evaluate.metrics] + [one.build for one in recipe.evaluate.audits]:
+        tried(build, base, torch.device("cpu"))
+    adapter = tried(measured, recipe, base) or recipe.model.build(None)
+    sizes = {part: sum(p.numel() for p in trainable(adapter, part)) for part in PARTS}
+    every = sum(parameter.numel() for parameter in adapter.module.parameters())
+    epsilons = recipe.epsilons.fractions or recipe.epsilons.values or []
+    swept = [one for method in recipe.compare for one in method.each()]
+    problems = [HIGHEST, LOWEST, *(f"epsilon-{number} ({value})" for number, value in enumerate(sorted(epsilons)))]
+    problems += map(label, swept)
+    counts = _counts(recipe, chosen)
+    forget, retain = counts["forget"]["train"], counts["retain"]["train"]
+    steps = budget(recipe.training, forget, retain) if forget and retain else recipe.training.steps
+    seeds = len(recipe.seeds or [recipe.seed])
+    spared = (len(epsilons) - 1) * (steps - max(1, round(recipe.sweep.share(1) * steps))) if steps else 0
+    size = adapter.image_size
+    task, here = recipe.task.build(), device or torch.device("cpu")
+    needed = tried(need, adapter, task, recipe.model.train, recipe.training.precision, here) or Need(0, 0, 0)
+    decoded = [(count or 0) * 3 * size**2 for halves in counts.values() for count in halves.values()]
+    fits = in_memory(decoded, recipe.data.memory_mib * MIB)
+    images = sum(bytes_ for bytes_, held in zip(decoded, fits, strict=True) if held)
+    rows = (forget or 0) + (retain or 0)
+    once = task.fixed and recipe.training.crop is None and bool(needed.stage or not draws(adapter))
+    kept = (needed.embedding * (retain or 0) * (not draws(adapter)) + needed.stage * rows) if once else 0
+    room = recipe.training.cache
+    where = "memory" if kept <= room.memory_mib * MIB else "disk" if kept <= room.disk_mib * MIB else "nowhere"
+    where = where if once else "nowhere"
+    # Student and reference, two gradients, two averages of the optimiser; autocast keeps the weights in bf16 as well.
+    parts = [recipe.model.train] * (len(problems) - len(swept)) + [one.part or recipe.model.train for one in swept]
+    vectors = [sizes[part] for part in parts]
+    state = 4 * (2 * every + 4 * max(vectors)) + (2 * every if recipe.training.precision == "bf16" else 0)
+    return {
+        "name": recipe.name,
+        "device": str(device) if device else recipe.training.device,
+        "precision": recipe.training.precision,
+        "problems": problems,
+        "audits": [label(section) for section in recipe.evaluate.audits],
+        "steps_each": steps,
+        "seeds": seeds,
+        "steps": seeds * (steps * len(problems) - spared) if steps else None,
+        "images_seen": 2 * seeds * (steps * len(problems) - spared) * recipe.training.batch_size if steps else None,
+        "sets": counts,
+        "classes": {part.name: list(part.classes) for part in chosen} if chosen else None,
+        "parameters": {"trained": sizes[recipe.model.train], "all": every},
+        "memory_mib": {
+            "weights, gradients, optimiser": round(state / MIB),
+            "images": round(images / MIB),
+            "kept frozen outputs": round(kept / MIB) if where == "memory" else 0,
+            "activations": round(needed.activations * recipe.training.batch_size / MIB),
+        },
+        "images": {
+            "decoded": "once" if all(fits) else "for each batch where data.memory_mib does not hold them",
+            "all_mib": round(sum(decoded) / MIB),
+        },
+        "frozen": {
+            "computed": "at every step" if where == "nowhere" else "once an image",
+            "why": _why(recipe, adapter, once) if where == "nowhere" else None,
+            "kept_mib": round(kept / MIB),
+            "where": where,
+        },
+        "disk_mib": round(disk_bytes(vectors, recipe.evaluate.images, size) / MIB),
+        "missing": missing,
+    }
+
+
+def measured(recipe: Recipe, base: Path) -> ModelAdapter:
+    """Return the recipe's model with its weights, which may bring sizes of their own; raise `UserError` without."""
+    return recipe.model.build(resolve(recipe.model.weights, base))
+
+
+def _why(recipe: Recipe, adapter: ModelAdapter, once: bool) -> str:
+    """Return why what is frozen cannot be computed once."""
+    if recipe.training.crop is not None:
+        return "training.crop makes every view new"
+    if draws(adapter):
+        return f"a {recipe.model.kind} model draws noise of its own at every step"
+    return "training.cache has too little room" if once else f"the task {recipe.task.kind} is random"
+
+
+def _counts(recipe: Recipe, chosen: tuple[Chosen, Chosen] | None) -> dict[str, dict[str, int | None]]:
+    """Return the images of each set, from the data or, where that is missing, from the recipe."""
+    if chosen is not None:
+        return {part.name: {"train": len(part.train), "validation": len(part.validation)} for part in chosen}
+    return {
+        name: {
+            half: wanted * classes if wanted and (classes := _classes(selection)) else None
+            for half, wanted in (selection.per_class or recipe.data.per_class).model_dump().items()
+        }
+        for name, selection in (("forget", recipe.data.forget), ("retain", recipe.data.retain))
+    }
+
+
+def _classes(selection: Selection) -> int | None:
+    """Return the number of whole classes in a set where the recipe alone says it."""
+    if selection.files is not None or selection.where is not None or selection.fraction is not None:
+        return None
+    return selection.draw or (None if selection.classes is None else len(selection.classes))
+
+
+def lines(plan: dict[str, Any]) -> list[str]:
+    """Return a plan as lines for a person."""
+    rows = [
+        f"{plan['name']} on {plan['device']}, {plan['precision']}",
+        f"  model: {plan['parameters']['trained']:,} trained parameters of {plan['parameters']['all']:,}",
+    ]
+    for name, counts in plan["sets"].items():
+        classes = plan["classes"][name] if plan["classes"] else []
+        named = ", ".join(classes[:SHOWN]) + (", ..." if len(classes) > SHOWN else "")
+        of = f" of {len(classes):,} classes: {named}" if classes else ""
+        training, validation = map(_shown, counts.values())
+        rows.append(f"  {name} set: {training} training and {validation} validation images{of}")
+    times = f", for each of {plan['seeds']} seeds" if plan["seeds"] > 1 else ""
+    each, steps = _shown(plan["steps_each"]), _shown(plan["steps"])
+    rows.append(f"  {len(plan['problems'])} problems of up to {each} steps{times}: {steps} steps")
+    rows += [f"    {problem}" for problem in plan["problems"]]
+    if plan["audits"]:
+        rows += ["  audits of the original and of each solution:", *(f"    {audit}" for audit in plan["audits"])]
+    rows.append("  memory, MiB: " + ", ".join(f"{what} {value:,}" for what, value in plan["memory_mib"].items()))
+    if plan["images"]["decoded"] != "once":
+        rows.append(f"  images: {plan['images']['all_mib']:,} MiB, decoded {plan['images']['decoded']}")
+    frozen = plan["frozen"]
+    kept = f" ({frozen['why']})" if frozen["why"] else f", {frozen['kept_mib']:,} MiB in {frozen['where']}"
+    rows.append(f"  frozen outputs: computed {frozen['computed']}{kept}")
+    rows.append(f"  disk, MiB: {plan['disk_mib']:,}{' a seed' if plan['seeds'] > 1 else ''}")
+    missing = [f"    {text}" for text in plan["missing"]]
+    return rows + (["  missing here:", *missing] if missing else ["  nothing is missing"])
+
+
+def _shown(value: int | None) -> str:
+    return "an unknown number of" if value is None else f"{value:,}"

@@ -1,0 +1,1 @@
+"""The method; it knows no folder."""

@@ -1,0 +1,285 @@
+"""One problem on its way down its stages: where it is, what it has seen, and all that continuing needs."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unlearnkit.contracts import View
+from unlearnkit.control import LAM_MAX, Stage, dot, residual
+from unlearnkit.data import batch_index
+from unlearnkit.recipe.training import Training
+from unlearnkit.solver.flat import Flat
+from unlearnkit.solver.landing import land
+from unlearnkit.solver.problem import Check, DivergedError, End, History, Problem, gap
+from unlearnkit.solver.schedule import check_due, decayed, optimizer, settled
+from unlearnkit.solver.side import Side
+from unlearnkit.solver.step import Loss, Taken, ahead, alone, apart, joint, update
+
+NEAR = 0.02
+"""Distance from the original weights, as a part of their norm, within which no loss is computed in bf16: there the
+retain loss is a difference of nearly equal tensors, whose rounding outweighs its gradient."""
+
+Start = Callable[[Stage, int, Tensor], Tensor]
+"""From a stage, its number and the weights it finds to those that it starts from."""
+
+
+class Descent:
+    """The state of one problem on its way down its stages."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        flat: Flat,
+        sides: Mapping[str, Side],
+        training: Training,
+        steps: int,
+        start: Start = lambda stage, number, theta: theta,
+        origin: Tensor | None = None,
+    ) -> None:
+        """Take `sides` (forget, retain) as what f1 and f2 are measured by; stages may take steps on other losses.
+
+        `steps` is the budget that stages have parts of. `origin` are the original weights of what it trains; steps in
+        bf16 are taken in fp32 near them.
+        """
+        self.problem, self.flat, self.sides, self.training, self.start = problem, flat, sides, training, start
+        self.origin = None if training.precision == "fp32" else origin
+        self.objective = sides[problem.objective]
+        self.constraint = sides["retain" if problem.objective == "forget" else "forget"]
+        self.budgets = [max(1, round(stage.budget * steps)) for stage in problem.stages]
+        self.losses = [_losses(stage, sides) for stage in problem.stages]
+        """Of each stage, by name, the losses that it takes steps on; the images of one that is absent are not read."""
+        self.stops = [
+            None if (until := stage.until) is None else (sides["forget"].under(until.loss), until.least)
+            for stage in problem.stages
+        ]
+        """Of each stage a loss on the forget set, and the value of it from which on no step is taken."""
+        self.near = False
+        self.optimizer = optimizer(training.optimizer, [flat.theta])
+        self.place = self.since = self.done = 0
+        self.ends: list[dict[str, int | bool]] = []
+        """Of each stage that has ended its `steps`, and whether it was `stopped` before they were spent."""
+        self.checks: list[Check] = []
+        self.landing: dict[str, float | bool] | None = None
+        """Where it was before it landed, f1 and its gap on the whole forget set, and whether it moved."""
+        self.history = History()
+        self._recent: list[Tensor] = []
+        self._batches: dict[str, tuple[View, Sequence[Tensor]]] = {}
+
+    @property
+    def stage(self) -> Stage:
+        """The stage under way, or the last one."""
+        return self.problem.stages[self._number]
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole problem, if no stage to come ends early."""
+        return self.since + sum(self.budgets[self.place :])
+
+    @property
+    def rate(self) -> float:
+        """The learning rate's factor at the step to come."""
+        return decayed(self.done - self.since, self.budgets[self._number], self.training.decay)
+
+    @property
+    def _number(self) -> int:
+        return min(self.place, len(self.budgets) - 1)
+
+    def begin(self, theta: Tensor) -> None:
+        """Start from the weights `theta`."""
+        self.flat.set(self.start(self.stage, self._number, theta))
+        self._look_around()
+
+    def advance(self) -> bool:
+        """Go on to the next stage where one is at its end; tell whether there is a step to take."""
+        while self.place < len(self.budgets):
+            taken = self.done - self.since
+            spent = taken >= self.budgets[self.place]
+            if not spent and not self._enough():
+                return True
+            self._record()
+            self.ends.append({"steps": taken, "stopped": not spent})
+            self.place, self.since = self.place + 1, self.done
+            if self.place < len(self.budgets):
+                self.optimizer = optimizer(self.training.optimizer, [self.flat.theta])
+                self.begin(self.flat.theta.detach().clone())
+        return False
+
+    def _enough(self) -> bool:
+        """Tell whether the stage's stop rule holds on the batch to come, or its rule says that it is over."""
+        rule, stop = self.stage.rule, self.stops[self._number]
+        if rule is not None and rule.over():
+            return True
+        if stop is None:
+            return False
+        side, least = stop
+        with torch.no_grad():
+            loss = side.value(self._rows(side, self.done), self.problem.phase, self.done, precise=self.near)
+            return bool(loss >= least)
+
+    def _rows(self, side: Side, number: int) -> Tensor:
+        return batch_index(number, side.count, self.training.batch_size, side.seed, self.problem.phase, side.name)
+
+    @contextmanager
+    def decoding(self) -> Iterator[None]:
+        """Decode the batches of the steps to come ahead of time inside the block, where memory does not hold them."""
+        with ExitStack() as stack:
+            for side in self.losses[self._number].values():
+                numbers = range(self.done, self.since + self.budgets[self._number])
+                stack.enter_context(side.images.expect(map(partial(self._rows, side), numbers)))
+            yield
+
+    def step(self) -> None:
+        """Take one step by the stage's rule."""
+        rule, taken = self.stage.rule, self._taken()
+        lr = self.training.optimizer.lr * self.rate
+        self._recent.append(update(self.flat, self.optimizer, taken, lr))
+        if rule is not None and rule.watches:
+            with torch.no_grad():
+                rule.watch(taken.objective, self._loss(self.objective.name)())
+        self._batches.clear()
+        self.done += 1
+        if self.done % self.every == 0 or self.done == self.steps:
+            self._record()
+
+    def _taken(self) -> Taken:
+        stage, rule = self.stage, self.stage.rule
+        if rule is None:
+            (only,) = self.losses[self._number]
+            return alone(self.flat, self._loss(only), constraint=only == self.constraint.name)
+        losses = self._loss(self.objective.name), self._loss(self.constraint.name)
+        if stage.lookahead:
+            return ahead(self.flat, *losses, rule, self.problem, stage.lookahead)
+        return (joint if rule.joint else apart)(self.flat, *losses, rule, self.problem)
+
+    def _loss(self, name: str) -> Loss:
+        """Return the stage's loss of that name on the batch of this step, which is made once for all looks at it."""
+        side, rule = self.losses[self._number][name], self.stage.rule
+        rows = self._rows(side, self.done)
+        if not (self.stage.lookahead or (rule is not None and rule.watches)):
+            return lambda: side.value(rows, self.problem.phase, self.done, precise=self.near)
+        if name not in self._batches:
+            self._batches[name] = side.batch(rows, self.problem.phase, self.done)
+        return lambda: side.at(*self._batches[name], precise=self.near)
+
+    def images_read(self) -> int:
+        """Return how many images its steps took so far, each as often as it was in a batch."""
+        taken = [*(int(end["steps"]) for end in self.ends), self.done - self.since]
+        counts = (steps * len(losses) for steps, losses in zip(taken, self.losses, strict=False))
+        return self.training.batch_size * sum(counts)
+
+    def _look_around(self) -> None:
+        """Find out whether the weights are near the original ones."""
+        if self.origin is not None:
+            self.near = bool((self.flat.theta - self.origin).norm() < NEAR * self.origin.norm())
+
+    def _record(self) -> None:
+        """Move the window's mean to the host; raise `DivergedError` naming the first step that was not finite."""
+        if not self._recent:
+            return
+        window = torch.stack(self._recent).cpu()
+        self._recent.clear()
+        bad = (~window.isfinite().all(1)).nonzero()
+        if len(bad):
+            raise DivergedError(self.problem.id, self.done - len(window) + int(bad[0]))
+        self._look_around()
+        h, f, lam, _ = window.mean(0).tolist()
+        seen = {self.constraint.name: h, self.objective.name: f}
+        f1, f2 = (seen[name] if name in self.losses[self._number] else None for name in ("forget", "retain"))
+        for values, value in zip(vars(self.history).values(), (self.done, f1, f2, lam), strict=True):
+            values.append(value)
+
+    def check(self) -> Check:
+        """Look at both losses and the stationarity residual on the whole training sets."""
+        h, constraint = self.flat.backward(1, self.constraint.terms())
+        f, objective = self.flat.backward(0, self.objective.terms())
+        least, lam = residual(dot(constraint, constraint), dot(objective, constraint), dot(objective, objective))
+        f1, f2 = (float(f), float(h)) if self.problem.objective == "forget" else (float(h), float(f))
+        off = None if self.problem.epsilon is None else gap(f1, self.problem.epsilon)
+        check = Check(self.done, f1, f2, off, float(least), float(lam))
+        self.checks.append(check)
+        return check
+
+    def land(self, highest: End, lowest: End) -> bool:
+        """Move to where f1 on the whole forget set is ε, and tell whether it moved (`landing.land`)."""
+        assert self.problem.epsilon is not None
+        forget, retain = self.sides["forget"], self.sides["retain"]
+        self.landing = land(self.flat, forget, retain, self.optimizer, self.problem.epsilon, highest, lowest)
+        return bool(self.landing["moved"])
+
+    def due(self) -> bool:
+        """Tell whether a check is due at this step: `training.checks` of them, the last at the end of the budget."""
+        return check_due(self.done, self.steps, self.training.checks)
+
+    def converged(self) -> bool:
+        """Tell whether a check at this very step satisfies ε while the residual has stopped falling."""
+        return settled(self.checks, self.done, self.rate if self.training.decay else None)
+
+    @property
+    def ended(self) -> str:
+        """Why it is at its end: `satisfied`, `stopped` by a rule, or the `budget`."""
+        if self.converged():
+            return "satisfied"
+        return "stopped" if self.ends and self.ends[-1]["stopped"] else "budget"
+
+    def warm(self) -> None:
+        """Start a rule that asks for it at the λ of the whole training sets, which mini-batch noise does not bias."""
+        if (rule := self.stage.rule) is not None and rule.warms:
+            lam = min(self.check().lam, LAM_MAX)
+            rule.warm(torch.tensor(lam, dtype=torch.float64, device=self.flat.theta.device))
+
+    def latest(self) -> dict[str, float | None] | None:
+        """Return the newest window of the history if this step closed one."""
+        if not self.history.step or self.history.step[-1] != self.done:
+            return None
+        return {name: values[-1] for name, values in vars(self.history).items()}
+
+    @property
+    def every(self) -> int:
+        """Steps of one window of the history: a hundred windows a problem."""
+        return max(1, self.steps // 100)
+
+    @property
+    def own_losses(self) -> bool:
+        """Whether steps are taken on other losses than f1 and f2."""
+        return any(side is not self.sides[name] for losses in self.losses for name, side in losses.items())
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
+        """Return everything that continuing bit for bit needs: tensors and facts."""
+        tensors = {"theta": self.flat.theta.data}
+        state = {} if self.stage.rule is None else self.stage.rule.state
+        tensors |= {f"rule.{name}": value for name, value in state.items()}
+        for name, value in self.optimizer.state[self.flat.theta].items():
+            tensors[f"optimizer.{name}"] = value
+        if self._recent:
+            tensors["recent"] = torch.stack(self._recent)
+        places = {"done": self.done, "stage": self.place, "since": self.since, "stages": self.ends, "near": self.near}
+        facts = {**places, "checks": [asdict(check) for check in self.checks], "history": asdict(self.history)}
+        return tensors, facts
+
+    def load(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Continue from a saved state."""
+        here = {name: value.to(self.flat.theta.device) for name, value in tensors.items()}
+        self.done, self.place, self.since = facts["done"], facts["stage"], facts["since"]
+        self.ends, self.near = facts["stages"], facts["near"]
+        self.flat.set(here["theta"])
+        if self.stage.rule is not None:
+            self.stage.rule.load(_below("rule.", here))
+        if state := _below("optimizer.", here):
+            self.optimizer.state[self.flat.theta] = state
+        self._recent = list(here["recent"]) if "recent" in here else []
+        self.checks = [Check(**check) for check in facts["checks"]]
+        self.history = History(**facts["history"])
+
+
+def _losses(stage: Stage, sides: Mapping[str, Side]) -> dict[str, Side]:
+    given = {"forget": stage.forget, "retain": stage.retain}
+    return {name: sides[name].under(loss) for name, loss in given.items() if loss is not None}
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,120 @@
+"""What is frozen is computed once for all problems of a run: the first stage's and the reference's outputs.
+
+Rows are kept in memory as far as its budget goes, then in memory-mapped files inside the run folder as far as theirs
+goes; beyond both they are computed at every step again. Each row is computed from its one image alone, so that the
+numbers do not depend on which of the three it is.
+"""
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unlearnkit.device import send
+from unlearnkit.disk import disk_errors, sha256, write_json
+
+MIB = 2**20
+
+ALIGNED = 64
+
+Compute = Callable[[int], Sequence[Tensor]]
+
+
+def joined(rows: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
+    """Return single rows as parts [N, ...]."""
+    return tuple(torch.cat(part) for part in zip(*rows, strict=True))
+
+
+class Rows:
+    """The frozen outputs of a set: parts [N, ...], one row an image."""
+
+    def __init__(self, parts: Sequence[Tensor], device: torch.device) -> None:
+        self.parts, self.device = parts, device
+
+    def __getitem__(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """Return the rows, each part [B, ...] on the device."""
+        return tuple(send(part[send(rows, part.device)], self.device) for part in self.parts)
+
+
+class Store:
+    """Where frozen outputs are kept, and how many images have passed through each frozen part."""
+
+    def __init__(self, folder: Path | None, memory: int, disk: int, identity: str, device: torch.device) -> None:
+        """Keep up to `memory` bytes on the device and `disk` bytes below `folder`; `identity` names model and data."""
+        self.folder, self.memory, self.disk, self.identity, self.device = folder, memory, disk, identity, device
+        self.passes: Counter[str] = Counter()
+        self.kept: dict[str, dict[str, object]] = {}
+
+    def rows(self, name: str, count: int, compute: Compute) -> Rows | None:
+        """Return all rows of `compute`, made now or found on disk; None where they do not fit."""
+        first = [part.cpu() for part in compute(0)]
+        size = count * sum(part.nbytes for part in first)
+        if size <= self.memory:
+            self.memory -= size
+            parts = [torch.empty(count, *part.shape[1:], dtype=part.dtype, device=self.device) for part in first]
+            self._fill(parts, count, compute, first)
+            where = "memory"
+        elif self.folder is not None and size <= self.disk:
+            self.disk -= size
+            parts = self._mapped(self.folder, name, count, compute, first)
+            where = "disk"
+        else:
+            self.kept[name] = {"where": "nowhere", "mib": round(size / MIB, 1)}
+            return None
+        self.kept[name] = {"where": where, "mib": round(size / MIB, 1)}
+        return Rows(parts, self.device)
+
+    def _fill(self, parts: Sequence[Tensor], count: int, compute: Compute, first: Sequence[Tensor]) -> None:
+        for row in range(count):
+            for part, value in zip(parts, compute(row) if row else first, strict=True):
+                part[row] = value[0]
+
+    def _mapped(self, folder: Path, name: str, count: int, compute: Compute, first: Sequence[Tensor]) -> list[Tensor]:
+        """Return memory-mapped rows: those of an earlier start if whole and of the same origin, or new ones."""
+        facts_path, data_path = folder / f"{name}.json", folder / f"{name}.bin"
+        layout = [[count, *part.shape[1:], str(part.numpy().dtype)] for part in first]
+        if _intact(facts_path, data_path, {"identity": self.identity, "layout": layout}):
+            return _open(data_path, layout)
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            part_path = folder / f".{name}.part"
+            with part_path.open("wb") as stream:
+                # Reserved at once: a mapped page that finds the disk full would kill the process.
+                os.posix_fallocate(stream.fileno(), 0, sum(_bytes(entry) for entry in layout))
+            parts = _open(part_path, layout, mode="r+")
+            self._fill(parts, count, compute, first)
+            del parts
+            part_path.rename(data_path)
+            facts = {"identity": self.identity, "layout": layout, "sha256": sha256(data_path)}
+            write_json(facts_path, facts)
+        return _open(data_path, layout)
+
+
+def _intact(facts_path: Path, data_path: Path, wanted: dict[str, Any]) -> bool:
+    try:
+        facts = json.loads(facts_path.read_bytes())
+        return facts == wanted | {"sha256": sha256(data_path)}
+    except (OSError, ValueError):
+        return False
+
+
+def _bytes(entry: list[Any]) -> int:
+    """Return the bytes of a part, rounded up so that the next one is aligned."""
+    return -(-math.prod(entry[:-1]) * np.dtype(entry[-1]).itemsize // ALIGNED) * ALIGNED
+
+
+def _open(path: Path, layout: list[list[Any]], mode: Any = "c") -> list[Tensor]:
+    """Return the parts of a file; copy-on-write by default, because torch knows no read-only memory."""
+    parts, offset = [], 0
+    for entry in layout:
+        mapped = np.memmap(path, dtype=entry[-1], mode=mode, offset=offset, shape=tuple(entry[:-1]))
+        parts.append(torch.from_numpy(mapped))
+        offset += _bytes(entry)
+    return parts

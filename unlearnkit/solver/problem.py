@@ -1,0 +1,125 @@
+"""A constrained problem, what is looked at on its way, and its solution."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from unlearnkit.contracts import Part, Psi
+from unlearnkit.control import Stage
+from unlearnkit.errors import Exit, UserError
+
+TOLERANCE = 0.02
+"""Largest relative gap (f1 − ε)/ε of a solution that satisfies its ε."""
+
+End = tuple[Tensor, float]
+"""One end of a line: weights, and f1 there on the whole forget set."""
+
+
+class DivergedError(UserError):
+    """A loss or a gradient was not finite."""
+
+    def __init__(self, problem: str, step: int) -> None:
+        super().__init__(
+            f"{problem}: loss or gradient became non-finite at step {step}; the update was not applied. "
+            f"Lower training.optimizer.lr and resume: the run continues from the last checkpoint",
+            Exit.DIVERGED,
+        )
+        self.step = step
+
+
+def unasked(loss: Tensor, epsilon: float | None, squared_norm: Tensor, objective_norm: Tensor) -> Tensor:
+    """Return ψ = 0: no decrease is asked of the constraint."""
+    return torch.zeros_like(loss)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One constrained problem: min of `objective` s.t. the other loss is at most ε (its infimum without one)."""
+
+    id: str
+    stages: Sequence[Stage]
+    """How it is solved, one after the other."""
+    psi: Psi = unasked
+    method: str = ""
+    phase: Literal[1, 2] | None = None
+    label: str = ""
+    objective: Literal["retain", "forget"] = "retain"
+    epsilon: float | None = None
+    fraction: float | None = None
+    part: Part = "encoder"
+    """What it trains."""
+    retrained: bool = False
+    """True where its solution never saw the forget set, so that others are measured against it."""
+
+
+Solve = Callable[[Problem, Callable[[], Tensor], tuple[End, End] | None], "Solution"]
+"""From a problem, the weights that it begins at where it was not begun before, and the ends that it lands between, to
+its solution."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What holds on the whole training sets after so many steps."""
+
+    step: int
+    f1: float
+    f2: float
+    gap: float | None
+    """(f1 − ε)/ε, absent without ε."""
+    residual: float
+    """min over λ ≥ 0 of ‖∇f + λ∇h‖."""
+    lam: float
+    """The λ that attains it."""
+
+    @property
+    def satisfied(self) -> bool | None:
+        """Whether f1 is within `TOLERANCE` of ε or below it; None without ε."""
+        return None if self.gap is None else self.gap <= TOLERANCE
+
+
+@dataclass
+class History:
+    """Losses on the batches and λ, every so many steps; None for a loss that no step is taken on."""
+
+    step: list[int] = field(default_factory=list)
+    f1: list[float | None] = field(default_factory=list)
+    f2: list[float | None] = field(default_factory=list)
+    lam: list[float | None] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A solved problem: its weights, and what is known of it."""
+
+    problem: Problem
+    theta: Tensor
+    facts: Mapping[str, Any]
+    """What `Descent.facts` and the run say of the way there."""
+
+    def shortfall(self) -> str | None:
+        """Return a warning line where the solution does not satisfy its ε."""
+        if self.last.satisfied is not False:
+            return None
+        assert self.last.gap is not None
+        return (
+            f"{self.problem.label}: not satisfied after {self.facts['steps']} steps: f1 is {self.last.f1:.6g}, "
+            f"{self.last.gap:+.1%} off (allowed: {TOLERANCE:.0%})"
+        )
+
+    @property
+    def last(self) -> Check:
+        """The check at its end."""
+        return Check(**self.facts["checks"][-1])
+
+    @property
+    def end(self) -> End:
+        """Its weights with f1, as an end of a line."""
+        return self.theta, self.last.f1
+
+
+def gap(f1: float, epsilon: float) -> float:
+    """Return (f1 − ε)/|ε|."""
+    return (f1 - epsilon) / abs(epsilon)

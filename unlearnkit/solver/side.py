@@ -1,0 +1,164 @@
+"""One of the two losses on its training set, with what is frozen in it kept."""
+
+import copy
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import cached_property, partial
+
+import torch
+from torch import Tensor
+
+from unlearnkit.contracts import Loss, ModelAdapter, Task, View, draws, parts
+from unlearnkit.data import Pixels, augment, seeded, to_float, view_of
+from unlearnkit.recipe.training import Training
+from unlearnkit.solver.frozen import Compute, Rows, Store, joined
+
+CHUNK = 128
+"""Images of one pass where a whole set is looked at."""
+
+
+class Side:
+    """One of the two losses on its training set: f1 on the forget set or f2 on the retain set."""
+
+    def __init__(
+        self,
+        name: str,
+        loss: Loss,
+        images: Pixels,
+        task: Task,
+        student: ModelAdapter,
+        seed: int,
+        training: Training,
+        store: Store | None = None,
+    ) -> None:
+        """Keep what is frozen in `store`; without one it is computed at every step again."""
+        self.name, self.loss, self.images, self.task, self.student = name, loss, images, task, student
+        self.seed, self.training, self.store = seed, training, store
+        self.passes: Counter[str] = Counter() if store is None else store.passes
+        self.count = len(images)
+        self.fixed = task.fixed and training.crop is None
+        """Whether an image is degraded in the same way at every step, so that its first stage lasts the whole run."""
+        self.lasting = self.fixed and not draws(student) and loss.fixed and loss.reads_reference
+        """Whether an image has one target for the whole run."""
+
+    @cached_property
+    def stages(self) -> Rows | None:
+        """The first stage's outputs of all images, computed at the first use, where they last and there is room."""
+        return self._kept("first-stage", self._stage_of) if self.fixed and self.student.first is not None else None
+
+    @cached_property
+    def targets(self) -> Rows | None:
+        """The targets of all images, computed at the first use, where they last and there is room."""
+        return self._kept("reference", self._target_of) if self.lasting else None
+
+    def _kept(self, what: str, compute: Compute) -> Rows | None:
+        if self.store is None:
+            return None
+        with self.images.expect(torch.arange(self.count).split(1)):
+            return self.store.rows(f"{self.name}-{what}", self.count, compute)
+
+    @cached_property
+    def distance(self) -> Callable[[ModelAdapter, View, Sequence[Tensor]], Tensor]:
+        """The loss of a batch in a step."""
+        if not self.training.compile:
+            return self.loss.distance
+        # That a step is compiled in parts is no news to the user.
+        torch._logging.set_logs(all=logging.ERROR)  # type: ignore[attr-defined]
+        return torch.compile(self.loss.distance)
+
+    def under(self, loss: Loss, student: ModelAdapter | None = None) -> "Side":
+        """Return the same set under another loss and for another student, or this side itself under its own.
+
+        What is kept of the first stage serves both; targets of the other loss are not kept.
+        """
+        if loss is self.loss and student is None:
+            return self
+        side = copy.copy(self)
+        side.loss, side.lasting, side.student = loss, False, student or self.student
+        side.stages, side.targets = self.stages, None
+        side.__dict__.pop("distance", None)
+        return side
+
+    def chunks(self) -> list[Tensor]:
+        """Return the rows of the whole set in pieces."""
+        return list(torch.arange(self.count).split(CHUNK))
+
+    def view(self, rows: Tensor, *purpose: object) -> View:
+        """Return T(x) of `rows`, with the first stage's output; `purpose` seeds what is random in it."""
+        bare = self._bare(rows, *purpose)
+        if self.student.first is None:
+            return bare
+        if self.stages is not None:
+            stage = self.stages[rows]
+        elif self.fixed:
+            stage = joined([self._stage_of(row) for row in rows.tolist()])
+        else:
+            stage = self._stage(bare)
+        return replace(bare, stage=stage)
+
+    def _bare(self, rows: Tensor, *purpose: object) -> View:
+        images = to_float(self.images[rows])
+        generator = seeded(self.seed, self.name, *purpose)
+        if self.training.crop is not None:
+            images = augment(images, self.training.crop, generator)
+        return view_of(self.student, self.task, images, generator)
+
+    def _stage(self, bare: View) -> tuple[Tensor, ...]:
+        self.passes[f"{self.name} train: first stage"] += len(bare.images)
+        with torch.no_grad():
+            return self.student.first_stage(bare)
+
+    def _stage_of(self, row: int) -> tuple[Tensor, ...]:
+        return self._stage(self._bare(torch.tensor([row]), "frozen"))
+
+    def _target(self, view: View, generator: torch.Generator) -> Sequence[Tensor]:
+        self.passes[f"{self.name} train: reference"] += len(view.images) if self.loss.reads_reference else 0
+        with torch.no_grad():
+            return parts(self.loss.target(view, generator))
+
+    def _target_of(self, row: int) -> Sequence[Tensor]:
+        return self._target(self.view(torch.tensor([row]), "frozen"), seeded(self.seed, self.name, "frozen"))
+
+    def target(self, view: View, rows: Tensor, *purpose: object) -> Sequence[Tensor]:
+        """Return the targets of `rows` under the view of them."""
+        if self.targets is not None:
+            return self.targets[rows]
+        if self.lasting:
+            return joined([self._target_of(row) for row in rows.tolist()])
+        return self._target(view, seeded(self.seed, self.name, "target", *purpose))
+
+    def value(self, rows: Tensor, *purpose: object, precise: bool = False) -> Tensor:
+        """Return the mean loss over `rows`, differentiable; `purpose` seeds what is random in it."""
+        return self.at(*self.batch(rows, *purpose), precise=precise)
+
+    def batch(self, rows: Tensor, *purpose: object) -> tuple[View, Sequence[Tensor]]:
+        """Return T(x) and the targets of `rows`: all of the loss that the student's weights do not change."""
+        view = self.view(rows, *purpose)
+        return view, self.target(view, rows, *purpose)
+
+    def at(self, view: View, target: Sequence[Tensor], precise: bool = False) -> Tensor:
+        """Return the mean loss over a batch, differentiable; `precise` is fp32 whatever the recipe's precision."""
+        with self._autocast(precise):
+            return self.distance(self.student, view, target)
+
+    def _autocast(self, precise: bool) -> AbstractContextManager[object]:
+        if precise or self.training.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.images.device.type, torch.bfloat16)
+
+    def terms(self) -> Iterator[Callable[[], Tensor]]:
+        """Yield the loss on the whole set as a sum of terms, one a chunk, in fp32."""
+        with self.images.expect(self.chunks()):
+            for number, rows in enumerate(self.chunks()):
+                yield partial(self._term, rows, number)
+
+    def _term(self, rows: Tensor, number: int) -> Tensor:
+        return self.loss.distance(self.student, *self.batch(rows, "check", number)) * (len(rows) / self.count)
+
+    def exact(self) -> float:
+        """Return the loss on the whole set, in fp32."""
+        with torch.no_grad():
+            return float(torch.stack([term().double() for term in self.terms()]).sum())

@@ -1,0 +1,257 @@
+"""Everything the method works with, built from a recipe before anything is written."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from unlearnkit.contracts import ModelAdapter, Part, Setting, Sources, Task, shared, trainable
+from unlearnkit.control import Stage
+from unlearnkit.data import Chosen, Pixels, colour_statistics, digest, load, seeded, split, to_float
+from unlearnkit.device import choose_device, make_deterministic
+from unlearnkit.disk import sha256
+from unlearnkit.errors import Exit, UserError
+from unlearnkit.recipe.recipe import Recipe
+from unlearnkit.recipe.sections import label
+from unlearnkit.solver.descent import Descent
+from unlearnkit.solver.flat import Flat
+from unlearnkit.solver.frozen import MIB, Store
+from unlearnkit.solver.phases import Losses
+from unlearnkit.solver.problem import Problem
+from unlearnkit.solver.schedule import budget
+from unlearnkit.solver.side import Side
+from unlearnkit.weights import resolve
+
+SETS = ("forget", "retain")
+SPLITS = ("train", "validation")
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """Student, reference, data and losses of one recipe."""
+
+    recipe: Recipe
+    device: torch.device
+    student: ModelAdapter
+    reference: ModelAdapter
+    flats: Mapping[Part, Flat]
+    """The parameters that a problem may train, by part; those of the encoder come first in those of all."""
+    task: Task
+    chosen: Mapping[str, Chosen]
+    images: Mapping[str, Mapping[str, Pixels]]
+    """By set and split: uint8 [N, 3, S, S]; the training images come on the device."""
+    sides: Mapping[str, Side]
+    store: Store
+    """Where what is frozen is kept."""
+    methods: Sequence[Problem]
+    """The methods of `compare`, one for each value of what they sweep."""
+    facts: Mapping[str, object]
+    """What the manifest records of weights and data."""
+
+    @property
+    def flat(self) -> Flat:
+        """The parameters that the ε solutions train."""
+        return self.flats[self.recipe.model.train]
+
+    @property
+    def losses(self) -> Losses:
+        """f1, f2 and what they are lowered by."""
+        return Losses(self.sides["forget"].loss, self.sides["retain"].loss, self.recipe.model.train)
+
+    @property
+    def steps(self) -> int:
+        """The steps of one problem."""
+        return budget(self.recipe.training, *(self.sides[name].count for name in SETS))
+
+    @cached_property
+    def origin(self) -> Tensor:
+        """The reference's parameters of the part that the recipe trains, flat."""
+        return self.original(self.recipe.model.train)
+
+    def put(self, part: Part, theta: Tensor) -> None:
+        """Put the student at the weights `theta` of a part; all else is as in the reference."""
+        for own, was in zip(trainable(self.student), trainable(self.reference), strict=True):
+            own.data.copy_(was.data)
+        self.flats[part].set(theta)
+
+    def original(self, part: Part) -> Tensor:
+        """Return the reference's parameters of a part, flat."""
+        return flattened(trainable(self.reference, part))
+
+    def begun(self, problem: Problem) -> Descent:
+        """Return a problem at its first stage, with the student at the original weights."""
+        origin = self.original(problem.part)
+        self.put(problem.part, origin)
+        flat, start = self.flats[problem.part].alone(), partial(self._start, problem)
+        return Descent(problem, flat, self.sides, self.recipe.training, self.steps, start, origin)
+
+    def _start(self, problem: Problem, stage: Stage, number: int, theta: Tensor) -> Tensor:
+        """Return the weights that a stage starts from: those it finds, or fresh ones, with its noise on them."""
+        if stage.fresh:
+            own = fresh(self.recipe, self.reference)[: len(self.flats[problem.part].parameters)]
+            theta = flattened(own).to(self.device)
+        if not stage.noise:
+            return theta
+        white = torch.randn(len(theta), generator=seeded(self.recipe.seed, problem.id, number, "weight noise"))
+        return theta + stage.noise * white.to(theta.device)
+
+    @cached_property
+    def _frozen(self) -> Mapping[Part, str]:
+        return {part: frozen_digest(self.reference, part) for part in self.flats}
+
+    def unchanged(self, part: Part) -> bool:
+        """Tell whether all that training a part must not change is in the student as it came."""
+        return frozen_digest(self.student, part) == self._frozen[part]
+
+
+def flattened(parameters: Sequence[Parameter]) -> Tensor:
+    """Return parameters as one vector."""
+    return torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
+
+
+def fresh(recipe: Recipe, like: ModelAdapter) -> list[Parameter]:
+    """Return the parameters of an untrained model; raise `UserError` where they are not of the sizes of `like`."""
+    torch.manual_seed(recipe.seed)
+    found, wanted = trainable(recipe.model.build(None)), trainable(like)
+    if [parameter.shape for parameter in found] != [parameter.shape for parameter in wanted]:
+        raise UserError(
+            f"model: a {recipe.model.kind} that is trained anew has other sizes than the weights; give the sizes of "
+            f"the weights in `model`",
+            Exit.RECIPE,
+        )
+    return found
+
+
+def frozen_digest(model: ModelAdapter, part: Part) -> str:
+    """Return a hash of all that training a part must not change: a model's other parameters, and its buffers."""
+    trained = {parameter.data_ptr() for parameter in trainable(model, part)}
+    state = hashlib.sha256()
+    for name, value in model.module.state_dict().items():
+        if value.data_ptr() not in trained:
+            state.update(name.encode() + value.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return state.hexdigest()
+
+
+def build(recipe: Recipe, base: Path, cache: Path | None = None) -> Workbench:
+    """Build the workbench; raise `UserError` for whatever the recipe names that is missing or does not fit.
+
+    What is frozen is kept in memory, and where that is full in the folder `cache`.
+    """
+    device = choose_device(recipe.training.device)
+    make_deterministic(device)
+    weights = resolve(recipe.model.weights, base)
+    chosen = dict(zip(SETS, split(recipe.data, base, recipe.seed), strict=True))
+    torch.manual_seed(recipe.seed)
+    student = recipe.model.build(weights)
+    # The reference is copied before anything is trained or resumed, and from the weights file alone.
+    reference = copy.deepcopy(student)
+    for adapter in (student, reference):
+        adapter.module.to(device).eval().requires_grad_(False)
+    swept = [one for method in recipe.compare for one in method.each()]
+    if "encoder" in {recipe.model.train, *(one.part for one in swept)}:
+        _refuse_shared(student)
+    flats = _flats(student)
+    flats[recipe.model.train].alone()
+    for wanted in (recipe.task, *recipe.evaluate.tasks):  # one that does not suit the size is refused at once
+        wanted.build().degrade(torch.zeros(1, 3, *[student.image_size] * 2), seeded(recipe.seed, "fits"))
+    task = recipe.task.build()
+    images = load(chosen, student.image_size, recipe.data, device)
+    others: dict[str, str] = {}
+    setting = Setting(reference, task, _sources(recipe, base, device, chosen, images, others))
+    losses = {"forget": recipe.forget.build(setting), "retain": recipe.retain.build(setting)}
+    psi = recipe.control.epsilon.build()
+    methods = [
+        Problem(
+            f"method-{number}", tuple(one.build(setting, losses["forget"], losses["retain"])), psi, one.kind,
+            label=label(one), part=one.part or recipe.model.train, retrained=one.retrained,
+        )
+        for number, one in enumerate(swept)
+    ]  # fmt: skip
+    if any(stage.fresh for problem in methods for stage in problem.stages):
+        fresh(recipe, reference)  # refused at once where it does not fit
+    facts: dict[str, object] = {
+        "weights": {"ref": recipe.model.weights, "sha256": sha256(weights) if weights else None},
+        "data": [_described(name, part, images[name]) for name, part in chosen.items()],
+        **({"target_weights": others} if others else {}),
+    }
+    room = recipe.training.cache
+    store = Store(cache, room.memory_mib * MIB, room.disk_mib * MIB, _identity(recipe, reference, facts), device)
+    sides = {
+        name: Side(name, loss, images[name]["train"], task, student, recipe.seed, recipe.training, store)
+        for name, loss in losses.items()
+    }
+    return Workbench(recipe, device, student, reference, flats, task, chosen, images, sides, store, methods, facts)
+
+
+def _flats(student: ModelAdapter) -> dict[Part, Flat]:
+    whole = Flat(trainable(student))
+    return {"all": whole, "encoder": whole.first(len(trainable(student, "encoder")))}
+
+
+def _described(name: str, part: Chosen, images: Mapping[str, Pixels]) -> dict[str, object]:
+    hashed = digest(*(images[split] for split in SPLITS))
+    return {"set": name, **part.source.describe(), "classes": list(part.classes), "digest": hashed}
+
+
+def _identity(recipe: Recipe, reference: ModelAdapter, facts: Mapping[str, object]) -> str:
+    """Return a hash of all that a frozen output depends on: weights, data, task and losses."""
+    part = recipe.model.train
+    sections = [section.model_dump_json() for section in (recipe.model, recipe.task, recipe.forget, recipe.retain)]
+    origin = hashlib.sha256(flattened(trainable(reference, part)).cpu().numpy().tobytes()).hexdigest()
+    everything = [
+        facts["data"], facts.get("target_weights"), frozen_digest(reference, part), origin, sections, torch.__version__
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(everything).encode()).hexdigest()
+
+
+def _sources(
+    recipe: Recipe,
+    base: Path,
+    device: torch.device,
+    chosen: Mapping[str, Chosen],
+    images: Mapping[str, Mapping[str, Pixels]],
+    others: dict[str, str],
+) -> Sources:
+    """Return what sections may take beside the reference; the hash of each further file of weights goes to `others`."""
+
+    def other(named: str) -> ModelAdapter:
+        path = resolve(named, base, "target.weights")
+        assert path is not None
+        others[named] = sha256(path)
+        adapter = recipe.model.build(path)
+        adapter.module.to(device).eval().requires_grad_(False)
+        return adapter
+
+    noise = colour_statistics(images["forget"]["train"])
+    drawn = partial(_drawn, images["retain"]["train"], chosen["retain"])
+    generator: Callable[[], torch.Generator] = partial(seeded, recipe.seed, "noise")
+    return Sources(noise, generator, drawn, other, base)
+
+
+def _drawn(pixels: Pixels, chosen: Chosen, label: str | None, count: int, generator: torch.Generator) -> Tensor:
+    """Return training images of a set, of one class or of any, drawn with replacement."""
+    rows = [row for row, item in enumerate(chosen.train) if label in (None, item.label)]
+    if not rows:
+        raise UserError(
+            f"target.name: the {chosen.name} set has no training images of class '{label}'; it has: "
+            f"{', '.join(sorted({item.label for item in chosen.train}))}",
+            Exit.RECIPE,
+        )
+    return to_float(pixels[torch.tensor(rows)[torch.randint(len(rows), (count,), generator=generator)]])
+
+
+def _refuse_shared(adapter: ModelAdapter) -> None:
+    """Refuse a model whose frozen part would move with its encoder."""
+    if names := shared(adapter):
+        raise UserError(
+            f"model: the encoder shares {', '.join(names[:3])} with the frozen part, which would move with it; the "
+            f"adapter must untie them, or use `train: all`",
+            Exit.PLUGIN,
+        )

@@ -1,0 +1,10 @@
+from .audit import check_audit as check_audit
+from .checks import check_data as check_data
+from .checks import check_loss as check_loss
+from .checks import check_metric as check_metric
+from .checks import check_multiplier as check_multiplier
+from .checks import check_psi as check_psi
+from .checks import check_section as check_section
+from .checks import check_task as check_task
+from .model import check_model as check_model
+from .plugin import check_plugin as check_plugin

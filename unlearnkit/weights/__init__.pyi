@@ -1,0 +1,15 @@
+from .fitting import FAMILIES as FAMILIES
+from .fitting import SHOWN as SHOWN
+from .fitting import family as family
+from .fitting import fit as fit
+from .fitting import load as load
+from .fitting import save as save
+from .places import HUB as HUB
+from .places import cached as cached
+from .places import located as located
+from .places import packaged as packaged
+from .places import resolve as resolve
+from .places import sample as sample
+from .reading import PICKLED as PICKLED
+from .reading import read as read
+from .reading import read_checkpoint as read_checkpoint

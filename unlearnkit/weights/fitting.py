@@ -1,0 +1,67 @@
+"""Tables of tensors into models, and out of them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from unlearnkit.errors import Exit, UserError
+from unlearnkit.weights.reading import read
+
+FAMILIES = {
+    "a masked autoencoder (MAE)": ("decoder_pred.weight", "decoder_blocks.0.attn.qkv.weight", "cls_token"),
+    "a MAGE transformer": ("token_emb.word_embeddings.weight", "mlm_layer.bias"),
+    "a VQ-GAN of taming-transformers": (
+        "quantize.embedding.weight",
+        "encoder.conv_in.weight",
+        "decoder.conv_in.weight",
+    ),
+    "a Palette U-Net": ("denoise_fn.input_blocks.0.0.weight",),
+    "Stable Diffusion in its original layout": ("model.diffusion_model.input_blocks.0.0.weight",),
+    "a U-Net of diffusers": ("down_blocks.0.resnets.0.conv1.weight", "mid_block.resnets.0.conv1.weight"),
+    "unlearnkit's own vit-mae": ("encoder.blocks.0.fc1.weight", "decoder.mask_token"),
+}
+"""Names that tell a layout, for messages."""
+
+SHOWN = 3
+"""Names listed of many that do not fit."""
+
+
+def family(tensors: Mapping[str, Tensor]) -> str | None:
+    """Return what a table of tensors looks like, where it is a layout that is known here."""
+    return next((name for name, keys in FAMILIES.items() if all(key in tensors for key in keys)), None)
+
+
+def load(module: nn.Module, path: Path) -> None:
+    """Copy a file, or a folder's `model.safetensors`, into `module`; raise `UserError` as `fit` does."""
+    path = path / "model.safetensors" if path.is_dir() else path
+    fit(module.state_dict(), read(path), path)
+
+
+def fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path, section: str = "model") -> None:
+    """Copy what was `found` in `path` into the tensors `wanted`, such as a `state_dict`, in their precision.
+
+    Raise `UserError` where names or shapes do not fit; nothing is copied then.
+    """
+    missing, unknown = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+    shapes = [
+        f"{name} is {list(found[name].shape)} in the file and {list(value.shape)} in the model"
+        for name, value in wanted.items()
+        if name in found and found[name].shape != value.shape
+    ]
+    looks = family(found)
+    for what, names in (("other shapes", shapes), ("missing", missing), ("not in the model", unknown)):
+        if names:
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            seen = f" The file looks like {looks}." if looks and what != "other shapes" else ""
+            wrong = f"the weights do not fit the model; {what}: {'; '.join(names[:SHOWN])}{more}.{seen}"
+            advice = f"Set the kind and sizes of `{section}:` to those the weights were trained with"
+            raise UserError(f"{path}: {wrong} {advice}", Exit.RECIPE)
+    for name, value in wanted.items():
+        value.copy_(found[name])
+
+
+def save(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write tensors as safetensors, each contiguous and with storage of its own."""
+    save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, path)

@@ -41,7 +41,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -
         flush(path.parent)
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read(path: Path) -> tuple[dict[str, Tensor], Any]:
     """Return tensors and facts; raise `UserError` naming a file that is damaged or of another format."""
     try:
         hashes = json.loads((path / HASHES).read_bytes())
@@ -68,7 +68,7 @@ def rotate(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def newest(folder: Path, warn: Callable[[str], None]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def newest(folder: Path, warn: Callable[[str], None]) -> tuple[dict[str, Tensor], Any] | None:
     """Return the newest whole checkpoint of a folder, telling `warn` of each damaged one that was passed over."""
     for path in reversed(names(folder)):
         try:

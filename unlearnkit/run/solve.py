@@ -10,7 +10,7 @@ from torch import Tensor
 from unlearnkit.run import checkpoint, memory
 from unlearnkit.run.events import Run
 from unlearnkit.solver.descent import Descent
-from unlearnkit.solver.problem import End, Problem, Solution
+from unlearnkit.solver.problem import End, Outcome, Problem, Solution
 from unlearnkit.solver.workbench import Workbench
 
 
@@ -23,9 +23,9 @@ def solve(
     """
     folder = run.folder / "solutions" / problem.id
     if folder.exists():
-        tensors, facts = checkpoint.read(folder)
+        tensors, known = checkpoint.read(folder)
         run.event("kept", id=problem.id)
-        return Solution(problem, tensors["theta"].to(bench.device), facts)
+        return Solution(problem, tensors["theta"].to(bench.device), known)
     began = time.monotonic()
     memory.reset_peak(bench.device)
     descent = bench.begun(problem)
@@ -38,9 +38,11 @@ def solve(
     named = {name: getattr(problem, name) for name in ("id", "label", "epsilon")}
     run.event("problem", **named, step=descent.done, steps=descent.steps)
     _descend(run, bench.recipe.training.checkpoint_every, descent, checkpoints, ends)
-    facts = {
+    facts: Outcome = {
         "steps": descent.done,
-        **{name: getattr(descent, name) for name in ("ended", "landing", "own_losses")},
+        "ended": descent.ended,
+        "landing": descent.landing,
+        "own_losses": descent.own_losses,
         "frozen_unchanged": bench.unchanged(problem.part),
         **descent.state()[1],
     }

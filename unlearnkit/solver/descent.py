@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from unlearnkit.data import batch_index
 from unlearnkit.recipe.training import Training
 from unlearnkit.solver.flat import Flat
 from unlearnkit.solver.landing import land
-from unlearnkit.solver.problem import Check, DivergedError, End, History, Problem, gap
+from unlearnkit.solver.problem import Check, DivergedError, End, History, Problem, State, gap
 from unlearnkit.solver.schedule import check_due, decayed, optimizer, settled
 from unlearnkit.solver.side import Side
 from unlearnkit.solver.step import Loss, Taken, ahead, alone, apart, joint, update
@@ -248,7 +247,7 @@ class Descent:
         """Whether steps are taken on other losses than f1 and f2."""
         return any(side is not self.sides[name] for losses in self.losses for name, side in losses.items())
 
-    def state(self) -> tuple[dict[str, Tensor], dict[str, object]]:
+    def state(self) -> tuple[dict[str, Tensor], State]:
         """Return everything that continuing bit for bit needs: tensors and facts."""
         tensors = {"theta": self.flat.theta.data}
         state = {} if self.stage.rule is None else self.stage.rule.state
@@ -257,11 +256,17 @@ class Descent:
             tensors[f"optimizer.{name}"] = value
         if self._recent:
             tensors["recent"] = torch.stack(self._recent)
-        places = {"done": self.done, "stage": self.place, "since": self.since, "stages": self.ends, "near": self.near}
-        facts = {**places, "checks": [asdict(check) for check in self.checks], "history": asdict(self.history)}
-        return tensors, facts
+        return tensors, {
+            "done": self.done,
+            "stage": self.place,
+            "since": self.since,
+            "stages": self.ends,
+            "near": self.near,
+            "checks": [asdict(check) for check in self.checks],
+            "history": asdict(self.history),
+        }
 
-    def load(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    def load(self, tensors: Mapping[str, Tensor], facts: State) -> None:
         """Continue from a saved state."""
         here = {name: value.to(self.flat.theta.device) for name, value in tensors.items()}
         self.done, self.place, self.since = facts["done"], facts["stage"], facts["since"]

@@ -1,8 +1,8 @@
 """A constrained problem, what is looked at on its way, and its solution."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import torch
 from torch import Tensor
@@ -90,14 +90,35 @@ class History:
     lam: list[float | None] = field(default_factory=list)
 
 
+class State(TypedDict):
+    """What a descent saves beside its tensors: its steps and where its stage began, its checks and its history."""
+
+    done: int
+    stage: int
+    since: int
+    stages: list[dict[str, int | bool]]
+    near: bool
+    checks: list[dict[str, Any]]
+    history: dict[str, list[Any]]
+
+
+class Outcome(State):
+    """What is saved beside a solution's weights."""
+
+    steps: int
+    ended: str
+    landing: dict[str, float | bool] | None
+    own_losses: bool
+    frozen_unchanged: bool
+
+
 @dataclass(frozen=True)
 class Solution:
     """A solved problem: its weights, and what is known of it."""
 
     problem: Problem
     theta: Tensor
-    facts: Mapping[str, Any]
-    """What `Descent.facts` and the run say of the way there."""
+    facts: Outcome
 
     def shortfall(self) -> str | None:
         """Return a warning line where the solution does not satisfy its ε."""

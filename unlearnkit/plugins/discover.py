@@ -58,8 +58,8 @@ def discover(extra: Sequence[object] = (), *, installed: bool = True) -> Plugins
     manager = pluggy.PluginManager("unlearnkit")
     manager.add_hookspecs(hookspecs)
     plugins: list[Plugin] = []
-    for sort in pkgutil.iter_modules(import_module(BUILTIN).__path__):
-        _load(manager, plugins, Plugin(sort.name, "unlearnkit", __version__), f"{BUILTIN}.{sort.name}.sections")
+    for name in (sort.name for sort in pkgutil.iter_modules(import_module(BUILTIN).__path__) if sort.ispkg):
+        _load(manager, plugins, Plugin(name, "unlearnkit", __version__), f"{BUILTIN}.{name}.sections")
     for entry, package, version in _entry_points() if installed else ():
         _load(manager, plugins, Plugin(entry.name, package, version), entry)
     for name in filter(None, os.environ.get("UNLEARNKIT_PLUGINS", "").split(",")):

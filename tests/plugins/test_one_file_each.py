@@ -12,6 +12,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from outside import METRIC, MODEL
 from PIL import Image
 from safetensors.torch import load_file
 from tiny_task import ran
@@ -30,46 +31,7 @@ from unlearnkit.testing import (
 
 PACKAGE = "acme_six"
 FILES = {
-    "model": '''
-from typing import Literal
-
-from unlearnkit.recipe.sections import ModelSection
-
-
-class Blur(ModelSection):
-    """A convolution before and after a bottleneck."""
-
-    kind: Literal["six-blur"]
-    """A small convolutional autoencoder."""
-    channels: int = 4
-    """Channels of the bottleneck."""
-
-    def build(self, weights):
-        from torch import nn
-
-        from unlearnkit.contracts import ModelAdapter
-        from unlearnkit.weights import load
-
-        class Adapter(ModelAdapter):
-            def __init__(self, channels):
-                down, up = nn.Conv2d(3, channels, 4, 4), nn.ConvTranspose2d(channels, 3, 4, 4)
-                self.module = nn.ModuleDict({"down": down, "up": up})
-                self.encoder, self.image_size = down, 16
-
-            def embed(self, view):
-                return self.encoder(view.images)
-
-            def decode(self, embedding, view):
-                return self.module["up"](embedding)
-
-            def own_loss(self, images, view):
-                return (self.decode(self.embed(view), view) - images).square().mean()
-
-        adapter = Adapter(self.channels)
-        if weights is not None:
-            load(adapter.module, weights)
-        return adapter
-''',
+    "model": MODEL,
     "task": '''
 from typing import Literal
 
@@ -133,39 +95,7 @@ class Weighed(MethodSection):
 
         return [Stage(forget, retain, Constant(1, self.weight))]
 ''',
-    "metric": '''
-from typing import Literal
-
-from unlearnkit.recipe.sections import MetricSection
-
-
-class Error(MetricSection):
-    """Mean absolute error."""
-
-    kind: Literal["six-error"]
-    """Mean absolute error."""
-
-    def build(self, base, device):
-        from unlearnkit.contracts import Metric
-
-        class MeanAbsoluteError(Metric):
-            def __init__(self):
-                self.reset()
-
-            def update(self, outputs, targets, view):
-                self.errors.append((outputs - targets).abs().mean())
-
-            def compute(self):
-                return {"value": float(sum(self.errors) / len(self.errors))}
-
-            def reset(self):
-                self.errors = []
-
-            def describe(self):
-                return {"name": "Mean absolute error", "better": "lower"}
-
-        return MeanAbsoluteError()
-''',
+    "metric": METRIC,
     "audit": '''
 from typing import Literal
 
@@ -211,12 +141,12 @@ LINES = {
 }
 """The line of registration of each."""
 KINDS = {
-    "model": "six-blur", "task": "six-corner", "control": "six-switch", "method": "six-weighed", "metric": "six-error",
-    "audit": "six-own-loss",
+    "model": "acme-blur", "task": "six-corner", "control": "six-switch", "method": "six-weighed",
+    "metric": "acme-error", "audit": "six-own-loss",
 }  # fmt: skip
 RECIPE = """\
 name: six
-model: {kind: six-blur, channels: 6}
+model: {kind: acme-blur, channels: 6}
 data:
   source: {kind: image-folder, root: pictures}
   forget: {classes: [red]}
@@ -227,7 +157,7 @@ control: {epsilon: {kind: six-switch}, multiplier: {kind: closed-form}}
 epsilons: {fractions: [0.5]}
 compare: [{kind: six-weighed, weight: [0.5, 2.0]}]
 training: {batch_size: 4, steps: 20, device: cpu, optimizer: {kind: adamw, lr: 1e-2}}
-evaluate: {metrics: [{kind: six-error}], audits: [{kind: six-own-loss}], images: 2}
+evaluate: {metrics: [{kind: acme-error}], audits: [{kind: six-own-loss}], images: 2}
 """
 
 
@@ -257,12 +187,12 @@ def test_one_file_and_one_line_bring_one_kind_that_keeps_its_contract(name, pack
 
 def test_each_of_the_six_keeps_its_contract_beside_the_others(package, tmp_path):
     six = package(*FILES)
-    model, task = six.model.Blur(kind="six-blur", channels=6), six.task.Corner(kind="six-corner")
+    model, task = six.model.Blur(kind="acme-blur", channels=6), six.task.Corner(kind="six-corner")
     check_model(model, task.build())
     check_task(task)
     check_psi(six.control.Switch(kind="six-switch"))
     check_section(six.method.Weighed(kind="six-weighed", weight=[0.5, 2.0]))
-    check_metric(six.metric.Error(kind="six-error"), tmp_path)
+    check_metric(six.metric.Error(kind="acme-error"), tmp_path)
     check_audit(six.audit.OnForget(kind="six-own-loss"), model, task.build())
 
 
@@ -293,9 +223,9 @@ def test_a_recipe_uses_all_six_and_each_takes_effect(package, tiny):
     assert swept[0]["f1"] != swept[1]["f1"]
 
     cells = results["original"]["metrics"]["forget"]["validation"]
-    assert cells["original"]["six-error"] == 0.0
-    assert 0 < cells["truth"]["six-error"] < 1
-    assert all(row["metrics"]["forget"]["validation"]["original"]["six-error"] > 0 for row in rows.values())
+    assert cells["original"]["acme-error"] == 0.0
+    assert 0 < cells["truth"]["acme-error"] < 1
+    assert all(row["metrics"]["forget"]["validation"]["original"]["acme-error"] > 0 for row in rows.values())
 
     (audit,) = results["audits"]
     assert audit["samples"] == "4 forget validation images."

@@ -4,49 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+from outside import METRIC, MODEL
 
-GOOD = '''
+OWN = '''
 from typing import Literal
 
 from unlearnkit import hookimpl
-from unlearnkit.recipe.sections import LossSection, MetricSection, ModelSection, PsiSection
-
-
-class Blur(ModelSection):
-    """A convolution before and after a bottleneck."""
-
-    kind: Literal["acme-blur"]
-    """A small convolutional autoencoder."""
-    channels: int = 4
-    """Channels of the bottleneck."""
-
-    def build(self, weights):
-        import torch
-        from torch import nn
-
-        from unlearnkit.contracts import ModelAdapter
-        from unlearnkit.weights import load
-
-        class Adapter(ModelAdapter):
-            def __init__(self, channels):
-                self.module = nn.ModuleDict(
-                    {"down": nn.Conv2d(3, channels, 4, 4), "up": nn.ConvTranspose2d(channels, 3, 4, 4)}
-                )
-                self.encoder, self.image_size = self.module["down"], 16
-
-            def embed(self, view):
-                return self.encoder(view.images)
-
-            def decode(self, embedding, view):
-                return self.module["up"](embedding)
-
-            def own_loss(self, images, view):
-                return (self.decode(self.embed(view), view) - images).square().mean()
-
-        adapter = Adapter(self.channels)
-        if weights is not None:
-            load(adapter.module, weights)
-        return adapter
+from unlearnkit.recipe.sections import LossSection, PsiSection
 
 
 class Zero(LossSection):
@@ -80,34 +44,6 @@ class Twenty(PsiSection):
         return lambda loss, epsilon, norm, objective: 20 * norm
 
 
-class Error(MetricSection):
-    """Mean absolute error."""
-
-    kind: Literal["acme-error"]
-    """Mean absolute error."""
-
-    def build(self, base, device):
-        from unlearnkit.contracts import Metric
-
-        class MeanAbsoluteError(Metric):
-            def __init__(self):
-                self.reset()
-
-            def update(self, outputs, targets, view):
-                self.errors.append((outputs - targets).abs().mean())
-
-            def compute(self):
-                return {"value": float(sum(self.errors) / len(self.errors))}
-
-            def reset(self):
-                self.errors = []
-
-            def describe(self):
-                return {"name": "Mean absolute error", "better": "lower"}
-
-        return MeanAbsoluteError()
-
-
 @hookimpl
 def register_models():
     return [Blur]
@@ -136,6 +72,8 @@ def observe_run(run):
 
     return observe
 '''
+
+GOOD = MODEL + METRIC + OWN
 
 RECIPE = """\
 name: third-party

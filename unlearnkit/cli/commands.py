@@ -10,13 +10,9 @@ import typer
 from typer import Argument, Context, Option
 
 from unlearnkit import __version__
+from unlearnkit import recipe as recipes
 from unlearnkit.errors import Exit, Stopped, UserError
 from unlearnkit.plugins import Plugins, catalogue, discover
-from unlearnkit.recipe.pretraining import PretrainRecipe
-from unlearnkit.recipe.recipe import Recipe
-from unlearnkit.recipe.schema import text
-from unlearnkit.recipe.validate import Loaded, load, recipe_class
-from unlearnkit.report.shape import Results
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -95,7 +91,7 @@ def resume(context: Context, run: RunFolder, set_: Overrides = None) -> None:
 @app.command(epilog="Example: unlearnkit validate recipes/quickstart.yaml")
 def validate(context: Context, recipe: RecipeFile, set_: Overrides = None, json_: Json = False) -> None:
     """Check a recipe and print every problem with its place."""
-    loaded = load(recipe, _plugins(context), set_ or ())
+    loaded = recipes.load(recipe, _plugins(context), set_ or ())
     _print(loaded.resolved, json_, [f"{recipe}: valid"])
 
 
@@ -132,11 +128,13 @@ def show(context: Context, kind: Kind, json_: Json = False) -> None:
 @app.command(epilog="Example: unlearnkit schema recipe > schemas/recipe.schema.json")
 def schema(context: Context, what: Shape = "recipe") -> None:
     """Print a JSON Schema; that of recipes has the sections of the installed plugins."""
-    shapes: dict[str, type[Any]] = {"recipe": Recipe, "pretrain": PretrainRecipe, "results": Results}
+    from unlearnkit.report.shape import Results
+
+    shapes: dict[str, type[Any]] = {"recipe": recipes.Recipe, "pretrain": recipes.PretrainRecipe, "results": Results}
     if what not in shapes:
         raise UserError(f"'{what}' has no schema; there are: {', '.join(shapes)}", Exit.USAGE)
     shape = shapes[what]
-    print(text(shape if shape is Results else recipe_class(shape, _plugins(context))), end="")
+    print(recipes.text(shape if shape is Results else recipes.recipe_class(shape, _plugins(context))), end="")
 
 
 @app.command(epilog="Example: unlearnkit init --model vit-mae --data pictures --forget faces")
@@ -232,8 +230,8 @@ def export(context: Context, run: RunFolder, epsilon: Epsilon, to: NewFolder) ->
 @app.command(epilog="Example: unlearnkit pretrain recipes/pretrain/mae-64.yaml --to weights/mae-64")
 def pretrain(context: Context, recipe: RecipeFile, to: Trained, set_: Overrides = None) -> None:
     """Train a model with its own loss."""
-    loaded = load(recipe, _plugins(context), set_ or ())
-    if not isinstance(loaded.recipe, PretrainRecipe):
+    loaded = recipes.load(recipe, _plugins(context), set_ or ())
+    if not isinstance(loaded.recipe, recipes.PretrainRecipe):
         raise UserError(f"{recipe}: this recipe has no `pretrain:` section; use `unlearnkit run`", Exit.USAGE)
     from unlearnkit.run.pretrain import train
 
@@ -244,15 +242,17 @@ def pretrain(context: Context, recipe: RecipeFile, to: Trained, set_: Overrides 
     print(to)
 
 
-def _load(recipe: Path, context: Context, set_: Overrides, folder: Path | None = None) -> tuple[Loaded, Recipe]:
+def _load(
+    recipe: Path, context: Context, set_: Overrides, folder: Path | None = None
+) -> "tuple[recipes.Loaded, recipes.Recipe]":
     """Read a recipe; raise `UserError` for one that does not unlearn."""
-    loaded = load(recipe, _plugins(context), set_ or (), folder)
-    if not isinstance(loaded.recipe, Recipe):
+    loaded = recipes.load(recipe, _plugins(context), set_ or (), folder)
+    if not isinstance(loaded.recipe, recipes.Recipe):
         raise UserError(f"{recipe}: this is a pretraining recipe; use `unlearnkit pretrain`", Exit.USAGE)
     return loaded, loaded.recipe
 
 
-def _resolved(run: Path, context: Context, set_: Overrides = None) -> tuple[Loaded, Recipe]:
+def _resolved(run: Path, context: Context, set_: Overrides = None) -> "tuple[recipes.Loaded, recipes.Recipe]":
     """Read the recipe that a run folder was made with; relative paths in it start where they did."""
     from unlearnkit.run.folder import read_json
 

@@ -1,1 +1,5 @@
 """From YAML text to a recipe: nothing in this package imports torch."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

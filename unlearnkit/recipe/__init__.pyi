@@ -1,0 +1,6 @@
+from .pretraining import PretrainRecipe as PretrainRecipe
+from .recipe import Recipe as Recipe
+from .schema import text as text
+from .validate import Loaded as Loaded
+from .validate import load as load
+from .validate import recipe_class as recipe_class

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from unlearnkit.errors import Exit, UserError
 
+MIB = 2**20
+
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file; of a folder, that of its files' names and hashes."""

@@ -31,9 +31,9 @@ def first_line(error: Exception) -> str:
 
 
 class UserError(Exception):
-    """One clear message that says where and what to do instead, and the exit code that goes with it."""
+    """One clear message that says where and what to do instead, and its exit code: that of a recipe if left out."""
 
-    def __init__(self, message: str, code: Exit) -> None:
+    def __init__(self, message: str, code: Exit = Exit.RECIPE) -> None:
         super().__init__(message)
         self.code = code
 

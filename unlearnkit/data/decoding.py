@@ -35,10 +35,10 @@ def decode(source: Images, items: Sequence[Item], size: int) -> Tensor:
 
 def gathered(images: Iterable[Tensor], count: int, size: int) -> Tensor:
     """Return so many images [3, size, size] as one uint8 [count, 3, size, size]."""
-    gathered = torch.empty(count, 3, size, size, dtype=torch.uint8)
+    whole = torch.empty(count, 3, size, size, dtype=torch.uint8)
     for row, image in enumerate(images):
-        gathered[row] = image
-    return gathered
+        whole[row] = image
+    return whole
 
 
 class Decoders:

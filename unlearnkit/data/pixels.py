@@ -11,6 +11,7 @@ from unlearnkit.contracts import Images, Item
 from unlearnkit.data.decoding import Decoders, Found, Order, Rows, decode
 from unlearnkit.data.sets import Chosen
 from unlearnkit.device import send
+from unlearnkit.disk import MIB
 from unlearnkit.recipe.data import Data
 
 CHUNK = 128
@@ -107,7 +108,7 @@ def load(chosen: Mapping[str, Chosen], size: int, data: Data, device: torch.devi
     What `data.memory_mib` does not hold is decoded for each batch, to the same bytes.
     """
     halves = [(name, half, getattr(part, half)) for name, part in chosen.items() for half in ("train", "validation")]
-    held = in_memory([len(items) * 3 * size**2 for _, _, items in halves], data.memory_mib * 2**20)
+    held = in_memory([len(items) * 3 * size**2 for _, _, items in halves], data.memory_mib * MIB)
     found: dict[str, dict[str, Pixels]] = {name: {} for name in chosen}
     for (name, half, items), fits in zip(halves, held, strict=True):
         place = device if half == "train" else torch.device("cpu")

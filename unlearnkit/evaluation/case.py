@@ -39,7 +39,6 @@ class ModelCase(Case):
     def views(
         self, name: SetName, split: Split, *purpose: object, change: Callable[[Tensor], Tensor] = lambda images: images
     ) -> Iterator[View]:
-        """Yield the views T(x) of a set in chunks."""
         device = next(self.model.module.parameters()).device
         made = views_of(
             self.model, self.sides[name].task, self.images[name][split], device,
@@ -49,7 +48,6 @@ class ModelCase(Case):
             yield replace(view, stage=staged(self.model, view))
 
     def rest(self) -> list[Parameter]:
-        """Return the parameters beside the encoder; raise `ValueError` without any."""
         encoder = set(trainable(self.model, "encoder"))
         found = [parameter for parameter in trainable(self.model) if parameter not in encoder]
         if not found:
@@ -57,7 +55,6 @@ class ModelCase(Case):
         return found
 
     def refresh(self, parameters: Iterable[Parameter]) -> None:
-        """Put these parameters of the model at their values in an untrained model."""
         values = dict(zip(trainable(self.model), self.fresh(), strict=True))
         for parameter in parameters:
             parameter.data.copy_(values[parameter].data)
@@ -71,7 +68,6 @@ class ModelCase(Case):
         *,
         decay: float,
     ) -> Iterator[int]:
-        """Take steps on the model's own loss over the training images of `on`; yield how many are done, from 0 on."""
         training = self.training.model_copy(update={"optimizer": optimizer or self.training.optimizer, "decay": decay})
         losses = {name: OwnLoss() if name in on else None for name in self.sides}
         stage = Stage(losses["forget"], losses["retain"], Constant(1, 1) if len(on) == 2 else None)

@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from unlearnkit.disk import MIB
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.run import checkpoint
-
-MIB = 2**20
 
 
 @contextmanager
@@ -30,6 +29,11 @@ def refuse_used(folder: Path, advice: str) -> None:
     """Raise `UserError` with advice (`... with --to`) where a command would write over something."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists already; {advice} with --to", Exit.FOLDER)
+
+
+def refuse_begun(folder: Path) -> None:
+    """Raise `UserError` where a new run would write over something."""
+    refuse_used(folder, f"continue it with `unlearnkit resume {folder}`, or give another")
 
 
 def read_json(path: Path) -> Any:

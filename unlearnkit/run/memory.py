@@ -11,6 +11,7 @@ from torch import Tensor
 
 from unlearnkit.contracts import ModelAdapter, Part, Task, parts, staged, trainable
 from unlearnkit.data import seeded, view_of
+from unlearnkit.disk import MIB
 
 T = TypeVar("T")
 
@@ -72,7 +73,7 @@ def reset_peak(device: torch.device) -> None:
 def peak(device: torch.device) -> int | None:
     """Return the most MiB since `reset_peak`, of tensors on a CUDA device, else of the process; None if untold."""
     if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / 2**20)
+        return round(torch.cuda.max_memory_allocated(device) / MIB)
     with suppress(OSError):
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         return next((int(line.split()[1]) // 2**10 for line in lines if line.startswith("VmHWM:")), None)

@@ -9,12 +9,13 @@ import torch
 from unlearnkit.contracts import ModelAdapter, Part, draws, trainable
 from unlearnkit.data import Chosen, in_memory, sections, split
 from unlearnkit.device import choose_device
+from unlearnkit.disk import MIB
 from unlearnkit.errors import UserError
 from unlearnkit.fronts import HIGHEST, LOWEST
 from unlearnkit.recipe.data import Selection
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.sections import label
-from unlearnkit.run.folder import MIB, disk_bytes
+from unlearnkit.run.folder import disk_bytes
 from unlearnkit.run.memory import Need, need
 from unlearnkit.solver.schedule import budget
 from unlearnkit.weights import resolve

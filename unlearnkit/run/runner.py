@@ -17,7 +17,7 @@ from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.report import write as write_report
 from unlearnkit.run import manifest
 from unlearnkit.run.events import Run, Tell
-from unlearnkit.run.folder import disk_bytes, held, read_json, refuse_full, refuse_used
+from unlearnkit.run.folder import disk_bytes, held, read_json, refuse_begun, refuse_full
 from unlearnkit.run.interrupts import device_errors, signals
 from unlearnkit.run.solve import solve
 from unlearnkit.solver.landing import between
@@ -30,7 +30,7 @@ def start(
     recipe: Recipe, text: str, resolved: Mapping[str, Any], base: Path, folder: Path, plugins: Plugins, tell: Tell
 ) -> Path:
     """Run a recipe in a new folder and return the folder; relative paths of the recipe start at `base`."""
-    refuse_used(folder, f"continue it with `unlearnkit resume {folder}`, or give another")
+    refuse_begun(folder)
     bench = build(recipe, base, folder / "cache")
     tools = instruments.build(recipe.evaluate, base, bench.device)
     refuse_full(folder, disk_bytes(sizes(bench), recipe.evaluate.images, bench.student.image_size))

@@ -10,7 +10,7 @@ from unlearnkit.plugins import Plugins
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.run import manifest, runner
 from unlearnkit.run.events import Tell
-from unlearnkit.run.folder import read_json, refuse_used
+from unlearnkit.run.folder import read_json, refuse_begun
 
 
 def start(
@@ -19,7 +19,7 @@ def start(
     """Run a recipe in a new folder, once for each seed where it has `seeds`, and return the folder."""
     if recipe.seeds is None:
         return runner.start(recipe, text, resolved, base, folder, plugins, tell)
-    refuse_used(folder, f"continue it with `unlearnkit resume {folder}`, or give another")
+    refuse_begun(folder)
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_file(folder / "recipe.yaml", text.encode())

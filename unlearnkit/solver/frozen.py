@@ -18,9 +18,7 @@ import torch
 from torch import Tensor
 
 from unlearnkit.device import send
-from unlearnkit.disk import disk_errors, sha256, write_json
-
-MIB = 2**20
+from unlearnkit.disk import MIB, disk_errors, sha256, write_json
 
 ALIGNED = 64
 

@@ -16,13 +16,13 @@ from unlearnkit.contracts import ModelAdapter, Part, Setting, Sources, Task, sha
 from unlearnkit.control import Stage
 from unlearnkit.data import Chosen, Pixels, colour_statistics, digest, load, seeded, split, to_float
 from unlearnkit.device import choose_device, make_deterministic
-from unlearnkit.disk import sha256
+from unlearnkit.disk import MIB, sha256
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.sections import label
 from unlearnkit.solver.descent import Descent
 from unlearnkit.solver.flat import Flat
-from unlearnkit.solver.frozen import MIB, Store
+from unlearnkit.solver.frozen import Store
 from unlearnkit.solver.phases import Losses
 from unlearnkit.solver.problem import Problem
 from unlearnkit.solver.schedule import budget

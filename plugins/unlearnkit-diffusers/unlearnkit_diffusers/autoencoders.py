@@ -14,8 +14,9 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
 
 from unlearnkit.contracts import Embedding, ModelAdapter, View
+from unlearnkit.errors import UserError
 from unlearnkit_diffusers import loading
-from unlearnkit_diffusers.sizes import misfit, ratio, require_given, require_side
+from unlearnkit_diffusers.sizes import ratio, require_given, require_side
 
 COMMITMENT = 0.25
 """Weight of the term that holds latents to their codes (van den Oord et al. 2017; Esser et al. 2021)."""
@@ -158,7 +159,9 @@ def fresh(cls: Any, sizes: Mapping[str, Any]) -> Any:
     try:
         net = cls(**sizes)
     except (ValueError, AssertionError) as error:
-        raise misfit(f"model: diffusers cannot build a {cls.__name__} in these sizes ({error}); change them") from None
+        raise UserError(
+            f"model: diffusers cannot build a {cls.__name__} in these sizes ({error}); change them"
+        ) from None
     if cls is VQModel:
         # diffusers' codebook starts within 1/codes of zero, where nearly all latents have the same nearest code. An
         # untrained encoder's latents deviate by about this much, so that most codes are in use from the start.

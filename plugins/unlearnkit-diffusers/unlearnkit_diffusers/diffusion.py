@@ -14,8 +14,7 @@ from diffusers import DDPMScheduler
 from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers
 from torch import Tensor
 
-from unlearnkit.errors import first_line
-from unlearnkit_diffusers.sizes import misfit
+from unlearnkit.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from unlearnkit_diffusers.diffusion_sections import LatentInpainting, Palette
@@ -114,7 +113,7 @@ def sampling(
         try:
             config = dict(DDPMScheduler.load_config(folder, subfolder="scheduler", local_files_only=True))
         except (OSError, ValueError) as error:
-            raise misfit(f"{folder / 'scheduler'}: {first_line(error)}") from None
+            raise UserError(f"{folder / 'scheduler'}: {first_line(error)}") from None
     given = {name: value for name, field in GIVEN.items() if (value := getattr(section, field)) is not None}
     if given.keys() - {"prediction_type"}:
         config.pop("trained_betas", None)
@@ -134,9 +133,11 @@ class Sampler:
 
     def __init__(self, name: str, steps: int, noising: Noising) -> None:
         if name not in known():
-            raise misfit(f"model.scheduler: there is no scheduler '{name}' to sample with; known: {', '.join(known())}")
+            raise UserError(
+                f"model.scheduler: there is no scheduler '{name}' to sample with; known: {', '.join(known())}"
+            )
         if steps > len(noising.gammas):
-            raise misfit(
+            raise UserError(
                 f"model.steps: {steps} steps of sampling, but the noise schedule has {len(noising.gammas)}; give at "
                 f"most as many"
             )
@@ -144,7 +145,7 @@ class Sampler:
         try:
             self._scheduler(torch.device("cpu"))
         except (ImportError, ValueError, NotImplementedError) as error:
-            raise misfit(f"model.scheduler: {name} cannot be used with these weights: {first_line(error)}") from None
+            raise UserError(f"model.scheduler: {name} cannot be used with these weights: {first_line(error)}") from None
 
     def _scheduler(self, device: torch.device) -> Any:
         scheduler = self.kind.from_config(self.noising.config)

@@ -24,7 +24,7 @@ from unlearnkit.weights import read
 from unlearnkit.weights import save as save_tensors
 from unlearnkit_diffusers.autoencoders import fresh
 from unlearnkit_diffusers.diffusion import Noising, Sampler, sampling, start
-from unlearnkit_diffusers.sizes import chosen, misfit, ratio, read_facts, require_divisor, require_given, require_side
+from unlearnkit_diffusers.sizes import chosen, ratio, read_facts, require_divisor, require_given, require_side
 from unlearnkit_diffusers.unet import LOCAL, Halves, pretrained, require_plain
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def _fresh(section: "LatentInpainting") -> tuple[Any, Any]:
 
 def _read(section: "LatentInpainting", folder: Path) -> tuple[Any, Any]:
     if absent := [name for name in ("unet", "vae") if not (folder / name).is_dir()]:
-        raise misfit(
+        raise UserError(
             f"{folder}: there is no {absent[0]}/ in it; give the folder of an inpainting pipeline of diffusers, with "
             f"unet/, vae/ and scheduler/"
         )
@@ -196,7 +196,7 @@ def _context(prompt: str, width: int, folder: Path | None) -> Tensor:
         return _encoded(prompt, folder)
     if prompt:
         whose = f"the weights in {folder} have" if folder else "a model without weights has"
-        raise misfit(f"model.prompt: {whose} no text encoder; leave the prompt out")
+        raise UserError(f"model.prompt: {whose} no text encoder; leave the prompt out")
     return torch.zeros(1, COUNT, width)
 
 
@@ -223,4 +223,4 @@ def _part(kind: Any, folder: Path, wanted: str, **options: Any) -> Any:
     try:
         return kind.from_pretrained(folder, **options)
     except (OSError, ValueError, TypeError) as error:
-        raise misfit(f"{folder}: {first_line(error)}; give {wanted}") from None
+        raise UserError(f"{folder}: {first_line(error)}; give {wanted}") from None

@@ -13,10 +13,11 @@ from diffusers import AutoencoderTiny, VQModel
 from diffusers.models.unets.unet_2d_blocks import AutoencoderTinyBlock
 from torch import Tensor, nn
 
+from unlearnkit.errors import UserError
 from unlearnkit.weights import fit, read
 from unlearnkit.weights import save as save_tensors
 from unlearnkit_diffusers import taming
-from unlearnkit_diffusers.sizes import misfit, read_facts
+from unlearnkit_diffusers.sizes import read_facts
 from unlearnkit_diffusers.unet import pretrained
 
 PIXELS = "pixels.json"
@@ -53,7 +54,7 @@ def load(kind: Any, weights: Path) -> tuple[Any, bool]:
                 return _tiny(read(encoder), read(decoder), weights), False
         net = pretrained(kind, weights)
         if (norm := net.config.get("norm_type", "group")) != "group":
-            raise misfit(f"{weights}: a VQModel with norm_type {norm} is not supported; give one with group")
+            raise UserError(f"{weights}: a VQModel with norm_type {norm} is not supported; give one with group")
         return net, bool(read_facts(weights / PIXELS).get("unit"))
     if kind is VQModel:
         tensors = read(weights)
@@ -61,7 +62,7 @@ def load(kind: Any, weights: Path) -> tuple[Any, bool]:
     wanted = "a folder of diffusers (config.json and safetensors)"
     if kind is AutoencoderTiny:
         wanted += ", or from a folder with TAESD's two files (such as taesd_encoder.pth and taesd_decoder.pth)"
-    raise misfit(f"{weights}: an {kind.__name__} is loaded from {wanted}; give it")
+    raise UserError(f"{weights}: an {kind.__name__} is loaded from {wanted}; give it")
 
 
 def save(net: Any, unit: bool, folder: Path) -> None:
@@ -80,7 +81,7 @@ def _half(folder: Path, half: str) -> Path | None:
     by_suffix = (sorted(folder.glob(f"*{half}{suffix}")) for suffix in SUFFIXES)
     found = next(filter(None, by_suffix), [])
     if len(found) > 1:
-        raise misfit(f"{folder}: which is the {half}, {found[0].name} or {found[1].name}? Keep one")
+        raise UserError(f"{folder}: which is the {half}, {found[0].name} or {found[1].name}? Keep one")
     return found[0] if found else None
 
 
@@ -93,7 +94,7 @@ def _tiny(encoder: Mapping[str, Tensor], decoder: Mapping[str, Tensor], path: Pa
             num_encoder_blocks=tuple(down), num_decoder_blocks=tuple(up), latent_channels=latent,
         )  # fmt: skip
     except (KeyError, ValueError, IndexError) as error:
-        raise misfit(
+        raise UserError(
             f"{path}: its two files are no TAESD ({error}); give taesd_encoder.pth and taesd_decoder.pth, or a folder "
             f"of diffusers"
         ) from None

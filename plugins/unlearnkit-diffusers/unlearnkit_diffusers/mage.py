@@ -24,11 +24,12 @@ from torch.nn import functional as F
 
 from unlearnkit.contracts import Embedding, ModelAdapter, View, staged
 from unlearnkit.disk import write_json
+from unlearnkit.errors import UserError
 from unlearnkit.weights import fit, read, resolve
 from unlearnkit.weights import save as save_tensors
 from unlearnkit_diffusers import loading, taming
 from unlearnkit_diffusers.autoencoders import LEVELS, SIDE, autoencoder
-from unlearnkit_diffusers.sizes import chosen, misfit, ratio, read_facts, require_given, require_side
+from unlearnkit_diffusers.sizes import chosen, ratio, read_facts, require_given, require_side
 
 CLASSES = 1000
 """Words between the codes and the mask word: the published vocabulary has one for each class of ImageNet."""
@@ -280,7 +281,9 @@ def mage(weights: Path | None, *, first_stage: str | None, decoding_steps: int, 
     require_side(image_size, patch)
     for heads, width in HEADS.items():
         if sizes[width] % sizes[heads]:
-            raise misfit(f"model.{heads}: {sizes[heads]} does not divide {width} ({sizes[width]}); give one that does")
+            raise UserError(
+                f"model.{heads}: {sizes[heads]} does not divide {width} ({sizes[width]}); give one that does"
+            )
     module = Parts(vqgan, (image_size // patch) ** 2, sizes)
     if weights is not None:
         fit(module.transformer(), tensors, weights)
@@ -304,7 +307,7 @@ def _read(weights: Path, given: Mapping[str, int | None]) -> tuple[Any, bool, di
         return _published(read(weights), weights, given)
     facts = read_facts(weights / "config.json")
     if facts.get("model") != "mage" or not {"image_size", *SIZES} <= facts.keys():
-        raise misfit(
+        raise UserError(
             f"{weights}: its config.json is not that of a MAGE; give a folder that unlearnkit wrote for one, or a "
             f"published checkpoint (such as mage-vitb-1600.pth)"
         )
@@ -318,7 +321,7 @@ def _published(
     first = {name.removeprefix("vqgan."): value for name, value in found.items() if name.startswith("vqgan.")}
     words = found.get("token_emb.word_embeddings.weight")
     if words is None or "decoder_embed.weight" not in found or not first:
-        raise misfit(
+        raise UserError(
             f"{path}: this is no MAGE with its VQ-GAN; give a published checkpoint (such as mage-vitb-1600.pth), or a "
             f"folder that unlearnkit wrote for one"
         )
@@ -326,7 +329,7 @@ def _published(
     width, decoder_width = words.shape[1], found["decoder_embed.weight"].shape[0]
     heads = chosen(given, PUBLISHED_HEADS.get(width, dict.fromkeys(HEADS)))
     if unknown := [name for name in heads if heads[name] is None]:
-        raise misfit(f"model.{unknown[0]}: {path} is of a size whose heads are not known; give them")
+        raise UserError(f"model.{unknown[0]}: {path} is of a size whose heads are not known; give them")
     facts = {
         "image_size": math.isqrt(found["token_emb.position_embeddings.weight"].shape[0] - 1) * ratio(vqgan),
         "width": width, "depth": _count(found, "blocks"),

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from unlearnkit.contracts import Embedding, ModelAdapter, View
 from unlearnkit.disk import write_json
+from unlearnkit.errors import UserError
 from unlearnkit.weights import fit, read
 from unlearnkit_diffusers import palette_layout
 from unlearnkit_diffusers.diffusion import Noising, Sampler, sampling, start
-from unlearnkit_diffusers.sizes import chosen, misfit, ratio, read_facts, require_divisor, require_given, require_side
+from unlearnkit_diffusers.sizes import chosen, ratio, read_facts, require_divisor, require_given, require_side
 from unlearnkit_diffusers.unet import Halves, pretrained, require_plain
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def _fresh(section: "Palette") -> Any:
     attending = (*(channels[level] for level in attention if level in levels), channels[-1])
     require_divisor("attention_head_dim", sizes["attention_head_dim"], attending, "such level")
     if beyond := [level for level in attention if level not in levels]:
-        raise misfit(f"model.attention: there is no level {beyond[0]}; levels run from 0 to {levels[-1]}")
+        raise UserError(f"model.attention: there is no level {beyond[0]}; levels run from 0 to {levels[-1]}")
     return UNet2DModel(
         sample_size=section.image_size or SIDE,
         in_channels=6,

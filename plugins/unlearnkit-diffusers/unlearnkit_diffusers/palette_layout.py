@@ -16,7 +16,6 @@ from typing import Any
 from torch import Tensor
 
 from unlearnkit.errors import UserError
-from unlearnkit_diffusers.sizes import misfit
 
 PREFIX = "denoise_fn."
 SIZE, HEAD, GROUPS = 256, 32, 32
@@ -59,7 +58,7 @@ def convert(tensors: Mapping[str, Tensor], head: int, path: Path) -> tuple[dict[
 
 
 def _unlike(path: Path, reason: str) -> UserError:
-    return misfit(
+    return UserError(
         f"{path}: this looks like a Palette U-Net, but cannot be converted: {reason}; give the weights of a network "
         f"of module `guided_diffusion` with `resblock_updown: true`, or a folder of diffusers"
     )

@@ -2,14 +2,10 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from unlearnkit.errors import Exit, UserError
-
-misfit = partial(UserError, code=Exit.RECIPE)
-"""What a user hears of a recipe, or of the weights that it names."""
+from unlearnkit.errors import UserError
 
 
 def chosen(given: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,7 +20,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
-        raise misfit(f"{path}: this is no JSON ({error}); write the folder again") from None
+        raise UserError(f"{path}: this is no JSON ({error}); write the folder again") from None
 
 
 def ratio(net: Any) -> int:
@@ -38,7 +34,7 @@ def require_given(given: Mapping[str, Any], found: Mapping[str, Any], path: Path
         said = given[field]
         if said is not None and said != (tuple(held) if isinstance(held, list) else held):
             said, held = (list(size) if isinstance(size, tuple) else size for size in (said, held))
-            raise misfit(
+            raise UserError(
                 f"model.{field}: the recipe says {said}, but the weights in {path} are of a model with {held}; leave "
                 f"it out"
             )
@@ -48,7 +44,7 @@ def require_side(image_size: int, factor: int) -> None:
     """Raise `UserError` where a network that divides the side by `factor` cannot take images of this side."""
     if image_size % factor:
         lower = max(factor, image_size // factor * factor)
-        raise misfit(
+        raise UserError(
             f"model.image_size: {image_size} px is no multiple of {factor}, by which the model divides the side; "
             f"give {lower} or {lower + factor}"
         )
@@ -57,7 +53,7 @@ def require_side(image_size: int, factor: int) -> None:
 def require_divisor(field: str, value: int, widths: Sequence[int], which: str = "level") -> None:
     """Raise `UserError` where the value of a field does not divide the channels of each level that it is for."""
     if odd := [width for width in widths if width % value]:
-        raise misfit(
+        raise UserError(
             f"model.{field}: {value} does not divide the {odd[0]} channels of a level; give a divisor of every "
             f"{which}'s channels"
         )

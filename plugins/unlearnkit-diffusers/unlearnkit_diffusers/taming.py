@@ -23,7 +23,6 @@ from torch import Tensor
 
 from unlearnkit.errors import UserError
 from unlearnkit.weights import fit
-from unlearnkit_diffusers.sizes import misfit
 
 SIDE = 256
 """Side of the images of the published models in pixels; a file does not say it."""
@@ -69,7 +68,7 @@ def vqgan(tensors: Mapping[str, Tensor], path: Path) -> Any:
 
 
 def _unlike(path: Path, reason: str) -> UserError:
-    return misfit(
+    return UserError(
         f"{path}: this is no VQ-GAN in the layout of taming-transformers: {reason}; give a checkpoint of its "
         f"`taming.models.vqgan.VQModel`, or a folder of diffusers"
     )

@@ -16,8 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from unlearnkit.errors import first_line
-from unlearnkit_diffusers.sizes import misfit
+from unlearnkit.errors import UserError, first_line
 
 
 class Encoder(nn.Module):
@@ -92,10 +91,10 @@ def pretrained(kind: Any, folder: Path) -> Any:
             folder, torch_dtype=torch.float32, low_cpu_mem_usage=False, output_loading_info=True, **LOCAL
         )
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-        raise misfit(f"{folder}: this is no {kind.__name__} with safetensors ({first_line(error)})") from None
+        raise UserError(f"{folder}: this is no {kind.__name__} with safetensors ({first_line(error)})") from None
     # diffusers only warns where weights are missing, and draws them at random.
     if odd := [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]:
-        raise misfit(
+        raise UserError(
             f"{folder}: the weights do not fit their config.json: {odd[0]} and {len(odd) - 1} more are missing or "
             f"unknown; download the folder again"
         )
@@ -114,7 +113,7 @@ def require_plain(unet: Any, inputs: int, outputs: int, path: Path) -> None:
     """Raise `UserError` where a U-Net from `path` has other channels, or an input beside image, time and prompt."""
     found = unet.config["in_channels"], unet.config["out_channels"]
     if found != (inputs, outputs):
-        raise misfit(
+        raise UserError(
             f"{path}: the U-Net has {found[0]} input and {found[1]} output channels, but an inpainting one has "
             f"{inputs} and {outputs}; give the weights of a model trained to inpaint"
         )
@@ -122,7 +121,7 @@ def require_plain(unet: Any, inputs: int, outputs: int, path: Path) -> None:
     skipping = any(hasattr(block, "skip_conv") for block in (*unet.down_blocks, *unet.up_blocks))
     if other or skipping or unet.mid_block is None or unet.conv_norm_out is None:
         named = ", ".join(f"{name}: {unet.config[name]}" for name in other) or "its kinds of blocks"
-        raise misfit(
+        raise UserError(
             f"{path}: a U-Net with {named} is not supported; give one in the layout of Stable Diffusion 1 or 2, or of "
             f"`UNet2DModel` with its standard blocks"
         )

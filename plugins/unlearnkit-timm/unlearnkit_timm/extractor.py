@@ -9,9 +9,10 @@ from timm.data.config import resolve_model_data_config
 
 from unlearnkit.contracts import Extractor
 from unlearnkit.disk import sha256
+from unlearnkit.errors import UserError
 from unlearnkit.features import Network
 from unlearnkit.weights import fit, read, resolve
-from unlearnkit_timm.names import check_name, misfit
+from unlearnkit_timm.names import check_name
 
 
 def network(architecture: str, weights: str, size: int | None, base: Path, device: torch.device) -> Extractor:
@@ -30,7 +31,7 @@ def network(architecture: str, weights: str, size: int | None, base: Path, devic
     own_size = wanted["input_size"][-1]
     size = size or own_size
     if model.pretrained_cfg.get("fixed_input_size") and size != own_size:
-        raise misfit(f"extractor timm: {architecture} takes images of {own_size} px alone; leave `size` out")
+        raise UserError(f"extractor timm: {architecture} takes images of {own_size} px alone; leave `size` out")
     fit(model.state_dict(), found, path, "extractor")
     model.eval().requires_grad_(False).to(device)
     return Network(

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unlearnkit.contracts import Embedding, ModelAdapter, View
+from unlearnkit.errors import UserError
 from unlearnkit.patches import placed, sincos_positions, taken, visible
 from unlearnkit.weights import fit, read, save
-from unlearnkit_timm.names import check_name, misfit
+from unlearnkit_timm.names import check_name
 
 if TYPE_CHECKING:
     from unlearnkit_timm import MAE
@@ -210,20 +211,20 @@ def _transformer(section: "MAE") -> VisionTransformer:
     try:
         vit = timm.create_model(section.architecture, num_classes=0, **given)
     except (AssertionError, ValueError, TypeError, RuntimeError) as error:
-        raise misfit(f"model: timm cannot build {section.architecture} in these sizes ({error})") from None
+        raise UserError(f"model: timm cannot build {section.architecture} in these sizes ({error})") from None
     if (
         not isinstance(vit, VisionTransformer)
         or type(vit.patch_embed) is not PatchEmbed  # a convolutional stem sees beyond its patch
         or vit.num_prefix_tokens != 1
         or vit.cls_token is None
     ):
-        raise misfit(
+        raise UserError(
             f"model.architecture: '{section.architecture}' is no plain vision transformer with one class token; "
             f"use one such as vit_base_patch16_224"
         )
     size, patch = vit.patch_embed.img_size[0], vit.patch_embed.patch_size[0]
     if size % patch:
-        raise misfit(f"model.patch_size: {patch} px must divide image_size ({size} px)")
+        raise UserError(f"model.patch_size: {patch} px must divide image_size ({size} px)")
     return vit
 
 
@@ -233,7 +234,7 @@ def _load(module: MaskedAutoencoder, path: Path, fresh: bool) -> None:
     whole = any(name.startswith("decoder_") or name == "mask_token" for name in found)
     if not whole and {"cls_token", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"} <= found.keys():
         if not fresh:
-            raise misfit(
+            raise UserError(
                 f"{path}: these are the weights of an encoder alone; take the checkpoint with decoder "
                 f"(mae_pretrain_vit_*_full.pth), or set `decoder: fresh` and train one with `unlearnkit pretrain`"
             )

@@ -1,14 +1,10 @@
-"""timm's names of architectures, and how a recipe hears of a misfit."""
+"""timm's names of architectures."""
 
 from difflib import get_close_matches
-from functools import partial
 
 import timm
 
-from unlearnkit.errors import Exit, UserError
-
-misfit = partial(UserError, code=Exit.RECIPE)
-"""What a user hears of a recipe, or of the weights that it names."""
+from unlearnkit.errors import UserError
 
 
 def check_name(key: str, architecture: str, pattern: str = "*") -> None:
@@ -17,4 +13,4 @@ def check_name(key: str, architecture: str, pattern: str = "*") -> None:
     if architecture not in known:
         close = get_close_matches(architecture, known, 1)
         hint = f"; did you mean '{close[0]}'?" if close else f"; see timm.list_models('{pattern}')"
-        raise misfit(f"{key}: timm has no '{architecture}'{hint}")
+        raise UserError(f"{key}: timm has no '{architecture}'{hint}")

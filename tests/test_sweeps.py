@@ -44,7 +44,7 @@ def test_a_sweep_has_its_order_and_its_budget(tiny, sweep, order, steps):
     assert [event["id"] for event in solved] == [f"epsilon-{number}" for number in order]
     assert [event["steps"] for event in sorted(solved, key=lambda event: event["id"])] == steps
     rows = [row for row in results["solutions"] if row["phase"] == 2]
-    assert [row["id"] for row in rows] == ["epsilon-0", "epsilon-1", "epsilon-2"]
+    assert [row["id"] for row in rows] == ["epsilon-at-0", "epsilon-at-0.5", "epsilon-at-1"]
     assert all(row["gap"] <= LANDED for row in rows)
     assert results["mode"]["sweep"] == loaded(tiny, sweep).recipe.sweep.kind
     assert describe(loaded(tiny, sweep).recipe, tiny.parent)["steps"] == 2 * 24 + sum(steps)
@@ -97,7 +97,7 @@ def test_stopping_between_two_epsilons_changes_no_bit(tiny):
     whole = ran(tiny, tiny.parent / "whole", sweep)
 
     def stop(event):
-        if event["event"] == "solution" and event["id"] == "epsilon-2":
+        if event["event"] == "solution" and event["id"] == "epsilon-at-1":
             raise Stopped(15)
 
     with pytest.raises(Stopped):

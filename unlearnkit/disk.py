@@ -91,16 +91,17 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Replace a JSON file, whole or not at all; numbers that are not finite are a bug."""
-    write_text(path, _json(value))
+    write_text(path, as_json(value))
 
 
-def _json(value: object) -> str:
+def as_json(value: object) -> str:
+    """Return JSON as it is written here; raise `ValueError` for a number that is not finite."""
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def record(value: Mapping[str, Any]) -> bytes:
     """Return the bytes of a record: JSON that starts with its own SHA-256."""
-    data = _json({"sha256": BLANK, **value}).encode()
+    data = as_json({"sha256": BLANK, **value}).encode()
     return data.replace(BLANK.encode(), hashlib.sha256(data).hexdigest().encode(), 1)
 
 
@@ -189,7 +190,7 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     part = _part(path)
     with disk_errors(path):
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(exist_ok=True)  # but not more, so that a run folder that has gone stays away
             part.mkdir()
             yield part
             for file in sorted(part.rglob("*")):
@@ -212,7 +213,7 @@ def _part(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}")
 
 
-def remove_parts(folder: Path) -> None:
+def remove_parts(folder: Path, pattern: str = f"**/.*{PART}") -> None:
     """Remove what a process that was killed had begun to write below a folder that this one holds."""
-    for path in folder.rglob(f".*{PART}"):
+    for path in folder.glob(pattern):
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

@@ -38,9 +38,9 @@ class UserError(Exception):
         self.code = code
 
 
-class Stopped(Exception):  # noqa: N818
-    """A signal stopped the run after its state was saved."""
+class Stopped(BaseException):
+    """A signal stopped the run, whose state is saved; no exception, so that no code of others takes it for a fault."""
 
-    def __init__(self, signal: int) -> None:
-        super().__init__(f"stopped by signal {signal}; the state is saved")
+    def __init__(self, signal: int, *, begun: bool = True) -> None:
+        super().__init__(f"stopped by signal {signal}; " + ("the state is saved" if begun else "nothing was begun"))
         self.signal = signal

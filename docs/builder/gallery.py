@@ -22,6 +22,7 @@ from unlearnkit.report.comparison import compare, gather, places
 from unlearnkit.report.markdown import plain, table, titled
 from unlearnkit.report.tables import Table
 from unlearnkit.run.plan import describe, lines
+from unlearnkit.seal import Sealed
 
 from .paths import GALLERY, RECIPES, ROOT, listed
 
@@ -117,7 +118,7 @@ def cards() -> list[Card]:
     found = []
     for path in listed():
         run = GALLERY / path.stem
-        runs = [shape.load(place) for place in places(run)] if (run / "recipe.yaml").is_file() else []
+        runs = [shape.load(Sealed.measured(place)) for place in places(run)] if (run / "recipe.yaml").is_file() else []
         recipe = load(path, plugins).recipe
         assert isinstance(recipe, Recipe)
         found.append(Card(path, recipe, runs, needs.get(path.stem, {})))
@@ -129,7 +130,7 @@ def collect(run: Path) -> Path:
 
     Raise `UserError` for a run that has not finished in all of its seeds, or of another recipe than the committed one.
     """
-    inside = places(run)
+    inside = [Sealed.of(place) for place in places(run)]
     runs = [shape.load(place) for place in inside]
     name = runs[0][0]["name"]
     recipe = next((path for path in listed() if path.stem == name), None)
@@ -147,10 +148,11 @@ def collect(run: Path) -> Path:
     _copy(run, OF_SEEDS if seeds else OF_ONE, folder)
     _copy(run, [name for name in OF_COMPARED if (run / name).exists()], folder)
     for place, (_, manifest) in zip(inside, runs, strict=True):
-        to = folder / place.relative_to(run)
+        to = folder / place.folder.relative_to(run)
         to.mkdir(exist_ok=True)
-        _copy(place, OF_EACH_SEED if seeds else (), to)
-        manifest.pop("base", None)
+        _copy(place.folder, OF_EACH_SEED if seeds else (), to)
+        for name in ("base", "near"):
+            manifest.pop(name, None)
         (to / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
     pictures, _ = strips.read(inside[0], runs[0][0])
     strip(pictures).save(folder / "strip.png", optimize=True)
@@ -298,7 +300,7 @@ def _of_one_run(card: Card) -> tuple[list[str], list[str]]:
 
 def _over_seeds(card: Card) -> tuple[list[str], list[str]]:
     """Return what the runs of all seeds show together, and what they cost."""
-    found = compare(gather([card.folder]))
+    found = compare(gather(map(Sealed.measured, places(card.folder))))
     grids = {grid.id: grid for grid in comparison.grids(found)}
     seen = [
         plain(comparison.verdict(found)),

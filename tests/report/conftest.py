@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from unlearnkit.report import write
+from unlearnkit.seal import Sealed
 
 FRACTIONS = [0.0, 0.25, 0.5, 0.75, 1.0]
 LOWEST, HIGHEST = 0.412, 0.951
@@ -33,7 +34,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return such a folder with its report, for tests that only read."""
     folder = tmp_path_factory.mktemp("written") / "run"
     write_run(folder, synthetic_results())
-    write(folder)
+    write(Sealed.measured(folder))
     return folder
 
 

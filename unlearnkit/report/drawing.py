@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib import resources
+from io import BytesIO
 from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -15,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from unlearnkit.disk import disk_errors, write_file
 from unlearnkit.report.reading import OURS
 
 
@@ -98,8 +100,11 @@ def legend(plot: Figure, marks: Iterable[tuple[Mark, str]]) -> None:
 
 def save(folder: Path, plots: Mapping[str, Figure | None]) -> list[Path]:
     """Write each plot that there is as PNG, with the same bytes for the same plot, and return the files."""
-    folder.mkdir(parents=True, exist_ok=True)
+    with disk_errors(folder):
+        folder.mkdir(exist_ok=True)
     drawn = {folder / name: plot for name, plot in plots.items() if plot is not None}
     for path, plot in drawn.items():
-        plot.savefig(path, dpi=DPI, metadata={"Software": None})
+        data = BytesIO()
+        plot.savefig(data, format="png", dpi=DPI, metadata={"Software": None})
+        write_file(path, data.getvalue())
     return list(drawn)

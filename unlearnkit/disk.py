@@ -112,7 +112,11 @@ def write_record(path: Path, value: Mapping[str, Any]) -> None:
 
 def read_record(path: Path) -> dict[str, Any]:
     """Return what a record says; raise `UserError` naming the file where it is not there or not as it was written."""
-    data = read_plain(path)
+    return parsed_record(read_plain(path), path)
+
+
+def parsed_record(data: bytes, path: Path) -> dict[str, Any]:
+    """Return what the bytes of a record say; raise `UserError` naming `path` where they are not as written."""
     if (head := RECORD.match(data)) is None or _blanked(data, head) != head[1].decode():
         damaged = "damaged: it is not as unlearnkit wrote it, for its SHA-256 is not the one that it starts with"
         raise UserError(f"{path}: {damaged}{_older(data)}", Exit.FOLDER)

@@ -43,7 +43,7 @@ class Sealed:
     def read(self, name: str) -> bytes:
         """Return a file of the folder; raise `UserError` naming it where it is not part of the run, or has changed."""
         path = self.folder / name
-        if name not in self.files:
+        if name not in self.files or ".." in Path(name).parts or Path(name).is_absolute():
             raise UserError(f"{path}: not part of the finished run, so it is not read", Exit.FOLDER)
         data = read_plain(path)
         if hashlib.sha256(data).hexdigest() != self.files[name]:

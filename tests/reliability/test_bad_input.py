@@ -130,7 +130,7 @@ def test_run_folder_in_use(finished, tmp_path):
 
 
 def test_not_a_run_folder(tiny, unlearnkit):
-    refused(unlearnkit("resume", tiny.parent), 7, "is no run folder")
+    refused(unlearnkit("resume", tiny.parent), 7, "no run was begun here")
     refused(unlearnkit("report", tiny.parent), 7, "is no run folder")
 
 

@@ -55,7 +55,7 @@ def synthetic_results() -> dict[str, Any]:
         epsilon = LOWEST + fraction * (HIGHEST - LOWEST)
         f1 = epsilon * (0.9985 if i else 1.0081)
         solutions.append(
-            _solution(f"epsilon-{i}", f"ε = {epsilon:.3g} ({fraction:.0%})".replace("%", " %"), f1, _cost(f1))
+            _solution(f"epsilon-{i}", f"ε at {fraction:.0%}".replace("%", " %"), f1, _cost(f1))
             | {"method": "epsilon-constraint", "phase": 2, "epsilon": epsilon, "fraction": fraction}
             | {"gap": (f1 - epsilon) / epsilon, "satisfied": True, "ended": "budget" if i else "satisfied"}
             | ({"landing": {"f1": 1.04 * epsilon, "gap": 0.04, "moved": True}} if i else {})

@@ -14,7 +14,7 @@ __all__ = ["verdict", "write"]
 def write(run: Sealed) -> list[Path]:
     """Write the report of a finished run into its folder, and return the files, which are to be sealed then.
 
-    A run with other methods gets a comparison too.
+    A run with other methods gets a comparison too, where its recipe is there.
     """
     # matplotlib and jinja2 are slow to import
     from unlearnkit.report import comparison, curves, drawing, front, html, markdown, strips
@@ -22,7 +22,7 @@ def write(run: Sealed) -> list[Path]:
     results, manifest = load(run)
     pictures, missing = strips.read(run, results)
     page, text = run.folder / "report.html", run.folder / "report.md"
-    compared = bool(others(results))
+    compared = bool(others(results)) and "recipe.resolved.json" in run.files
     write_text(page, html.page(results, manifest, pictures, missing, compared))
     with drawing.styled():
         plots = {

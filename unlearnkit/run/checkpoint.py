@@ -9,7 +9,7 @@ from typing import Any
 from safetensors.torch import load, save
 from torch import Tensor
 
-from unlearnkit.disk import new_folder, read_plain, read_record, write_file, write_record
+from unlearnkit.disk import new_folder, parsed_record, read_plain, write_file, write_record
 from unlearnkit.errors import Exit, UserError
 
 TENSORS, FACTS = "tensors.safetensors", "facts.json"
@@ -25,9 +25,9 @@ def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -
         write_record(part / FACTS, {"tensors": hashlib.sha256(data).hexdigest(), **facts})
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], Any]:
-    """Return tensors and facts; raise `UserError` naming a file that is not as it was written."""
-    facts, data = read_record(path / FACTS), read_plain(path / TENSORS)
+def read(path: Path, take: Callable[[Path], bytes] = read_plain) -> tuple[dict[str, Tensor], Any]:
+    """Return tensors and facts of files that are read by `take`; raise `UserError` naming one not as it was written."""
+    facts, data = parsed_record(take(path / FACTS), path / FACTS), take(path / TENSORS)
     if hashlib.sha256(data).hexdigest() != facts.pop("tensors", None):
         raise UserError(f"{path / TENSORS}: damaged, its SHA-256 is not the recorded one", Exit.FOLDER)
     return load(data), facts

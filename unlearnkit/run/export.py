@@ -41,11 +41,12 @@ def export(run: Path, recipe: Recipe, epsilon: str, to: Path) -> Path:
     row = chosen(results, epsilon)
     refuse_used(to, "give another folder")
     for name in sealed.files:
-        if name.startswith((f"{ORIGINAL}/", f"solutions/{row['id']}/")):
+        if name.startswith(f"{ORIGINAL}/"):
             sealed.read(name)
     original = run / ORIGINAL
     model = recipe.model.build(file if (file := original / "model.safetensors").is_file() else original)
-    tensors, _ = checkpoint.read(run / "solutions" / row["id"])
+    place = run / "solutions" / row["id"]
+    tensors, _ = checkpoint.read(place, lambda path: sealed.read(path.relative_to(run).as_posix()))
     Flat(trainable(model, row.get("part", recipe.model.train))).set(tensors["theta"])
     with disk_errors(to):
         to.parent.mkdir(parents=True, exist_ok=True)

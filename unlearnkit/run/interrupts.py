@@ -1,8 +1,10 @@
 """Signals and lack of memory as clean ends."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from threading import Timer
 from types import FrameType
 from typing import Any
 
@@ -11,6 +13,8 @@ import torch
 from unlearnkit.errors import Exit, Stopped, UserError, first_line
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SOON = 0.05
+"""Seconds after which a signal that could not be obeyed comes again."""
 Tell = Callable[[Mapping[str, Any]], None]
 
 
@@ -23,10 +27,14 @@ class Stop:
         self.begun = begun
         self._tell, self._waits = tell, False
 
-    def request(self, number: int) -> None:
-        """Acknowledge a signal, and raise `Stopped` unless this is inside `later`."""
-        self.signal = number
-        self._tell({"event": "stopping", "signal": number})
+    def acknowledge(self, number: int) -> None:
+        """Tell that a signal has come."""
+        if self.signal is None:
+            self.signal = number
+            self._tell({"event": "stopping", "signal": number})
+
+    def obey(self) -> None:
+        """Raise `Stopped` unless this is inside `later`."""
         if not self._waits:
             self.check()
 
@@ -51,12 +59,23 @@ def signals(stop: Stop) -> Iterator[None]:
     with ExitStack() as before:
 
         def request(number: int, frame: FrameType | None) -> None:
-            before.close()
-            stop.request(number)
+            stop.acknowledge(number)
+            if _finalising(frame):
+                Timer(SOON, os.kill, (os.getpid(), number)).start()
+            else:
+                before.close()
+                stop.obey()
 
         for number in SIGNALS:
             before.callback(signal.signal, number, signal.signal(number, request))
         yield
+
+
+def _finalising(frame: FrameType | None) -> bool:
+    """Tell whether this is inside a `__del__`, out of which Python lets no exception."""
+    while frame is not None and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    return frame is not None
 
 
 @contextmanager

@@ -21,11 +21,11 @@ PART = ".part"
 RECORD = re.compile(rb'\{\n  "sha256": "([0-9a-f]{64})"')
 """How a record starts: with the SHA-256 of itself, where this one stands as zeros."""
 BLANK = "0" * 64
-UNWRITABLE = frozenset(
-    getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "EFBIG", "ENOTDIR", "ENOENT", "ENAMETOOLONG")
-)
-"""What a user can mend: no room, no right, a broken disk, a folder that is not there any more."""
+UNWRITABLE = frozenset(getattr(errno, name) for name in (
+    "ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "EFBIG", "ENOTDIR", "ENOENT", "ENAMETOOLONG", "EEXIST",
+    "EISDIR", "ELOOP",
+))  # fmt: skip
+"""What a user can mend: no room, no right, a broken disk, a folder that has gone, a file in the place of one."""
 
 
 def sha256(path: Path) -> str:

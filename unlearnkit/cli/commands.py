@@ -79,9 +79,18 @@ def run(context: Context, recipe: RecipeFile, to: NewRun = None, set_: Overrides
 
 @app.command(epilog="Example: unlearnkit resume runs/first")
 def resume(context: Context, run: RunFolder, set_: Overrides = None) -> None:
-    """Continue a stopped run from its last checkpoint."""
-    loaded, its = _resolved(run, context, set_)
+    """Continue a stopped run or training from its last checkpoint."""
     from unlearnkit.cli.screen import Screen
+
+    if (run / recipes.STATE).exists() or (run / "model.json").exists():
+        if set_:
+            raise UserError(f"{run}: a training goes on as it began; leave --set out, or pretrain anew", Exit.USAGE)
+        from unlearnkit.run.pretrain import resume as continue_training
+
+        continue_training(run, _plugins(context), _validated, Screen().tell)
+        print(run)
+        return
+    loaded, its = _resolved(run, context, set_)
     from unlearnkit.run.seeds import resume as continue_run
 
     with Screen() as screen:
@@ -238,13 +247,15 @@ def pretrain(context: Context, recipe: RecipeFile, to: Trained, set_: Overrides 
     loaded = recipes.load(recipe, _plugins(context), set_ or ())
     if not isinstance(loaded.recipe, recipes.PretrainRecipe):
         raise UserError(f"{recipe}: this recipe has no `pretrain:` section; use `unlearnkit run`", Exit.USAGE)
+    from unlearnkit.cli.screen import Screen
     from unlearnkit.run.pretrain import train
 
-    def tell(step: int, figures: dict[str, float]) -> None:
-        print(f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()), flush=True)
-
-    train(loaded.recipe, loaded.resolved, recipe.parent, to, tell)
+    train(loaded.recipe, loaded.resolved, recipe.parent, to, _validated, Screen().tell)
     print(to)
+
+
+def _validated(step: int, figures: dict[str, float]) -> None:
+    print(f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()), flush=True)
 
 
 def _load(

@@ -9,6 +9,9 @@ from unlearnkit.recipe.numbers import Count, Fraction, Name, Positive
 from unlearnkit.recipe.sections import DataSection, ModelSection, Section, TaskSection
 from unlearnkit.recipe.training import SGD, AdamW
 
+STATE = "pretraining.json"
+"""What a folder has while a model is trained into it: the recipe, and what the training began with."""
+
 
 class Source(Section):
     """Images to train on, without a split into forget and retain."""

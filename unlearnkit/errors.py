@@ -26,7 +26,7 @@ class Exit(IntEnum):
         return code
 
 
-UNSEEN = frozenset({"Cc", "Cf", "Cs"})
+_UNSEEN = frozenset({"Cc", "Cf", "Cs"})
 """Control and format characters and halves of others, by their category in Unicode."""
 
 
@@ -40,7 +40,7 @@ def printable(text: str) -> str:
 
     What comes from outside, such as the name of a file, is shown so: escapes of a terminal end here.
     """
-    return "".join(c if unicodedata.category(c) not in UNSEEN or c in "\n\t" else "\ufffd" for c in text)
+    return "".join(c if unicodedata.category(c) not in _UNSEEN or c in "\n\t" else "\ufffd" for c in text)
 
 
 class UserError(Exception):

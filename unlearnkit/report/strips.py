@@ -47,14 +47,16 @@ def read(run: Path, results: Results) -> tuple[list[Strip], list[str]]:
         paths = {"truth": its["truth"], "input": its["input"], "original": its["original"], **its["solutions"]}
         for key in (key for key in labels if key in paths):
             try:
-                strips.append(Strip(of, key, labels[key], _cut(run / paths[key], images["count"])))
-            except OSError as error:
-                missing.append(f"{paths[key]} can't be shown: {error.strerror or 'not an image'}.")
+                strips.append(Strip(of, key, labels[key], _cut(run, paths[key], images["count"])))
+            except Exception as error:  # Pillow raises whatever it stumbles over
+                missing.append(f"{paths[key]} can't be shown: {getattr(error, 'strerror', None) or 'not an image'}.")
     return strips, missing
 
 
-def _cut(path: Path, count: int) -> list[Image.Image]:
-    with Image.open(path) as opened:
+def _cut(run: Path, name: str, count: int) -> list[Image.Image]:
+    if not (path := (run / name).resolve()).is_relative_to(run.resolve()):
+        raise ValueError("this is no file of the run")
+    with Image.open(path, formats=["PNG"]) as opened:
         strip = opened.convert("RGB")
     side = strip.width // count
     return [strip.crop((i * side, 0, (i + 1) * side, strip.height)) for i in range(count)]

@@ -96,11 +96,11 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 def _checkpoint(path: Path) -> object:
     try:
         # Training scripts save their arguments beside the weights; a namespace runs no code.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            found = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as stream, torch.serialization.safe_globals([argparse.Namespace]):
+            found = torch.load(stream, map_location="cpu", weights_only=True)
     except Exception as error:  # what torch advises, to load the file with all that is in it, is what must not be done
         named = re.search(r"GLOBAL ([\w.]{1,80})", str(error))
-        what = f"names {named[1]}, and reading that could run code" if named else "is damaged or holds other things"
+        what = f"names {named[1]}, and reading that could run code" if named else "is damaged or pickles other things"
         raise UserError(f"{path}: this is no complete checkpoint of plain tensors: it {what}; {ALONE}") from None
     if isinstance(found, dict):
         return next((found[key] for key in ("model", "state_dict") if isinstance(found.get(key), dict)), found)

@@ -39,12 +39,18 @@ def sha256(path: Path) -> str:
 
 
 def expanded(base: Path, written: str) -> Path:
-    """Return a path of a recipe, which starts at `base`; raise `UserError` for the home of an unknown user."""
+    """Return a path of a recipe, which starts at `base`; raise `UserError` for one that no file can have."""
     try:
-        return base / Path(written).expanduser()
+        place = base / Path(written).expanduser()
+        place.exists()
     except RuntimeError:
         user = written.partition("/")[0]
         raise UserError(f"{written}: there is no user '{user[1:]}' here; write the whole path") from None
+    except OSError as error:
+        raise UserError(f"{written[:200]}: there can be no such path ({error.strerror}); mend it") from None
+    if "\0" in written:
+        raise UserError(f"{written}: a path has no NUL character; mend it")
+    return place
 
 
 @contextmanager

@@ -362,9 +362,9 @@ def _preface(card: Card) -> str:
 def _facts(card: Card) -> str:
     data, sets = card.recipe.data, card.results["sets"] if card.results else {}
     rows = [("model", f"{card.family}: `{card.recipe.model.kind}`, trains {card.recipe.model.train}"),
-            ("task", label(card.recipe.task)), ("method", "; ".join(card.methods))]  # fmt: skip
+            ("task", plain(label(card.recipe.task))), ("method", "; ".join(card.methods))]  # fmt: skip
     for name, selection in (("forget", data.forget), ("retain", data.retain)):
-        chosen = ", ".join(selection.classes or []) or label(selection).strip() or "the rest of the source"
+        chosen = plain(", ".join(selection.classes or []) or label(selection).strip() or "the rest of the source")
         counts = sets.get(name)
         told = f"; {counts['train']} training and {counts['validation']} validation images" if counts else ""
         rows.append((f"{name} set", f"{chosen}{told}"))
@@ -377,7 +377,7 @@ def _facts(card: Card) -> str:
 
 def _licence(card: Card) -> str:
     facts = card.recipe.data.source.open(card.path.parent).describe()
-    return "; ".join(str(facts[key]) for key in ("title", "licence", "attribution") if key in facts)
+    return plain("; ".join(str(facts[key]) for key in ("title", "licence", "attribution") if key in facts))
 
 
 def _provenance(card: Card) -> str:
@@ -387,7 +387,7 @@ def _provenance(card: Card) -> str:
     brought = ", ".join(f"{name} {version}" for name, version in plugins.items())
     seeds = f"seeds {', '.join(map(str, card.recipe.seeds))}" if card.recipe.seeds else f"seed {card.recipe.seed}"
     return "\n".join([
-        f"- {brought}, Python {card.manifest['python']}, {software}.",
+        f"- {plain(brought)}, Python {plain(card.manifest['python'])}, {plain(software)}.",
         f"- Weights SHA-256 `{card.manifest['weights']['sha256']}`, recipe SHA-256 "
         f"`{card.manifest['recipe_sha256']}`, {seeds}.",
     ])  # fmt: skip
@@ -396,7 +396,7 @@ def _provenance(card: Card) -> str:
 def _device(card: Card) -> str:
     device = card.manifest["device"]
     return f"{device['threads']} CPU thread{'s' * (device['threads'] > 1)}" if device["kind"] == "cpu" \
-        else str(device["name"])  # fmt: skip
+        else plain(str(device["name"]))  # fmt: skip
 
 
 def _minutes(seconds: float) -> str:
@@ -424,7 +424,7 @@ def _class(sort: str, value: str) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", r"\|")
+    return re.sub(r"(?<!\\)\|", r"\\|", " ".join(text.split()))
 
 
 def _joined(*parts: str | Iterable[str]) -> str:

@@ -82,7 +82,7 @@ def test_the_report_has_a_table_for_each_further_task(runs: tuple[Path, Path], l
     rows = table_of((runs[0] / "report.md").read_text(encoding="utf-8"), label)
     assert rows[0][1:] == ["PSNR, hidden region (dB) ↑, forget set", "PSNR, hidden region (dB) ↑, retain set"]
     labels = {row["id"]: row["label"] for row in results["solutions"]}
-    between = [labels[key] for key in ("boundary-lowest", "epsilon-0", "boundary-highest")]
+    between = [labels[key] for key in ("boundary-lowest", "epsilon-at-0.5", "boundary-highest")]
     assert [row[0] for row in rows[1:]] == ["original model", *between]
     entry = next(entry for entry in results["tasks"] if entry["label"] == label)
     shown = entry["solutions"]["boundary-highest"]

@@ -14,9 +14,11 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from unlearnkit.disk import disk_errors, write_file
+from unlearnkit.errors import printable
 from unlearnkit.report.reading import OURS
 
 
@@ -98,6 +100,13 @@ def legend(plot: Figure, marks: Iterable[tuple[Mark, str]]) -> None:
     plot.legend(handles=handles, loc="outside lower center", ncols=4)
 
 
+def lettered(plot: Figure) -> Figure:
+    """Return a plot without the signs in its texts that no font has and no SVG may hold."""
+    for text in plot.findobj(Text):
+        text.set_text(printable(text.get_text()).replace("\t", " "))
+    return plot
+
+
 def save(folder: Path, plots: Mapping[str, Figure | None]) -> list[Path]:
     """Write each plot that there is as PNG, with the same bytes for the same plot, and return the files."""
     with disk_errors(folder):
@@ -105,6 +114,6 @@ def save(folder: Path, plots: Mapping[str, Figure | None]) -> list[Path]:
     drawn = {folder / name: plot for name, plot in plots.items() if plot is not None}
     for path, plot in drawn.items():
         data = BytesIO()
-        plot.savefig(data, format="png", dpi=DPI, metadata={"Software": None})
+        lettered(plot).savefig(data, format="png", dpi=DPI, metadata={"Software": None})
         write_file(path, data.getvalue())
     return list(drawn)

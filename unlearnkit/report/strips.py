@@ -46,15 +46,16 @@ def read(run: Sealed, results: Results) -> tuple[list[Strip], list[str]]:
     for of, its in ((of, images[of]) for of in SETS if of in images):
         paths = {"truth": its["truth"], "input": its["input"], "original": its["original"], **its["solutions"]}
         for key in (key for key in labels if key in paths):
+            data = run.read(paths[key])
             try:
-                strips.append(Strip(of, key, labels[key], _cut(run.read(paths[key]), images["count"])))
-            except OSError:
+                strips.append(Strip(of, key, labels[key], _cut(data, images["count"])))
+            except Exception:  # Pillow raises whatever it stumbles over
                 missing.append(f"{paths[key]} can't be shown: not an image.")
     return strips, missing
 
 
 def _cut(data: bytes, count: int) -> list[Image.Image]:
-    with Image.open(BytesIO(data)) as opened:
+    with Image.open(BytesIO(data), formats=["PNG"]) as opened:
         strip = opened.convert("RGB")
     side = strip.width // count
     return [strip.crop((i * side, 0, (i + 1) * side, strip.height)) for i in range(count)]

@@ -222,5 +222,5 @@ def _encoded(prompt: str, folder: Path) -> Tensor:
 def _part(kind: Any, folder: Path, wanted: str, **options: Any) -> Any:
     try:
         return kind.from_pretrained(folder, **options)
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # transformers and diffusers raise many kinds for files that are none of their own
         raise UserError(f"{folder}: {first_line(error)}; give {wanted}") from None

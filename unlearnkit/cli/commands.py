@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -222,11 +223,16 @@ def compare(
     y: Annotated[str, Option("--y", help="As --x, such as retain/validation/truth/psnr.")] = "f2",
 ) -> None:
     """Put the solutions of several runs, seeds and methods on the same two axes, with tables as CSV and LaTeX."""
+    from unlearnkit.disk import disk_errors, new_folder
     from unlearnkit.report.comparison import places, write
     from unlearnkit.seal import Sealed
 
     every = [Sealed.of(place) for run in runs for place in places(run)]
-    print(*write(every, to, x, y), sep="\n")
+    with disk_errors(to):
+        to.parent.mkdir(parents=True, exist_ok=True)
+    with nullcontext(to) if to.exists() else new_folder(to) as folder:
+        written = write(every, folder, x, y)
+    print(*(to / path.relative_to(folder) for path in written), sep="\n")
 
 
 @app.command(epilog="Example: unlearnkit export runs/first --epsilon epsilon-at-0.5 --to exported")

@@ -98,9 +98,10 @@ def begun(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def resolved(folder: Path) -> dict[str, Any]:
-    """Return the whole recipe of a run, with every default."""
-    return dict(json.loads(read_plain(folder / RESOLVED)))
+def changed(folder: Path, resolved: Mapping[str, Any]) -> set[str]:
+    """Return which parts of the whole recipe of a run are others in `resolved`."""
+    known = json.loads(read_plain(folder / RESOLVED))
+    return {name for name in known.keys() | resolved.keys() if known.get(name) != resolved.get(name)}
 
 
 def base_of(folder: Path, manifest: Mapping[str, Any]) -> Path:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from unlearnkit.contracts.checks import rows
 from unlearnkit.contracts.view import View
 from unlearnkit.weights import save
 
@@ -81,7 +82,7 @@ def parts(embedding: Embedding) -> Sequence[Tensor]:
 
 def draws(model: ModelAdapter) -> bool:
     """Tell whether a model draws anything, so that its embedding of an image differs from view to view."""
-    return bool(model.draw(1, torch.Generator()))
+    return bool(rows(model.draw(1, torch.Generator()), 1, model, "draw", "model"))
 
 
 def staged(model: ModelAdapter, view: View) -> tuple[Tensor, ...]:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ class Run:
         self.folder, self.tell = folder, tell
         self.stop_signal: int | None = None
         self.manifest: dict[str, Any] = {}
-        self._observers = [told for told in plugins.hook.observe_run(run={"folder": str(folder)}) if told]
+        self._observers: list[Tell] = []
+        self._observers = plugins.observers({"folder": str(folder)}, self.warn)
+        plugins.witness = partial(self.event, "failed")
 
     def event(self, kind: str, **facts: object) -> None:
         """Record one event and tell the observers, each a copy; an observer that fails is dropped with a warning."""

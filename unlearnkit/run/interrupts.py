@@ -5,9 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 
-import torch
-
-from unlearnkit.errors import Exit, UserError, first_line
+from unlearnkit.errors import Exit, UserError, first_line, memory_error
 from unlearnkit.run.events import Run
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -32,11 +30,9 @@ def device_errors() -> Iterator[None]:
     """Turn a lack of memory, and a step that cannot be compiled, into one message."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        where = str(error).partition(". ")[0] or "on the host"
-        advice = "lower training.batch_size and resume, or use another device"
-        raise UserError(f"out of memory ({where}); {advice}", Exit.DEVICE) from None
-    except RuntimeError as error:
+    except (MemoryError, RuntimeError, OSError) as error:
+        if (short := memory_error(error)) is not None:
+            raise short from None
         from torch._dynamo.exc import TorchDynamoException  # takes seconds to import
 
         if not isinstance(error, TorchDynamoException):

@@ -47,7 +47,7 @@ class Stopped(Exception):  # noqa: N818
         self.signal = signal
 
 
-NO_MEMORY = re.compile(
+_NO_MEMORY = re.compile(
     r"out of memory|can(no|')t allocate|failed to allocate|not enough memory|alloc_failed|bad_alloc|"
     r"calculation overflowed|multiplication overflow|overflow when unpacking",
     re.IGNORECASE,
@@ -58,7 +58,7 @@ NO_MEMORY = re.compile(
 def memory_error(error: BaseException) -> UserError | None:
     """Return the one message for a lack of memory, on the host or a device; None for any other exception."""
     said = str(error)
-    short = isinstance(error, MemoryError) or (isinstance(error, RuntimeError | OSError) and NO_MEMORY.search(said))
+    short = isinstance(error, MemoryError) or (isinstance(error, RuntimeError | OSError) and _NO_MEMORY.search(said))
     if not short:
         return None
     asked = re.search(r"tried to allocate (more than )?[\d.]+ \w+", said, re.IGNORECASE)

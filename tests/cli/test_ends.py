@@ -101,7 +101,9 @@ def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_a_full_disk_behind_stdout_is_told(tiny, command):
     done = shell(f"unlearnkit {command} >/dev/full", tiny.parent)
     assert done.returncode == Exit.FOLDER
-    assert done.stderr.startswith("error: standard output: cannot be read or written (No space left on device)")
+    assert done.stderr.startswith(
+        "error: standard output, or a file: cannot be read or written (No space left on device)"
+    )
     assert done.stderr.count("\n") == 1
 
 

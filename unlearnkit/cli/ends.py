@@ -15,7 +15,6 @@ from unlearnkit.plugins.faults import interrupted, raised
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """What the disk says, whoever writes to it."""
-STDOUT = "standard output"
 
 
 def ended(command: Callable[[], object], plugins: Plugins) -> int | str | None:
@@ -72,17 +71,12 @@ def _told(error: BaseException, plugins: Plugins) -> int | str | None:
 
 def _unwritten(error: OSError) -> int:
     """Tell of a file that cannot be read or written, which no code foresaw."""
-    if error.filename is None:  # such as of a stream
-        try:
-            _flush()
-        except OSError as full:
-            error = full
-    name = error.filename
-    if name == STDOUT:
+    named = isinstance(error.filename, str | bytes)
+    name = os.fsdecode(error.filename) if named else "standard output, or a file"
+    if not named:
         _leave_stdout()
-    what = f"{os.fsdecode(name)}: " if isinstance(name, str | bytes) else ""
-    advice = "mend that, or give another place, and give the command again"
-    return _said(f"error: {what}cannot be read or written ({error.strerror or raised(error)}); {advice}", Exit.FOLDER)
+    reason, advice = error.strerror or raised(error), "mend that, or give another place, and give the command again"
+    return _said(f"error: {name}: cannot be read or written ({reason}); {advice}", Exit.FOLDER)
 
 
 def _said(message: str, code: int) -> int:
@@ -94,15 +88,11 @@ def _said(message: str, code: int) -> int:
 
 def _flush() -> None:
     """Write what was printed, so that a full disk shows now and not in the interpreter's last breath."""
-    if sys.stdout is None:
-        return
-    try:
+    if sys.stdout is not None:
         sys.stdout.flush()
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, STDOUT) from None
 
 
 def _leave_stdout() -> None:
     """Let what is still to be written to stdout go nowhere."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -26,6 +26,7 @@ from unlearnkit.errors import Exit, UserError
 from unlearnkit.run import checkpoint
 
 LOCK, RECIPE, RESOLVED, MANIFEST = "lock", "recipe.yaml", "recipe.resolved.json", "manifest.json"
+EVENTS = "events.jsonl"
 MARK = b"unlearnkit\n"
 """What the lock holds, which makes the folder ours from its first instant."""
 
@@ -61,7 +62,7 @@ def refuse_begun(folder: Path) -> None:
         names = {path.name for path in folder.iterdir() if not path.name.endswith(PART)}
         lock = folder / LOCK
         ours = lock.is_file() and (lock.read_bytes() == MARK or names == {LOCK})
-        if ours and names <= {LOCK, RECIPE, RESOLVED}:
+        if ours and names <= {LOCK, RECIPE, RESOLVED, EVENTS}:
             return
     refuse_used(folder, f"continue it with `unlearnkit resume {folder}`, or give another")
 

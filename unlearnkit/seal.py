@@ -9,8 +9,20 @@ from typing import Any
 from unlearnkit.disk import PART, read_plain, read_record, refuse_links, sha256, write_record
 from unlearnkit.errors import Exit, UserError
 
+FORMAT = 2
+"""Of a run folder and of all that is in it; raised whenever another version would misread one."""
 SEAL = "seal.json"
 UNSEALED = frozenset({"lock", SEAL})
+
+
+def read_formatted(path: Path) -> dict[str, Any]:
+    """Return a record that has the format of a run folder; raise `UserError` for another format, as for damage."""
+    value = read_record(path)
+    if (found := value.pop("format")) != FORMAT:
+        by = f"unlearnkit {value['unlearnkit']}" if "unlearnkit" in value else "another version of unlearnkit"
+        wrong = f"of format {found}, as {by} writes it, and this version reads format {FORMAT}"
+        raise UserError(f"{path}: {wrong}; use that version, or run the recipe again", Exit.FOLDER)
+    return value
 
 
 class Sealed:
@@ -26,11 +38,11 @@ class Sealed:
             refuse_links(folder)
         if not (folder / SEAL).is_file():
             if (folder / "manifest.json").is_file():
-                read_record(folder / "manifest.json")  # which tells a folder of an older version
+                read_formatted(folder / "manifest.json")  # which tells a folder of another version
                 unfinished = f"the run has not finished; try `unlearnkit resume {folder}`"
                 raise UserError(f"{folder / SEAL}: not there, so {unfinished}", Exit.FOLDER)
             raise UserError(f"{folder}: this is no run folder; give one that `unlearnkit run` wrote", Exit.FOLDER)
-        return cls(folder, read_record(folder / SEAL)["files"])
+        return cls(folder, read_formatted(folder / SEAL)["files"])
 
     @classmethod
     def measured(cls, folder: Path) -> "Sealed":
@@ -64,4 +76,4 @@ class Sealed:
     def write(self, written: Iterable[Path] = ()) -> None:
         """Seal the folder, with files that were `written` into it since."""
         self.files |= {path.relative_to(self.folder).as_posix(): sha256(path) for path in written}
-        write_record(self.folder / SEAL, {"files": dict(sorted(self.files.items()))})
+        write_record(self.folder / SEAL, {"format": FORMAT, "files": dict(sorted(self.files.items()))})

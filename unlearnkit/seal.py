@@ -54,13 +54,10 @@ class Sealed:
 
     def read(self, name: str) -> bytes:
         """Return a file of the folder; raise `UserError` naming it where it is not part of the run, or has changed."""
-        path = self.folder / name
         if name not in self.files or ".." in Path(name).parts or Path(name).is_absolute():
-            raise UserError(f"{path}: not part of the finished run, so it is not read", Exit.FOLDER)
-        data = read_plain(path)
-        if hashlib.sha256(data).hexdigest() != self.files[name]:
-            changed = "changed since the run finished: its SHA-256 is not the one in the seal"
-            raise UserError(f"{path}: {changed}; put the file of the run back", Exit.FOLDER)
+            raise UserError(f"{self.folder / name}: not part of the finished run, so it is not read", Exit.FOLDER)
+        data = read_plain(self.folder / name)
+        self._hold(name, hashlib.sha256(data).hexdigest())
         return data
 
     def json(self, name: str) -> Any:
@@ -68,10 +65,17 @@ class Sealed:
         value = json.loads(self.read(name))
         return {key: part for key, part in value.items() if key != "sha256"} if isinstance(value, dict) else value
 
-    def verify(self) -> None:
-        """Read every file; raise `UserError` for the first that is not as it was."""
-        for name in self.files:
-            self.read(name)
+    def verify(self, below: str = "") -> None:
+        """Look at every file whose name starts so; raise `UserError` for the first that is not as it was."""
+        for name in (name for name in self.files if name.startswith(below)):
+            path = self.folder / name
+            self._hold(name, sha256(path) if path.is_file() else None)
+
+    def _hold(self, name: str, found: str | None) -> None:
+        if found != self.files[name]:
+            how = "is not there any more" if found is None else "has another SHA-256 than in the seal"
+            changed = f"changed since the run finished: it {how}; put the file of the run back"
+            raise UserError(f"{self.folder / name}: {changed}", Exit.FOLDER)
 
     def write(self, written: Iterable[Path] = ()) -> None:
         """Seal the folder, with files that were `written` into it since."""

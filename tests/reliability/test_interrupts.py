@@ -77,8 +77,10 @@ def test_a_block_comes_to_its_end_before_a_signal_is_obeyed():
 
 
 def test_a_second_signal_stops_at_once():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
     stop = Stop(lambda event: None)
     Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
     Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt), signals(stop), stop.later():
         time.sleep(5)
+    signal.signal(signal.SIGINT, before)

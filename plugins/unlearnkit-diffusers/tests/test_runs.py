@@ -68,7 +68,7 @@ def test_a_recipe_runs_and_a_solution_is_exported(recipe, unlearnkit):
     results = json.loads((recipe.parent / "run" / "results.json").read_text())
     assert len(results["solutions"]) == 3
     assert all(row["frozen_unchanged"] for row in results["solutions"])
-    unlearnkit("export", "run", "--epsilon", "epsilon-0", "--to", "exported").succeeded()
+    unlearnkit("export", "run", "--epsilon", "epsilon-at-0.5", "--to", "exported").succeeded()
     diffusers.VQModel.from_pretrained(recipe.parent / "exported", use_safetensors=True)
     recipe.write_text(RECIPE.replace("MODEL", "{kind: vq-gan, weights: exported}"))
     unlearnkit("plan", recipe).succeeded()

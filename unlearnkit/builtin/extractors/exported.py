@@ -64,11 +64,11 @@ class Graph:
     def __init__(self, path: Path, device: torch.device) -> None:
         """Read the graph and its tensors; what is not as expected raises errors of many kinds."""
         with ZipFile(path) as archive:
+            if any(name.partition("/")[2] == "constants.pkl" for name in archive.namelist()):
+                raise ValueError("it is a TorchScript archive, and loading one runs the code in it")
             if sum(file.file_size for file in archive.infolist()) > path.stat().st_size:
                 raise ValueError("it is compressed, which torch.export.save does not do")
             files = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
-        if "constants.pkl" in files:
-            raise ValueError("it is a TorchScript archive, and loading one runs the code in it")
         if "models/model.json" not in files:
             raise ValueError("there is no models/model.json in it")
         module = json.loads(files["models/model.json"])["graph_module"]

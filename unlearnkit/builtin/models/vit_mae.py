@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unlearnkit.contracts import Embedding, ModelAdapter, View
+from unlearnkit.errors import UserError
 from unlearnkit.patches import placed, sincos_positions, taken, visible
 from unlearnkit.weights import load
 
@@ -112,8 +113,11 @@ class VitMaeAdapter(ModelAdapter):
         self.module, self.encoder, self.image_size = module, module.encoder, module.image_size
 
     def embed(self, view: View) -> Embedding:
-        """Return the embeddings of the visible patches, [B, V, D]; padding gets zeros."""
-        places, keep = visible(view, self.module.patch_size)
+        """Return the embeddings of the visible patches, [B, V, D], zeros for padding; raise `UserError` without any."""
+        places, keep = visible(view, size := self.module.patch_size)
+        if places.shape[1] == 0:
+            none = f"no patch of {size} x {size} px is visible in any image"
+            raise UserError(f"task: {none}; hide less, or use a model of smaller patches")
         patches = F.pixel_unshuffle(view.images, self.module.patch_size).flatten(2).transpose(1, 2)
         chosen = taken(patches, places) - 0.5
         if keep is None:

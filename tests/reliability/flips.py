@@ -1,4 +1,7 @@
-"""One bit or the end of a file: whatever is not as it was written is named, or changes no outcome."""
+"""One bit or the end of a file: what is not as it was written is named by every command whose outcome it would change.
+
+`resume` reads a finished run whole, and names it in any case.
+"""
 
 import shutil
 from collections import defaultdict
@@ -11,10 +14,8 @@ import trials
 from tiny_task import write_tiny
 from trials import Outcome, Tally
 
-UNREAD = ("events.jsonl",)
-"""What no command reads for its result."""
-DRAWN = ("report.html", "report.md", "plots/")
-"""What is written from the rest and read by nobody here."""
+UNREAD = ("lock",)
+"""What no command reads."""
 COMMANDS = ("resume", "report", "export", "compare")
 
 
@@ -67,7 +68,7 @@ def _spread(
     """Damage so many files, as many of each kind of file."""
     kinds = defaultdict(list)
     for name, data in trials.whole(run).items():
-        if data:
+        if data and not name.split("/")[-1].endswith(".part") and ".part/" not in name:
             kinds[kind(name)].append(name)
     tally = Tally(what, note=f"{len(kinds)} kinds of files")
     draw = trials.drawn(what)
@@ -125,7 +126,7 @@ def _finished(folder: Path, name: str, file: str, changed: bytes) -> str:
         same = written == expected[what] and all(
             after.get(one) in (before[one], data) for one, data in trials.whole(kept).items() if one != "events.jsonl"
         )
-        harmless = file.split("/")[-1] in UNREAD or any(mark in file for mark in DRAWN)
+        harmless = what != "resume" or file.split("/")[-1] in UNREAD
         if said := verdict(done, file, same, harmless):
             wrong.append(f"{what}: {said}")
         if after != before:
@@ -166,4 +167,4 @@ def _half(folder: Path, name: str, file: str, changed: bytes) -> str:
     # The solving one has its cache on disk, which changes no number but stands in the recipe.
     whole = trials.lasting(folder / "finished") if done.code == 0 else {}
     same = done.code == 0 and not trials.differing(trials.lasting(copy), whole)
-    return verdict(done, file, same, file.split("/")[-1] in UNREAD)
+    return verdict(done, file, same, file.split("/")[-1] in (*UNREAD, "events.jsonl"))

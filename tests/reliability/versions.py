@@ -102,6 +102,7 @@ def _install(site: Path, version: str) -> None:
     info.mkdir(parents=True, exist_ok=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: acme-unlearning\nVersion: {version}\n")
     (info / "entry_points.txt").write_text("[unlearnkit]\nacme = acme_unlearning\n")
+    (info / "top_level.txt").write_text("acme_unlearning\n")
     (site / "acme_unlearning.py").write_text(PLUGIN)
     sys.path.insert(0, str(site))
     os.environ["UNLEARNKIT_LOAD_PLUGINS"] = "acme"

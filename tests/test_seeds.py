@@ -72,7 +72,7 @@ def test_the_command_line_runs_compares_and_refuses(whole, tiny, unlearnkit):
     assert "comparison.html" in unlearnkit("report", "run").succeeded().out
     for command, message in (
         (("compare", "run", "--x", "psnr"), "'psnr' is no axis of these runs"),
-        (("compare", "nowhere"), "nowhere/results.json: not there"),
+        (("compare", "nowhere"), "nowhere: this is no run folder"),
         (("export", "run", "--epsilon", "epsilon-0", "--to", "x"), "give one of them, such as run/seed-0"),
         (("run", tiny, "--to", "run", *overrides), "exists already"),
         (("run", tiny, "--to", "again", "--set", "seeds=[1, 1]"), "already entry [0]"),

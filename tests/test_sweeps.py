@@ -28,6 +28,9 @@ def loaded(tiny, sweep):
     return load(tiny, discover(), [f"sweep={sweep}"])
 
 
+IDS = ["epsilon-at-0", "epsilon-at-0.5", "epsilon-at-1"]
+
+
 def ran(tiny, folder, sweep, tell=lambda event: None):
     return results(tiny_task.ran(tiny, folder, f"sweep={sweep}", tell=tell))
 
@@ -41,10 +44,10 @@ def test_a_sweep_has_its_order_and_its_budget(tiny, sweep, order, steps):
     told = []
     results = ran(tiny, tiny.parent / "run", sweep, told.append)
     solved = [event for event in told if event["event"] == "problem" and event["epsilon"] is not None]
-    assert [event["id"] for event in solved] == [f"epsilon-{number}" for number in order]
+    assert [event["id"] for event in solved] == [IDS[number] for number in order]
     assert [event["steps"] for event in sorted(solved, key=lambda event: event["id"])] == steps
     rows = [row for row in results["solutions"] if row["phase"] == 2]
-    assert [row["id"] for row in rows] == ["epsilon-0", "epsilon-1", "epsilon-2"]
+    assert [row["id"] for row in rows] == IDS
     assert all(row["gap"] <= LANDED for row in rows)
     assert results["mode"]["sweep"] == loaded(tiny, sweep).recipe.sweep.kind
     assert describe(loaded(tiny, sweep).recipe, tiny.parent)["steps"] == 2 * 24 + sum(steps)
@@ -53,7 +56,7 @@ def test_a_sweep_has_its_order_and_its_budget(tiny, sweep, order, steps):
 def solution(bench, theta):
     bench.flat.set(theta)
     check = {"step": 0, "f1": bench.sides["forget"].exact(), "f2": 0.0, "gap": None, "residual": 0.0, "lam": 0.0}
-    return Solution(Problem("x", []), theta, {"checks": [check]})
+    return Solution(Problem("x", []), theta, {"checks": [check], "origin": {}})
 
 
 def test_each_sweep_starts_where_it_says(tiny):
@@ -97,7 +100,7 @@ def test_stopping_between_two_epsilons_changes_no_bit(tiny):
     whole = ran(tiny, tiny.parent / "whole", sweep)
 
     def stop(event):
-        if event["event"] == "solution" and event["id"] == "epsilon-2":
+        if event["event"] == "solution" and event["id"] == "epsilon-at-1":
             raise Stopped(15)
 
     with pytest.raises(Stopped):

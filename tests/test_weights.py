@@ -1,18 +1,21 @@
 """Weights references and files: what is read, what is refused, and what the message says."""
 
 import argparse
+import errno
 import hashlib
 import os
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
+from unlearnkit.contracts import saved
 from unlearnkit.disk import sha256
-from unlearnkit.errors import UserError
-from unlearnkit.weights import FAMILIES, family, fit, load, read, resolve
+from unlearnkit.errors import Exit, UserError
+from unlearnkit.weights import FAMILIES, family, fit, load, read, resolve, save
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -114,3 +117,38 @@ def test_a_folder_holds_model_safetensors_and_has_a_hash_of_its_own(tmp_path):
     assert sha256(tmp_path / "model.safetensors") == one
     listed = hashlib.sha256(f"model.safetensors {one}\n".encode()).hexdigest()
     assert sha256(tmp_path) == listed
+
+
+def test_tensors_are_written_as_safetensors_writes_them(tmp_path):
+    tensors = {"b": torch.randn(3, 4).T, "a": torch.arange(5).half(), "c": torch.tensor(2)}
+    save(tensors, tmp_path / "ours")
+    save_file({name: value.contiguous() for name, value in tensors.items()}, tmp_path / "theirs")
+    assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("error", "place"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/there/config.json"), "/there/config.json"),
+        (OSError(errno.EROFS, "Read-only file system"), "/here"),
+        (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), "/here"),
+    ],
+)
+def test_what_a_model_cannot_write_itself_is_one_message(error, place):
+    class Model:
+        def save(self, folder):
+            raise error
+
+    with pytest.raises(UserError, match=rf"{place}: cannot be written \((No space left|Read-only)") as found:
+        saved(Model(), Path("/here"))
+    assert found.value.code == Exit.FOLDER
+
+
+@pytest.mark.parametrize("error", [SafetensorError("shared memory"), OSError(errno.EINVAL, "a bug"), KeyError("a bug")])
+def test_a_bug_of_a_model_that_saves_keeps_its_traceback(error):
+    class Model:
+        def save(self, folder):
+            raise error
+
+    with pytest.raises(type(error)):
+        saved(Model(), Path("/here"))

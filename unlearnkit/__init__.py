@@ -2,7 +2,7 @@
 
 import pluggy
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 hookimpl = pluggy.HookimplMarker("unlearnkit")
 """Mark a function of a plugin as the implementation of one of the hooks in `unlearnkit.hookspecs`."""

@@ -21,11 +21,11 @@ PART = ".part"
 RECORD = re.compile(rb'\{\n  "sha256": "([0-9a-f]{64})"')
 """How a record starts: with the SHA-256 of itself, where this one stands as zeros."""
 BLANK = "0" * 64
-UNWRITABLE = frozenset(
-    getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "EFBIG", "ENOTDIR", "ENOENT", "ENAMETOOLONG")
-)
-"""What a user can mend: no room, no right, a broken disk, a folder that is not there any more."""
+UNWRITABLE = frozenset(getattr(errno, name) for name in (
+    "ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "EFBIG", "ENOTDIR", "ENOENT", "ENAMETOOLONG", "EEXIST",
+    "EISDIR", "ELOOP",
+))  # fmt: skip
+"""What a user can mend: no room, no right, a broken disk, a folder that has gone, a file in the place of one."""
 
 
 def sha256(path: Path) -> str:
@@ -39,12 +39,18 @@ def sha256(path: Path) -> str:
 
 
 def expanded(base: Path, written: str) -> Path:
-    """Return a path of a recipe, which starts at `base`; raise `UserError` for the home of an unknown user."""
+    """Return a path of a recipe, which starts at `base`; raise `UserError` for one that no file can have."""
     try:
-        return base / Path(written).expanduser()
+        place = base / Path(written).expanduser()
+        place.exists()
     except RuntimeError:
         user = written.partition("/")[0]
         raise UserError(f"{written}: there is no user '{user[1:]}' here; write the whole path") from None
+    except OSError as error:
+        raise UserError(f"{written[:200]}: there can be no such path ({error.strerror}); mend it") from None
+    if "\0" in written:
+        raise UserError(f"{written}: a path has no NUL character; mend it")
+    return place
 
 
 @contextmanager
@@ -91,16 +97,17 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Replace a JSON file, whole or not at all; numbers that are not finite are a bug."""
-    write_text(path, _json(value))
+    write_text(path, as_json(value))
 
 
-def _json(value: object) -> str:
+def as_json(value: object) -> str:
+    """Return JSON as it is written here; raise `ValueError` for a number that is not finite."""
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def record(value: Mapping[str, Any]) -> bytes:
     """Return the bytes of a record: JSON that starts with its own SHA-256."""
-    data = _json({"sha256": BLANK, **value}).encode()
+    data = as_json({"sha256": BLANK, **value}).encode()
     return data.replace(BLANK.encode(), hashlib.sha256(data).hexdigest().encode(), 1)
 
 
@@ -111,7 +118,11 @@ def write_record(path: Path, value: Mapping[str, Any]) -> None:
 
 def read_record(path: Path) -> dict[str, Any]:
     """Return what a record says; raise `UserError` naming the file where it is not there or not as it was written."""
-    data = read_plain(path)
+    return parsed_record(read_plain(path), path)
+
+
+def parsed_record(data: bytes, path: Path) -> dict[str, Any]:
+    """Return what the bytes of a record say; raise `UserError` naming `path` where they are not as written."""
     if (head := RECORD.match(data)) is None or _blanked(data, head) != head[1].decode():
         damaged = "damaged: it is not as unlearnkit wrote it, for its SHA-256 is not the one that it starts with"
         raise UserError(f"{path}: {damaged}{_older(data)}", Exit.FOLDER)
@@ -189,7 +200,7 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     part = _part(path)
     with disk_errors(path):
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(exist_ok=True)  # but not more, so that a run folder that has gone stays away
             part.mkdir()
             yield part
             for file in sorted(part.rglob("*")):
@@ -212,7 +223,7 @@ def _part(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}")
 
 
-def remove_parts(folder: Path) -> None:
+def remove_parts(folder: Path, pattern: str = f"**/.*{PART}") -> None:
     """Remove what a process that was killed had begun to write below a folder that this one holds."""
-    for path in folder.rglob(f".*{PART}"):
+    for path in folder.glob(pattern):
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)

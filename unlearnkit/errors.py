@@ -1,5 +1,6 @@
 """The one error type for what a user can fix; everything else is a bug and keeps its traceback."""
 
+import unicodedata
 from enum import IntEnum
 
 
@@ -25,22 +26,34 @@ class Exit(IntEnum):
         return code
 
 
+_UNSEEN = frozenset({"Cc", "Cf", "Cs"})
+"""Control and format characters and halves of others, by their category in Unicode."""
+
+
 def first_line(error: Exception) -> str:
     """Return the first line of what an exception of another package says."""
     return str(error).strip().split("\n")[0]
+
+
+def printable(text: str) -> str:
+    """Return a text with signs for what moves a cursor, turns letters round or is no letter; line breaks and tabs stay.
+
+    What comes from outside, such as the name of a file, is shown so: escapes of a terminal end here.
+    """
+    return "".join(c if unicodedata.category(c) not in _UNSEEN or c in "\n\t" else "\ufffd" for c in text)
 
 
 class UserError(Exception):
     """One clear message that says where and what to do instead, and its exit code: that of a recipe if left out."""
 
     def __init__(self, message: str, code: Exit = Exit.RECIPE) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.code = code
 
 
-class Stopped(Exception):  # noqa: N818
-    """A signal stopped the run after its state was saved."""
+class Stopped(BaseException):
+    """A signal stopped the run, whose state is saved; no exception, so that no code of others takes it for a fault."""
 
-    def __init__(self, signal: int) -> None:
-        super().__init__(f"stopped by signal {signal}; the state is saved")
+    def __init__(self, signal: int, *, begun: bool = True) -> None:
+        super().__init__(f"stopped by signal {signal}; " + ("the state is saved" if begun else "nothing was begun"))
         self.signal = signal

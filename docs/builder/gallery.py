@@ -22,6 +22,7 @@ from unlearnkit.report.comparison import compare, gather, places
 from unlearnkit.report.markdown import plain, table, titled
 from unlearnkit.report.tables import Table
 from unlearnkit.run.plan import describe, lines
+from unlearnkit.seal import Sealed
 
 from .paths import GALLERY, RECIPES, ROOT, listed
 
@@ -117,7 +118,7 @@ def cards() -> list[Card]:
     found = []
     for path in listed():
         run = GALLERY / path.stem
-        runs = [shape.load(place) for place in places(run)] if (run / "recipe.yaml").is_file() else []
+        runs = [shape.load(Sealed.measured(place)) for place in places(run)] if (run / "recipe.yaml").is_file() else []
         recipe = load(path, plugins).recipe
         assert isinstance(recipe, Recipe)
         found.append(Card(path, recipe, runs, needs.get(path.stem, {})))
@@ -129,7 +130,7 @@ def collect(run: Path) -> Path:
 
     Raise `UserError` for a run that has not finished in all of its seeds, or of another recipe than the committed one.
     """
-    inside = places(run)
+    inside = [Sealed.of(place) for place in places(run)]
     runs = [shape.load(place) for place in inside]
     name = runs[0][0]["name"]
     recipe = next((path for path in listed() if path.stem == name), None)
@@ -147,10 +148,11 @@ def collect(run: Path) -> Path:
     _copy(run, OF_SEEDS if seeds else OF_ONE, folder)
     _copy(run, [name for name in OF_COMPARED if (run / name).exists()], folder)
     for place, (_, manifest) in zip(inside, runs, strict=True):
-        to = folder / place.relative_to(run)
+        to = folder / place.folder.relative_to(run)
         to.mkdir(exist_ok=True)
-        _copy(place, OF_EACH_SEED if seeds else (), to)
-        manifest.pop("base", None)
+        _copy(place.folder, OF_EACH_SEED if seeds else (), to)
+        for name in ("base", "near"):
+            manifest.pop(name, None)
         (to / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
     pictures, _ = strips.read(inside[0], runs[0][0])
     strip(pictures).save(folder / "strip.png", optimize=True)
@@ -298,7 +300,7 @@ def _of_one_run(card: Card) -> tuple[list[str], list[str]]:
 
 def _over_seeds(card: Card) -> tuple[list[str], list[str]]:
     """Return what the runs of all seeds show together, and what they cost."""
-    found = compare(gather([card.folder]))
+    found = compare(gather(map(Sealed.measured, places(card.folder))))
     grids = {grid.id: grid for grid in comparison.grids(found)}
     seen = [
         plain(comparison.verdict(found)),
@@ -360,9 +362,9 @@ def _preface(card: Card) -> str:
 def _facts(card: Card) -> str:
     data, sets = card.recipe.data, card.results["sets"] if card.results else {}
     rows = [("model", f"{card.family}: `{card.recipe.model.kind}`, trains {card.recipe.model.train}"),
-            ("task", label(card.recipe.task)), ("method", "; ".join(card.methods))]  # fmt: skip
+            ("task", plain(label(card.recipe.task))), ("method", "; ".join(card.methods))]  # fmt: skip
     for name, selection in (("forget", data.forget), ("retain", data.retain)):
-        chosen = ", ".join(selection.classes or []) or label(selection).strip() or "the rest of the source"
+        chosen = plain(", ".join(selection.classes or []) or label(selection).strip() or "the rest of the source")
         counts = sets.get(name)
         told = f"; {counts['train']} training and {counts['validation']} validation images" if counts else ""
         rows.append((f"{name} set", f"{chosen}{told}"))
@@ -375,7 +377,7 @@ def _facts(card: Card) -> str:
 
 def _licence(card: Card) -> str:
     facts = card.recipe.data.source.open(card.path.parent).describe()
-    return "; ".join(str(facts[key]) for key in ("title", "licence", "attribution") if key in facts)
+    return plain("; ".join(str(facts[key]) for key in ("title", "licence", "attribution") if key in facts))
 
 
 def _provenance(card: Card) -> str:
@@ -385,7 +387,7 @@ def _provenance(card: Card) -> str:
     brought = ", ".join(f"{name} {version}" for name, version in plugins.items())
     seeds = f"seeds {', '.join(map(str, card.recipe.seeds))}" if card.recipe.seeds else f"seed {card.recipe.seed}"
     return "\n".join([
-        f"- {brought}, Python {card.manifest['python']}, {software}.",
+        f"- {plain(brought)}, Python {plain(card.manifest['python'])}, {plain(software)}.",
         f"- Weights SHA-256 `{card.manifest['weights']['sha256']}`, recipe SHA-256 "
         f"`{card.manifest['recipe_sha256']}`, {seeds}.",
     ])  # fmt: skip
@@ -394,7 +396,7 @@ def _provenance(card: Card) -> str:
 def _device(card: Card) -> str:
     device = card.manifest["device"]
     return f"{device['threads']} CPU thread{'s' * (device['threads'] > 1)}" if device["kind"] == "cpu" \
-        else str(device["name"])  # fmt: skip
+        else plain(str(device["name"]))  # fmt: skip
 
 
 def _minutes(seconds: float) -> str:
@@ -422,7 +424,7 @@ def _class(sort: str, value: str) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", r"\|")
+    return re.sub(r"(?<!\\)\|", r"\\|", " ".join(text.split()))
 
 
 def _joined(*parts: str | Iterable[str]) -> str:

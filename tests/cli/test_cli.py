@@ -29,8 +29,8 @@ FLAGS = {
     "pretrain": {"--set", "--to"},
 }
 ROOMS = [
-    "errors", "device", "disk", "fronts", "weights", "contracts", "control", "recipe", "features", "patches", "data",
-    "plugins", "solver", "evaluation", "report", "run", "cli",
+    "errors", "device", "disk", "seal", "fronts", "weights", "contracts", "control", "recipe", "features", "patches",
+    "data", "plugins", "solver", "evaluation", "report", "run", "cli",
 ]  # fmt: skip
 """From what imports nothing to the command line."""
 
@@ -117,7 +117,7 @@ def test_plan_works_without_the_data_and_says_what_is_missing(tiny, unlearnkit):
 def test_export_writes_a_model_that_a_recipe_can_use(finished, tiny, unlearnkit):
     run = finished / "run"
     results = json.loads((run / "results.json").read_text())
-    unlearnkit("export", run, "--epsilon", "epsilon-1", "--to", "out").succeeded()
+    unlearnkit("export", run, "--epsilon", "epsilon-at-0.5", "--to", "out").succeeded()
     card = (tiny.parent / "out" / "README.md").read_text()
     assert f"{results['solutions'][3]['f1']:.6g}" in card
     assert "None" not in card.partition("## Provenance")[0]
@@ -125,11 +125,11 @@ def test_export_writes_a_model_that_a_recipe_can_use(finished, tiny, unlearnkit)
     unlearned = json.loads((tiny.parent / "next" / "results.json").read_text())["original"]["metrics"]
     expected = results["solutions"][3]["metrics"]["forget"]["train"]["truth"]
     assert unlearned["forget"]["train"]["truth"] == pytest.approx(expected, rel=1e-4)
-    again = unlearnkit("export", run, "--epsilon", "epsilon-1", "--to", "out")
+    again = unlearnkit("export", run, "--epsilon", "epsilon-at-0.5", "--to", "out")
     assert again.code == 7
     unknown = unlearnkit("export", run, "--epsilon", "0.123", "--to", "other")
     assert unknown.code == 2
-    assert "epsilon-0" in unknown.err
+    assert "epsilon-at-0 " in unknown.err
 
 
 def test_pretrain_writes_weights_with_recipe_and_figures(tiny, unlearnkit):

@@ -1,5 +1,6 @@
 """`unlearnkit init`: a recipe that runs, and a plugin package whose own tests pass and catch broken contracts."""
 
+import errno
 import json
 import os
 import subprocess
@@ -91,6 +92,90 @@ def test_a_mistake_is_one_message_and_writes_nothing(tiny, unlearnkit, options, 
     assert words in outcome.err
     assert "Traceback" not in outcome.err
     assert sorted(tiny.parent.rglob("*")) == before
+
+
+RECIPE = ["--model", "vit-mae", "--data", "pictures", "--forget", "red", "--to", "new/own.yaml"]
+PACKAGE = ["--plugin", "acme-unlearning", "--to", "new"]
+
+
+def failing(real, at, error):
+    """Return a function that does as `real` but fails at the call of that number."""
+    calls = iter(range(10**6))
+
+    def call(*arguments, **options):
+        if next(calls) == at:
+            raise error
+        return real(*arguments, **options)
+
+    return call
+
+
+@pytest.mark.parametrize("where", [(os, "open"), (os, "fsync"), (os, "mkdir"), (Path, "rename"), (Path, "write_text")])
+@pytest.mark.parametrize(("options", "wanted"), [(RECIPE, "own.yaml"), (PACKAGE, "acme-unlearning")])
+def test_a_full_disk_leaves_nothing_that_is_in_the_way(tiny, unlearnkit, monkeypatch, where, options, wanted):
+    new = tiny.parent / "new"
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    failures = 0
+    for at in range(100):
+        with monkeypatch.context() as patch:
+            patch.setattr(*where, failing(getattr(*where), at, full))
+            outcome = unlearnkit("init", *options)
+        if outcome.code == 0:
+            break
+        failures += 1
+        assert outcome.code == 7
+        assert "cannot be written (No space left on device)" in outcome.err
+        assert outcome.err.count("\n") == 1
+        if (new / wanted).exists():  # whole, and the system only could not promise that it stays
+            break
+        assert {path.name for path in new.rglob("*")} <= {"recipe.schema.json"}
+    assert failures
+    assert (new / wanted).exists()
+    if wanted == "own.yaml":
+        unlearnkit("validate", new / wanted).succeeded()
+
+
+@pytest.mark.parametrize(("options", "wanted"), [(RECIPE, "own.yaml"), (PACKAGE, "acme-unlearning")])
+def test_an_init_that_was_killed_is_not_in_the_way(tiny, unlearnkit, monkeypatch, options, wanted):
+    """Nothing is there before the last renaming."""
+    for at in range(3):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", failing(Path.rename, at, GeneratorExit()))
+            for cleaning in ("os.unlink", "shutil.rmtree"):  # a process that is killed cleans nothing
+                patch.setattr(cleaning, lambda *arguments, **options: None)
+            try:
+                outcome = unlearnkit("init", *options)
+            except GeneratorExit:
+                assert not (tiny.parent / "new" / wanted).exists()
+                continue
+        outcome.succeeded()
+        break
+    assert (tiny.parent / "new" / wanted).exists()
+
+
+@pytest.mark.parametrize("place", ["tiny.yaml/own.yaml", "tiny.yaml/below/own.yaml", "broken/own.yaml", "x" * 300])
+def test_a_place_that_cannot_be_is_one_message_and_writes_nothing(tiny, unlearnkit, place):
+    (tiny.parent / "broken").symlink_to("nowhere")
+    before = sorted(tiny.parent.rglob("*"))
+    for options in (RECIPE[:-1], PACKAGE[:-1]):
+        outcome = unlearnkit("init", *options, place)
+        assert outcome.code == 7
+        assert "cannot be written" in outcome.err
+        assert outcome.err.count("\n") == 1
+        assert sorted(tiny.parent.rglob("*")) == before
+
+
+def test_a_wrong_answer_makes_no_folder(tiny, unlearnkit):
+    assert unlearnkit("init", *RECIPE[:-3], "rad", "--to", "new/own.yaml").code == 2
+    assert not (tiny.parent / "new").exists()
+    unlearnkit("init", *RECIPE).succeeded()
+
+
+def test_paths_in_a_recipe_below_a_link_are_right(tiny, unlearnkit):
+    (tiny.parent / "far" / "below").mkdir(parents=True)
+    (tiny.parent / "new").symlink_to("far/below")
+    assert "missing" not in unlearnkit("init", *RECIPE).succeeded().out
+    assert "nothing is missing" in unlearnkit("plan", "new/own.yaml").succeeded().out
 
 
 def test_the_packages_own_tests_pass_and_name_what_is_broken(package):

@@ -13,6 +13,7 @@ from docs.builder import gallery
 from unlearnkit.errors import UserError
 from unlearnkit.report import strips, tables
 from unlearnkit.report.shape import load
+from unlearnkit.seal import Sealed
 
 SEEDS = """\
 seeds: [0, 5]
@@ -116,7 +117,7 @@ def test_a_card_shows_what_its_audits_found(root):
     gallery.collect(root / "runs" / "audited")
     gallery.copy_files(root / "pages", root / "extra")
     page = gallery.page(card("audited"), root / "plans")
-    results, _ = load(root / "runs" / "audited")
+    results, _ = load(Sealed.of(root / "runs" / "audited"))
     (audit,) = tables.audits(results)
     found = rows(page.split("## Audits")[1].split("## Move along")[0])
     assert [row[0] for row in found[2:]] == [row[0] for row in audit.rows]
@@ -155,10 +156,10 @@ def test_collecting_again_leaves_nothing_of_the_run_before(root):
 
 def test_the_strip_goes_from_loose_to_tight(root):
     run = root / "runs" / "audited"
-    results, _ = load(run)
-    pictures, _ = strips.read(run, results)
+    results, _ = load(Sealed.of(run))
+    pictures, _ = strips.read(Sealed.of(run), results)
     sheet = gallery.strip(pictures)
-    wanted = [p for p in pictures if p.set == "forget" and p.of in ("input", "original", "epsilon-0")]
+    wanted = [p for p in pictures if p.set == "forget" and p.of in ("input", "original", "epsilon-at-0.5")]
     for column, picture in enumerate(wanted):
         left = column * (gallery.SIDE + gallery.GAP)
         square = picture.squares[0].resize((gallery.SIDE, gallery.SIDE), Image.Resampling.BICUBIC)

@@ -213,7 +213,7 @@ def test_a_recipe_uses_all_six_and_each_takes_effect(package, tiny):
     assert not hidden[8:].all(1).any()
 
     assert results["mode"]["epsilon"] == "six-switch"
-    lam = torch.tensor(rows["epsilon-0"]["history"]["lam"])
+    lam = torch.tensor(rows["epsilon-at-0.5"]["history"]["lam"])
     assert ((lam == 0) | (lam == LAM_MAX)).all(), "the control function asks for all or nothing"
     assert (lam == LAM_MAX).any()
 

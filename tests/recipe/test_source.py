@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from unlearnkit.errors import Exit
+from unlearnkit.errors import Exit, printable
 from unlearnkit.recipe.problem import Problem
 from unlearnkit.recipe.source import RecipeError, Source, read
 
@@ -142,7 +142,7 @@ def test_bytes_that_are_no_recipe(tmp_path: Path, raw: bytes, place: tuple[int, 
 def test_a_path_that_is_no_file(tmp_path: Path, name: str, words: str) -> None:
     with pytest.raises(RecipeError, match=words) as caught:
         read(f"{tmp_path}/{name}")
-    assert str(caught.value).startswith(f"{tmp_path}/{name}: ")
+    assert str(caught.value).startswith(f"{tmp_path}/{printable(name)}: ")
 
 
 def test_byte_order_mark_and_windows_line_ends_move_no_place(source: Any) -> None:

@@ -28,6 +28,7 @@ MISTAKES = [
     ("name: forget-faces", "name: ¤Forget Faces", "lower-case letters"),
     ("seed: 0", "seed: ¤'0'", "remove the quotes"),
     ("seed: 0", "seed: ¤-1", "at least 0, got the number -1"),
+    ("seed: 0", "seed: ¤18446744073709551616", "below 18446744073709551616, got the number 18446744073709551616"),
     ("model:\n  kind: tiny", "model:\n  kind: ¤tinny", "did you mean 'tiny'? (the kinds are mae, tiny)"),
     ("weights: sample:mae-64", "weights: ¤64", "put it in quotes"),
     ("train: encoder", "train: ¤encodr", "did you mean 'encoder'?"),

@@ -121,6 +121,7 @@ def test_run_folder_that_exists(tiny, unlearnkit):
 
 def test_run_folder_in_use(finished, tmp_path):
     run = shutil.copytree(finished / "run", tmp_path / "used")
+    (run / "seal.json").unlink()
     with (run / "lock").open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="another process is working") as caught:
@@ -129,8 +130,8 @@ def test_run_folder_in_use(finished, tmp_path):
 
 
 def test_not_a_run_folder(tiny, unlearnkit):
-    refused(unlearnkit("resume", tiny.parent), 7, "is no run folder")
-    refused(unlearnkit("report", tiny.parent), 7, "no results.json")
+    refused(unlearnkit("resume", tiny.parent), 7, "no run was begun here")
+    refused(unlearnkit("report", tiny.parent), 7, "is no run folder")
 
 
 def test_overlapping_sets(tiny, unlearnkit):

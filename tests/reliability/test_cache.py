@@ -8,7 +8,11 @@ from tiny_task import ran
 
 from unlearnkit.solver.frozen import Store
 
-SAME = ("results.json", "solutions/boundary-highest/tensors.safetensors", "solutions/epsilon-1/tensors.safetensors")
+SAME = (
+    "results.json",
+    "solutions/boundary-highest/tensors.safetensors",
+    "solutions/epsilon-at-0.5/tensors.safetensors",
+)
 
 
 def facts(folder):

@@ -35,7 +35,7 @@ def files(run):
 
 @pytest.mark.parametrize(("optimizer", "state"), STATES.values(), ids=STATES)
 def test_a_run_restored_after_any_step_ends_in_the_same_bytes(shared_tiny, tmp_path, monkeypatch, optimizer, state):
-    monkeypatch.setattr(runner, "write_report", lambda folder: None)  # not in question here, and most of the time
+    monkeypatch.setattr(runner, "write_report", lambda folder: [])  # not in question here, and most of the time
     monkeypatch.setattr(Descent, "every", 2)  # steps of a window of the history, so that it can be cut in two
     plugins, run, moments, steps = discover(), tmp_path / "run", tmp_path / "moments", {}
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from unlearnkit.report import write
+from unlearnkit.seal import Sealed
 
 FRACTIONS = [0.0, 0.25, 0.5, 0.75, 1.0]
 LOWEST, HIGHEST = 0.412, 0.951
@@ -33,7 +34,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return such a folder with its report, for tests that only read."""
     folder = tmp_path_factory.mktemp("written") / "run"
     write_run(folder, synthetic_results())
-    write(folder)
+    write(Sealed.measured(folder))
     return folder
 
 
@@ -54,7 +55,7 @@ def synthetic_results() -> dict[str, Any]:
         epsilon = LOWEST + fraction * (HIGHEST - LOWEST)
         f1 = epsilon * (0.9985 if i else 1.0081)
         solutions.append(
-            _solution(f"epsilon-{i}", f"ε = {epsilon:.3g} ({fraction:.0%})".replace("%", " %"), f1, _cost(f1))
+            _solution(f"epsilon-{i}", f"ε at {fraction:.0%}".replace("%", " %"), f1, _cost(f1))
             | {"method": "epsilon-constraint", "phase": 2, "epsilon": epsilon, "fraction": fraction}
             | {"gap": (f1 - epsilon) / epsilon, "satisfied": True, "ended": "budget" if i else "satisfied"}
             | ({"landing": {"f1": 1.04 * epsilon, "gap": 0.04, "moved": True}} if i else {})

@@ -19,6 +19,7 @@ from unlearnkit.report.comparison import compare, gather, grids, write
 from unlearnkit.report.comparison.compare import paired
 from unlearnkit.report.comparison.grids import escaped, spread
 from unlearnkit.report.comparison.points import Spread
+from unlearnkit.seal import Sealed
 
 RECIPE: dict[str, Any] = {
     "name": "forget-faces", "seed": 0, "task": {"kind": "center-crop"}, "forget": {"kind": "noise-embedding"},
@@ -92,7 +93,7 @@ def test_hypervolumes_are_shares_of_one_area(seeded: Callable[..., list[Path]]) 
             kept[key] |= {"f1": f1, "f2": f2}
         found["solutions"] = [kept["boundary-highest"], kept["epsilon-1"], kept["composite-0"]]
 
-    found = compare(gather(seeded(2, two_points)))
+    found = compare(gather(map(Sealed.measured, seeded(2, two_points))))
     assert found.area is not None
     assert found.area.reference == (4.0, 2.0)
     curves = {curve.method: curve for curve in found.curves}
@@ -105,16 +106,17 @@ def test_hypervolumes_are_shares_of_one_area(seeded: Callable[..., list[Path]]) 
 
 
 def test_every_axis_is_turned_to_less_is_better(seeded: Callable[..., list[Path]]) -> None:
-    found = compare(gather(seeded(1)), "forget/validation/truth/psnr", "retain/validation/truth/psnr")
+    runs = gather(map(Sealed.measured, seeded(1)))
+    found = compare(runs, "forget/validation/truth/psnr", "retain/validation/truth/psnr")
     assert (found.x.sign, found.y.sign) == (1, -1)  # low PSNR on the forget set is more forgotten
     kid = next(axis for axis in found.axes if axis.id == "forget/validation/truth/kid")
     assert kid.sign == -1
     with pytest.raises(UserError, match="'psnr' is no axis of these runs; there are: f1, f2, forget/validation"):
-        compare(gather(seeded(1, a=1)), "psnr")
+        compare(gather(map(Sealed.measured, seeded(1, a=1))), "psnr")
 
 
 def test_points_of_one_recipe_are_joined_over_its_seeds(seeded: Callable[..., list[Path]]) -> None:
-    found = compare(gather(seeded(3, worse)))
+    found = compare(gather(map(Sealed.measured, seeded(3, worse))))
     point = next(p for p in found.points if p.kind == "epsilon")
     values = point.on(next(axis for axis in found.axes if axis.id == "f1"))
     assert values.std == pytest.approx(0.01)
@@ -125,13 +127,13 @@ def test_points_of_one_recipe_are_joined_over_its_seeds(seeded: Callable[..., li
 
 def test_what_makes_runs_incomparable_is_said(seeded: Callable[..., list[Path]], tmp_path: Path) -> None:
     other = seeded(1, task={"kind": "outpainting"})
-    found = compare(gather([*seeded(1), *other]))
+    found = compare(gather(map(Sealed.measured, [*seeded(1), *other])))
     assert found.names == ["forget-faces", "forget-faces 2"]
     assert any("differ in task: f1 and f2 are not the same losses" in caution for caution in found.cautions)
     twice = seeded(1, b=1)
-    assert "two runs have the same seed" in compare(gather([*twice, *twice])).cautions[0]
-    with pytest.raises(UserError, match="not there, so the run has not finished"):
-        gather([tmp_path / "nothing"])
+    assert "two runs have the same seed" in compare(gather(map(Sealed.measured, [*twice, *twice]))).cautions[0]
+    with pytest.raises(UserError, match="this is no run folder"):
+        gather(map(Sealed.of, [tmp_path / "nothing"]))
 
 
 def test_every_recipe_has_a_name_of_its_own(seeded: Callable[..., list[Path]]) -> None:
@@ -140,7 +142,7 @@ def test_every_recipe_has_a_name_of_its_own(seeded: Callable[..., list[Path]]) -
 
     given = ["a", "ab", "a", "a 2", "a"]
     runs = [run for i, name in enumerate(given) for run in seeded(1, called(name), **{f"of-{i}": i})]
-    assert compare(gather(runs)).names == ["a", "ab", "a 2", "a 2 2", "a 3"]
+    assert compare(gather(map(Sealed.measured, runs))).names == ["a", "ab", "a 2", "a 2 2", "a 3"]
 
 
 def test_warnings_of_the_runs_are_cautions(seeded: Callable[..., list[Path]]) -> None:
@@ -148,7 +150,7 @@ def test_warnings_of_the_runs_are_cautions(seeded: Callable[..., list[Path]]) ->
     for run, warnings in zip([*several, *alone], (["x.", "x."], ["x."], ["y."]), strict=True):
         manifest = json.loads((run / "manifest.json").read_text())
         (run / "manifest.json").write_text(json.dumps(manifest | {"warnings": warnings}))
-    cautions = compare(gather([*several, *alone])).cautions
+    cautions = compare(gather(map(Sealed.measured, [*several, *alone]))).cautions
     assert cautions == ["forget-faces, seed 0: x.", "forget-faces, seed 1: x.", "other: y."]
 
 
@@ -156,18 +158,18 @@ def test_the_gap_to_the_retrained_model_is_a_difference(seeded: Callable[..., li
     def retrained(found: dict[str, Any], seed: int) -> None:
         next(s for s in found["solutions"] if s["id"] == "max-loss")["retrained"] = True
 
-    tables = {grid.id: grid for grid in grids(compare(gather(seeded(2, retrained))))}
+    tables = {grid.id: grid for grid in grids(compare(gather(map(Sealed.measured, seeded(2, retrained)))))}
     gap = tables["gap-to-retrained"]
     assert "max-loss" not in [row[0] for row in gap.rows]
     first = tables["gap-to-retrained"].rows[0][1]
     assert isinstance(first, Spread)
     assert first.mean == pytest.approx(19.13 - (19.13 - (19.13 - 8.2) * min(1.0, abs(0.97 - 1.42) / 0.56)))
-    assert "gap-to-retrained" not in {grid.id for grid in grids(compare(gather(seeded(2, c=1))))}
+    assert "gap-to-retrained" not in {grid.id for grid in grids(compare(gather(map(Sealed.measured, seeded(2, c=1)))))}
 
 
 def test_files_hold_the_same_numbers(seeded: Callable[..., list[Path]], tmp_path: Path) -> None:
     folders = seeded(2, worse)
-    write(folders, tmp_path / "out")
+    write(map(Sealed.measured, folders), tmp_path / "out")
     with (tmp_path / "out" / "tables" / "solutions.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     expected = [0.62 + 0.005, math.sqrt(2) * 0.005]
@@ -181,7 +183,7 @@ def test_files_hold_the_same_numbers(seeded: Callable[..., list[Path]], tmp_path
     assert "KID needs 100 images" in text
     assert escaped("a_b & 50 % ± ε") == r"a\_b \& 50 \% $\pm$ $\varepsilon$"
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")}
-    write(folders, tmp_path / "out")
+    write(map(Sealed.measured, folders), tmp_path / "out")
     assert {path: path.read_bytes() for path in before} == before
 
 
@@ -195,17 +197,18 @@ def test_audits_are_tabulated_over_seeds(seeded: Callable[..., list[Path]]) -> N
         entry |= {"facts": {}, "figures": {"auc": figure}, "original": {"auc": 0.7}, "solutions": cells}
         found["audits"] = [entry]
 
-    table = next(grid for grid in grids(compare(gather(seeded(2, audited)))) if grid.id == "audit-membership")
+    tables = grids(compare(gather(map(Sealed.measured, seeded(2, audited)))))
+    table = next(grid for grid in tables if grid.id == "audit-membership")
     found = {str(row[0]): row[1] for row in table.rows}
     assert found["original model"] == Spread((0.7, 0.7))
     assert found["max-loss"] == Spread((0.5, 0.6))
-    assert found["ε at 0.25"] == "30, >40"
-    assert found["ε at 0.5"] == "failed [1], failed [1]"
+    assert found["ε at 25 %"] == "30, >40"
+    assert found["ε at 50 %"] == "failed [1], failed [1]"
     assert table.notes == ["[1] AUC: too few images"]
 
 
 def test_an_empty_cell_is_explained(seeded: Callable[..., list[Path]]) -> None:
-    for grid in grids(compare(gather(seeded(2)))):
+    for grid in grids(compare(gather(map(Sealed.measured, seeded(2))))):
         shown = grid.text()
         if any("—" in cell for row in shown.rows for cell in row):
             assert shown.notes
@@ -217,7 +220,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
 def test_choosing_axes_moves_the_points(seeded: Callable[..., list[Path]], tmp_path: Path) -> None:
-    write(seeded(2, worse), tmp_path / "out")
+    write(map(Sealed.measured, seeded(2, worse)), tmp_path / "out")
     page = tmp_path / "out" / "comparison.html"
     choose = """<script>addEventListener("load", () => {
       const x = document.getElementById("x");

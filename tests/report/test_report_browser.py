@@ -12,6 +12,7 @@ import pytest
 
 from unlearnkit.report import write
 from unlearnkit.report.numbers import figure
+from unlearnkit.seal import Sealed
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
@@ -36,7 +37,7 @@ def shown(source: str) -> tuple[str, str, list[str]]:
 
 
 def test_an_address_selects_a_solution(run: Path, results: dict[str, Any], tmp_path: Path) -> None:
-    write(run)
+    write(Sealed.measured(run))
     original = {"id": "original", "label": "original model", **results["original"]}
     solutions = {s["id"]: s for s in [original, *results["solutions"]]}
     pictures, places = set(), set()
@@ -57,7 +58,7 @@ def test_an_address_selects_a_solution(run: Path, results: dict[str, Any], tmp_p
 
 
 def test_the_slider_moves_numbers_pictures_and_the_address(run: Path, results: dict[str, Any], tmp_path: Path) -> None:
-    write(run)
+    write(Sealed.measured(run))
     page = run / "report.html"
     moved = """<script>addEventListener("load", () => {
       const slider = document.getElementById("slider");
@@ -81,5 +82,5 @@ def test_a_page_without_pictures_and_solutions_runs_too(
     run: Path, results: dict[str, Any], write_results: Callable[[Path, dict[str, Any]], None], tmp_path: Path
 ) -> None:
     write_results(run, results | {"solutions": [], "range": None, "images": None})
-    write(run)
+    write(Sealed.measured(run))
     assert shown(dom(run / "report.html", tmp_path / "profile"))[1] == "original model"

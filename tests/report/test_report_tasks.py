@@ -16,6 +16,7 @@ from unlearnkit.plugins import discover, kind_of
 from unlearnkit.recipe.sections import TaskSection
 from unlearnkit.report import write
 from unlearnkit.report.shape import Results
+from unlearnkit.seal import Sealed
 
 Rewrite = Callable[[Path, dict[str, Any]], None]
 LABELS = ["center-crop, ratio 0.25", "random-tokens, ratio 0.5, token 4"]
@@ -81,7 +82,7 @@ def test_the_report_has_a_table_for_each_further_task(runs: tuple[Path, Path], l
     rows = table_of((runs[0] / "report.md").read_text(encoding="utf-8"), label)
     assert rows[0][1:] == ["PSNR, hidden region (dB) ↑, forget set", "PSNR, hidden region (dB) ↑, retain set"]
     labels = {row["id"]: row["label"] for row in results["solutions"]}
-    between = [labels[key] for key in ("boundary-lowest", "epsilon-0", "boundary-highest")]
+    between = [labels[key] for key in ("boundary-lowest", "epsilon-at-0.5", "boundary-highest")]
     assert [row[0] for row in rows[1:]] == ["original model", *between]
     entry = next(entry for entry in results["tasks"] if entry["label"] == label)
     shown = entry["solutions"]["boundary-highest"]
@@ -108,7 +109,7 @@ def test_a_failed_metric_is_explained_below_its_table(
     run: Path, results: dict[str, Any], write_results: Rewrite
 ) -> None:
     write_results(run, results | {"tasks": [scored(results, 21.5), scored(results, None)]})
-    write(run)
+    write(Sealed.measured(run))
     page, text = ((run / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
     section = page.partition('<h2 id="tasks">')[2].partition("</section>")[0]
     assert section.count("KID: KID needs 100 images") == 2
@@ -121,7 +122,7 @@ def test_a_failed_metric_is_explained_below_its_table(
 
 def test_results_from_before_further_tasks_are_still_reported(run: Path, results: dict[str, Any]) -> None:
     assert "tasks" not in results
-    write(run)
+    write(Sealed.measured(run))
     assert "Other tasks" not in (run / "report.html").read_text(encoding="utf-8")
 
 

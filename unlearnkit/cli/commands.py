@@ -31,7 +31,7 @@ Trained = Annotated[Path, Option("--to", help="The folder for weights and figure
 SortName = Annotated[str | None, Argument(metavar="[SORT]", help="Such as models, losses or metrics.")]
 Kind = Annotated[str, Argument(help="A kind, as `unlearnkit list` prints it.")]
 Shape = Annotated[str, Argument(help="recipe, pretrain (a pretraining recipe) or results.")]
-Epsilon = Annotated[str, Option("--epsilon", help="An id such as epsilon-1, highest, lowest, or a value of ε.")]
+Epsilon = Annotated[str, Option("--epsilon", help="An id such as epsilon-at-0.5, highest, lowest, or a value of ε.")]
 
 
 def main() -> None:
@@ -79,9 +79,18 @@ def run(context: Context, recipe: RecipeFile, to: NewRun = None, set_: Overrides
 
 @app.command(epilog="Example: unlearnkit resume runs/first")
 def resume(context: Context, run: RunFolder, set_: Overrides = None) -> None:
-    """Continue a stopped run from its last checkpoint."""
-    loaded, its = _resolved(run, context, set_)
+    """Continue a stopped run or training from its last checkpoint."""
     from unlearnkit.cli.screen import Screen
+
+    if (run / recipes.STATE).exists() or (run / "model.json").exists():
+        if set_:
+            raise UserError(f"{run}: a training goes on as it began; leave --set out, or pretrain anew", Exit.USAGE)
+        from unlearnkit.run.pretrain import resume as continue_training
+
+        continue_training(run, _plugins(context), _validated, Screen().tell)
+        print(run)
+        return
+    loaded, its = _resolved(run, context, set_)
     from unlearnkit.run.seeds import resume as continue_run
 
     with Screen() as screen:
@@ -192,13 +201,17 @@ def report(run: RunFolder) -> None:
     from unlearnkit.report import write
     from unlearnkit.report.comparison import places
     from unlearnkit.report.comparison import write as compare
+    from unlearnkit.seal import Sealed
 
-    finished = [place for place in places(run) if (place / "results.json").is_file()]
-    if not finished:
-        raise UserError(f"{run}: there is no results.json; finish the run with `unlearnkit resume {run}`", Exit.FOLDER)
-    written = [path for one in finished for path in write(one)]
-    for path in written + (compare(finished, run) if finished != [run] else []):
-        print(path)
+    every = [Sealed.of(place) for place in places(run)]
+    for one in every:
+        written = write(one)
+        one.write(written)
+        print(*written, sep="\n")
+    if every[0].folder != run:
+        whole = Sealed.of(run)
+        whole.write(written := compare(every, run))
+        print(*written, sep="\n")
 
 
 @app.command(epilog="Example: unlearnkit compare runs/first runs/second --to runs/compared")
@@ -209,13 +222,14 @@ def compare(
     y: Annotated[str, Option("--y", help="As --x, such as retain/validation/truth/psnr.")] = "f2",
 ) -> None:
     """Put the solutions of several runs, seeds and methods on the same two axes, with tables as CSV and LaTeX."""
-    from unlearnkit.report.comparison import write
+    from unlearnkit.report.comparison import places, write
+    from unlearnkit.seal import Sealed
 
-    for path in write(runs, to, x, y):
-        print(path)
+    every = [Sealed.of(place) for run in runs for place in places(run)]
+    print(*write(every, to, x, y), sep="\n")
 
 
-@app.command(epilog="Example: unlearnkit export runs/first --epsilon epsilon-1 --to exported")
+@app.command(epilog="Example: unlearnkit export runs/first --epsilon epsilon-at-0.5 --to exported")
 def export(context: Context, run: RunFolder, epsilon: Epsilon, to: NewFolder) -> None:
     """Write one solution as a model, with a card that states the evidence."""
     _, its = _resolved(run, context)
@@ -233,13 +247,15 @@ def pretrain(context: Context, recipe: RecipeFile, to: Trained, set_: Overrides 
     loaded = recipes.load(recipe, _plugins(context), set_ or ())
     if not isinstance(loaded.recipe, recipes.PretrainRecipe):
         raise UserError(f"{recipe}: this recipe has no `pretrain:` section; use `unlearnkit run`", Exit.USAGE)
+    from unlearnkit.cli.screen import Screen
     from unlearnkit.run.pretrain import train
 
-    def tell(step: int, figures: dict[str, float]) -> None:
-        print(f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()), flush=True)
-
-    train(loaded.recipe, loaded.resolved, recipe.parent, to, tell)
+    train(loaded.recipe, loaded.resolved, recipe.parent, to, _validated, Screen().tell)
     print(to)
+
+
+def _validated(step: int, figures: dict[str, float]) -> None:
+    print(f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()), flush=True)
 
 
 def _load(
@@ -254,9 +270,6 @@ def _load(
 
 def _resolved(run: Path, context: Context, set_: Overrides = None) -> "tuple[recipes.Loaded, recipes.Recipe]":
     """Read the recipe that a run folder was made with; relative paths in it start where they did."""
-    from unlearnkit.run.folder import read_json
+    from unlearnkit.run.folder import RESOLVED, base_of, begun
 
-    if not (run / "recipe.resolved.json").is_file():
-        raise UserError(f"{run}: this is no run folder; give one that `unlearnkit run` wrote", Exit.FOLDER)
-    base = Path(read_json(run / "manifest.json")["base"])
-    return _load(run / "recipe.resolved.json", context, set_, base)
+    return _load(run / RESOLVED, context, set_, base_of(run, begun(run)))

@@ -1,7 +1,9 @@
 """Show a run's events: bars on a terminal, plain lines elsewhere."""
 
+import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console
@@ -85,6 +87,9 @@ class Screen:
         self.solved += 1
         self.line(f"{event['id']}: kept from before")
 
+    def _again(self, event: Mapping[str, Any]) -> None:
+        self.line(f"{event['id']}: solved again, for this changed: {event['why']}")
+
     def _evaluate(self, event: Mapping[str, Any]) -> None:
         self.line(f"evaluating {event['solutions']} solutions and the original model")
 
@@ -93,6 +98,14 @@ class Screen:
 
     def _warning(self, event: Mapping[str, Any]) -> None:
         self.line(f"warning: {event['message']}")
+
+    def _stopping(self, event: Mapping[str, Any]) -> None:
+        with suppress(OSError):  # amid whatever else is printed, which nothing but the system call allows
+            os.write(2, f"signal {event['signal']}: stopping; a second one stops at once\n".encode())
+
+    def _finished(self, event: Mapping[str, Any]) -> None:
+        self.line("the run has finished, and nothing in it has changed")
+        self._done(event)
 
     def _done(self, event: Mapping[str, Any]) -> None:
         self.line(f"report: {event['report']}")

@@ -2,15 +2,19 @@
 
 import os
 import re
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import cast
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from unlearnkit.disk import disk_errors, new_folder, write_text
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import Plugins, kind_of
+from unlearnkit.recipe.problem import RecipeError
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.sections import ModelSection
 
@@ -30,13 +34,14 @@ def write_recipe(
     """Write a recipe and its schema; return what is still missing before it runs, in words.
 
     `data` is a folder with one folder of images a class; without `weights` the model is untrained. Raise `UserError`
-    for a kind or class that is not there, and where the file exists.
+    for a kind or class that is not there, where the file exists, and where the disk takes none; nothing is written
+    before all is known, and the recipe last.
     """
     from unlearnkit.recipe.schema import text
     from unlearnkit.recipe.validate import load, recipe_class
     from unlearnkit.run.plan import describe
 
-    if to.exists():
+    if os.path.lexists(to):
         raise UserError(f"{to}: there is such a file already; give another with --to", Exit.USAGE)
     if model not in (known := list(models(plugins))):
         raise UserError(f"--model: there is no kind '{model}'{_meant(model, known)}", Exit.USAGE)
@@ -44,25 +49,30 @@ def write_recipe(
         raise UserError(f"--weights: there is no file or folder {weights}", Exit.USAGE)
     name = re.sub("[^a-z0-9]+", "-", "-".join(["forget", *forget]).lower())[:64].strip("-")
 
-    def written(**look: object) -> Recipe:
-        made = _environment().get_template("recipe.yaml.j2").render(
-            schema=SCHEMA, name=name, model=model, weights=_from(weights, to), root=_from(str(data), to),
+    def made(base: Path, **look: object) -> tuple[str, Recipe]:
+        """Return a recipe in the folder `base`, as text and checked."""
+        written = _environment().get_template("recipe.yaml.j2").render(
+            schema=SCHEMA, name=name, model=model, weights=_from(weights, base), root=_from(str(data), base),
             forget=forget, quoted=_quoted, **look,
         )  # fmt: skip
-        to.write_text(made, encoding="utf-8")
-        recipe = load(to, plugins).recipe
+        with disk_errors(to), TemporaryDirectory() as place:
+            path = Path(place) / to.name
+            path.write_text(written, encoding="utf-8")
+            try:
+                recipe = load(path, plugins, folder=base).recipe
+            except RecipeError as error:
+                raise RecipeError([replace(one, file=str(to)) for one in error.problems], error.code) from None
         assert isinstance(recipe, Recipe)
-        return recipe
+        return written, recipe
 
-    to.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        enlarge, batch = _look(data, forget, written(enlarge=False, batch=BATCH), to.parent)
-    except UserError:
-        to.unlink(missing_ok=True)
-        raise
-    recipe = written(enlarge=enlarge, batch=batch)
-    (to.parent / SCHEMA).write_text(text(recipe_class(Recipe, plugins)), encoding="utf-8")
-    return describe(recipe, to.parent)["missing"]
+    enlarge, batch = _look(data, forget, made(Path(), enlarge=False, batch=BATCH)[1])
+    missing: list[str] = describe(made(Path(), enlarge=enlarge, batch=batch)[1], Path())["missing"]
+    with disk_errors(to.parent):
+        to.parent.mkdir(parents=True, exist_ok=True)
+    written, _ = made(to.parent, enlarge=enlarge, batch=batch)
+    write_text(to.parent / SCHEMA, text(recipe_class(Recipe, plugins)))
+    write_text(to, written)
+    return missing
 
 
 def write_plugin(name: str, folder: Path) -> list[Path]:
@@ -70,25 +80,28 @@ def write_plugin(name: str, folder: Path) -> list[Path]:
     if not NAME.fullmatch(name):
         need = "use lower-case letters, digits and single hyphens, such as acme-unlearning"
         raise UserError(f"--plugin: '{name}' is no name for a package; {need}", Exit.USAGE)
-    if (folder / name).exists():
+    if os.path.lexists(folder / name):
         raise UserError(f"{folder / name}: exists already; give another name", Exit.USAGE)
     prefix = name.removeprefix("unlearnkit-").removesuffix("-unlearning")
     camel, module = "".join(part.capitalize() for part in prefix.split("-")), name.replace("-", "_")
     environment, written = _environment(), []
-    for template in environment.list_templates(filter_func=lambda template: template.startswith("plugin/")):
-        path = folder / name / template.removeprefix("plugin/").removesuffix(".j2").replace("MODULE", module)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = environment.get_template(template).render(name=name, module=module, prefix=prefix, camel=camel)
-        path.write_text(text, encoding="utf-8")
-        written.append(path)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with new_folder(folder / name) as part:
+        for template in environment.list_templates(filter_func=lambda template: template.startswith("plugin/")):
+            path = template.removeprefix("plugin/").removesuffix(".j2").replace("MODULE", module)
+            (part / path).parent.mkdir(parents=True, exist_ok=True)
+            text = environment.get_template(template).render(name=name, module=module, prefix=prefix, camel=camel)
+            (part / path).write_text(text, encoding="utf-8")
+            written.append(folder / name / path)
     return written
 
 
-def _look(data: Path, forget: list[str], recipe: Recipe, base: Path) -> tuple[bool, int]:
+def _look(data: Path, forget: list[str], recipe: Recipe) -> tuple[bool, int]:
     """Return whether images must be enlarged for the model, and a batch that the smaller set can fill."""
     from unlearnkit.run.plan import measured
 
-    images = recipe.data.source.open(base)
+    images = recipe.data.source.open(recipe.folder)
     if strangers := sorted(set(forget) - images.labels):
         meant = _meant(strangers[0], sorted(images.labels))
         raise UserError(f"--forget: {data} has no class '{strangers[0]}'{meant}", Exit.USAGE)
@@ -96,7 +109,7 @@ def _look(data: Path, forget: list[str], recipe: Recipe, base: Path) -> tuple[bo
     if forgotten in (0, len(images.items)):
         raise UserError(f"--forget: {data} needs images of these classes, and of others to retain", Exit.USAGE)
     try:
-        side = measured(recipe, base).image_size
+        side = measured(recipe, recipe.folder).image_size
     except UserError:  # `plan` says what is wrong with the weights
         side = recipe.model.build(None).image_size
     smallest = min(found for item in images.items if (found := images.side(item) or side))
@@ -111,11 +124,11 @@ def _environment() -> Environment:
     )  # fmt: skip
 
 
-def _from(path: str | None, recipe: Path) -> str | None:
+def _from(path: str | None, folder: Path) -> str | None:
     """Return a path as it is seen from the recipe's folder; a reference such as `sample:NAME` stays."""
     if path is None or ":" in path or Path(path).is_absolute():
         return path
-    return Path(os.path.relpath(path, recipe.parent)).as_posix()
+    return Path(os.path.relpath(path, folder.resolve())).as_posix()
 
 
 def _quoted(value: object) -> str:

@@ -27,6 +27,7 @@ from .model import ModelAdapter as ModelAdapter
 from .model import Part as Part
 from .model import draws as draws
 from .model import parts as parts
+from .model import saved as saved
 from .model import shared as shared
 from .model import staged as staged
 from .model import trainable as trainable

@@ -1,15 +1,19 @@
 """What model sections build: an image-to-image model I(x) = D(E(T(x))), and what follows from it for any model."""
 
+import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import Parameter
 
 from unlearnkit.contracts.view import View
+from unlearnkit.disk import disk_errors
 from unlearnkit.weights import save
 
 Embedding = Tensor | Sequence[Tensor]
@@ -72,6 +76,20 @@ class ModelAdapter(ABC):
         By default that is `model.safetensors` of `module`.
         """
         save(self.module.state_dict(), folder / "model.safetensors")
+
+
+def saved(model: ModelAdapter, folder: Path) -> None:
+    """Let a model write itself into an existing folder; raise `UserError` where the disk is full or read-only."""
+    try:
+        model.save(folder)
+    except SafetensorError as error:  # what a library wrote itself: it has the number of the system's error in words
+        if (told := re.search(r"os error (\d+)", str(error))) is None:
+            raise
+        with disk_errors(folder):
+            raise OSError(int(told[1]), os.strerror(int(told[1]))) from None
+    except OSError as error:
+        with disk_errors(Path(str(error.filename or folder))):
+            raise
 
 
 def parts(embedding: Embedding) -> Sequence[Tensor]:

@@ -8,6 +8,7 @@ import torch
 
 from unlearnkit.contracts import Images, Item
 from unlearnkit.data.seeding import seeded
+from unlearnkit.disk import expanded
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.data import Selection
 
@@ -32,7 +33,7 @@ def select(
             raise no_images(name, unknown[0], source)
         items = [item for item in items if item.label in wanted]
     if selection.files is not None:
-        listed = _listed(base / Path(selection.files).expanduser(), f"{place}.files", source)
+        listed = _listed(expanded(base, selection.files), f"{place}.files", source)
         if both := sorted(listed & taken):
             advice = "remove them from one of the two"
             raise UserError(f"{place}.files: {_some(both)} also in the forget set; {advice}", Exit.RECIPE)
@@ -80,6 +81,8 @@ def _listed(path: Path, place: str, source: Images) -> frozenset[str]:
         raise UserError(f"{place}: there is no file {path}", Exit.RECIPE) from None
     except UnicodeDecodeError:
         raise UserError(f"{place}: {path} is no UTF-8 text; give a list of keys, one a line", Exit.RECIPE) from None
+    except OSError as error:
+        raise UserError(f"{place}: {path} cannot be read ({error.strerror})", Exit.RECIPE) from None
     keys, found = {item.key for item in source.items}, set()
     for number, line in enumerate(lines, 1):
         if not (written := line.strip()):

@@ -1,7 +1,6 @@
 """Run every audit on every model of a run, one cell at a time, each kept in the run folder once it is there."""
 
 import copy
-import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unlearnkit.contracts import Audit, Failed, Figure, Finding, Missing, Over
-from unlearnkit.disk import write_json
+from unlearnkit.evaluation import kept
 from unlearnkit.evaluation.case import ModelCase
 from unlearnkit.evaluation.instruments import Instruments, Watcher, tell, tried
 from unlearnkit.recipe.sections import AuditSection, label
@@ -27,14 +26,15 @@ def audited(
     A cell is written to `audits/` of `folder` once it is done, and found there by a resumed run; one that failed is
     tried again. The watcher is told of each, and asked between steps.
     """
-    trained = [(solution.problem.id, solution.problem.part, solution.theta) for solution in solutions]
-    models = [("original", bench.recipe.model.train, bench.origin), *trained]
+    trained = [(solution.problem.id, solution.problem.part, solution.theta, solution) for solution in solutions]
+    models = [("original", bench.recipe.model.train, bench.origin, None), *trained]
     entries = []
     for name, (section, audit) in instruments.audits.items():
-        wanted, cells = section.model_dump(mode="json"), dict[str, Cell]()
-        for model, part, theta in models:
+        cells = dict[str, Cell]()
+        for model, part, theta, solution in models:
             path = folder / "audits" / name / f"{model}.json"
-            if (cell := _kept(path, wanted)) is None:
+            origin = kept.origin(bench, solution, {"audit": section}, [audit])
+            if (cell := kept.load(path, origin, watcher)) is None:
                 bench.put(part, theta)
                 found = audit if isinstance(audit, Failed) else _examined(audit, bench, watcher)
                 if isinstance(found, Failed):
@@ -43,8 +43,7 @@ def audited(
                         tell(watcher, f"audit {name}, {model}", found)
                 else:
                     cell = found
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    write_json(path, {"audit": wanted, "cell": cell})
+                    kept.save(path, origin, cell)
             cells[model] = cell
             watcher.event("audited", audit=name, id=model)
             watcher.check_signal()
@@ -80,15 +79,6 @@ def _plain(finding: Finding) -> object:
             return {"failed": finding.reason}
         case _:
             return finding if math.isfinite(finding) else {"failed": f"the value is {finding}"}
-
-
-def _kept(path: Path, wanted: Mapping[str, Any]) -> Cell | None:
-    """Return a cell that was done before, by the same audit."""
-    try:
-        found = json.loads(path.read_bytes())
-        return dict(found["cell"]) if found["audit"] == wanted else None
-    except (OSError, ValueError, KeyError):
-        return None
 
 
 def _entry(

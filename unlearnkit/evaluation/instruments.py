@@ -26,6 +26,10 @@ class Watcher(Protocol):
         """Take one event."""
         ...
 
+    def warn(self, message: str) -> None:
+        """Take one line that a reader of the report must not miss."""
+        ...
+
     def check_signal(self) -> None:
         """Raise `Stopped` where a signal has come."""
         ...

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import torch
 from PIL import Image
 
 from unlearnkit.contracts import Failed, ModelAdapter
+from unlearnkit.disk import sha256, write_file
+from unlearnkit.evaluation import kept
 from unlearnkit.evaluation.instruments import Instruments, Watcher
 from unlearnkit.evaluation.measure import Gauge
 from unlearnkit.evaluation.originals import Further, Originals
@@ -28,42 +31,37 @@ def collect(
     watcher: Watcher,
 ) -> dict[str, Any]:
     """Evaluate the original model and every solution, write their pictures, return the results."""
-    recipe, student, originals = bench.recipe, bench.student, Originals(bench)
-    gauge = Gauge(originals, instruments, watcher)
+    recipe = bench.recipe
+    gauge = Gauge(Originals(bench), instruments, watcher)
     further = [Further(section) for section in recipe.evaluate.tasks]
     shown = [name for name in SETS if len(bench.images[name]["validation"])]
-    titles = ("truth", "input", "original")
-
-    def picture(name: str, title: str) -> str:
-        path = folder / "images" / f"{name}-{title}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _strip(originals, student, name, title).save(path)
-        return path.relative_to(folder).as_posix()
-
-    bench.put(recipe.model.train, bench.origin)
-    original: dict[str, Any] = {
-        "f1": bench.sides["forget"].exact(),
-        "f2": bench.sides["retain"].exact(),
-        "metrics": gauge.measure(student),
-    }
-    tasks: list[dict[str, Any]] = [
-        {"task": other.section.model_dump(mode="json"), "label": other.label}
-        | {"original": gauge.measure_further(student, other), "solutions": {}}
-        for other in further
+    found = {"original": _looked_at(folder, gauge, further, None, ("truth", "input", "original"))}
+    for solution in solutions:
+        name = solution.problem.id
+        found[name] = _looked_at(folder, gauge, further, solution, (name,))
+        watcher.event("evaluated", id=name)
+    pictures = {f"{of}-{title}.png" for of in shown for title in ("truth", "input", *found)}
+    for stale in (path for path in (folder / "images").iterdir() if path.name not in pictures):
+        stale.unlink()
+    ids = [solution.problem.id for solution in solutions]
+    original: dict[str, Any] = {name: found["original"][name] for name in ("f1", "f2", "metrics")}
+    rows = [_row(solution, solutions) | {"metrics": found[solution.problem.id]["metrics"]} for solution in solutions]
+    tasks = [
+        {
+            "task": other.section.model_dump(mode="json"),
+            "label": other.label,
+            "original": found["original"]["tasks"][place],
+            "solutions": {name: found[name]["tasks"][place] for name in ids},
+        }
+        for place, other in enumerate(further)
     ]
     images: dict[str, Any] = {
-        name: {"solutions": {}, **{title: picture(name, title) for title in titles}} for name in shown
+        of: {
+            "solutions": {name: _picture(of, name) for name in ids},
+            **{title: _picture(of, title) for title in ("truth", "input", "original")},
+        }
+        for of in shown
     }
-    rows = []
-    for solution in solutions:
-        bench.put(solution.problem.part, solution.theta)
-        rows.append(_row(solution, solutions) | {"metrics": gauge.measure(student)})
-        for entry, other in zip(tasks, further, strict=True):
-            entry["solutions"][solution.problem.id] = gauge.measure_further(student, other)
-        for name in shown:
-            images[name]["solutions"][solution.problem.id] = picture(name, solution.problem.id)
-        watcher.event("evaluated", id=solution.problem.id)
-        watcher.check_signal()
     return {
         "format": 1,
         "name": recipe.name,
@@ -90,8 +88,60 @@ def collect(
             for kind, metric in instruments.metrics.items()
         },
         "warnings": warnings(instruments, solutions),
-        "images": {"count": recipe.evaluate.images, "size": student.image_size, **images},
+        "images": {"count": recipe.evaluate.images, "size": bench.student.image_size, **images},
     }
+
+
+def _looked_at(
+    folder: Path, gauge: Gauge, further: Sequence[Further], solution: Solution | None, titles: Sequence[str]
+) -> dict[str, Any]:
+    """Return what is measured of a solution or of the original model, and write its pictures, or find both again."""
+    bench, evaluate = gauge.bench, gauge.bench.recipe.evaluate
+    name = "original" if solution is None else solution.problem.id
+    path, origin = (
+        folder / "evaluations" / f"{name}.json",
+        kept.origin(bench, solution, {"evaluate": evaluate.model_copy(update={"audits": []})}, gauge.metrics.values()),
+    )
+    paths = [_picture(of, title) for of in SETS if len(bench.images[of]["validation"]) for title in titles]
+    found = kept.load(path, origin, gauge.watcher)
+    if found is not None and not _failed(found):
+        if changed := [one for one in paths if _hash(folder / one) != found["pictures"].get(one)]:
+            gauge.watcher.warn(f"{folder / changed[0]}: not as it was written; it was made again")
+        else:
+            return dict(found)
+    if solution is None:
+        bench.put(bench.recipe.model.train, bench.origin)
+    else:
+        bench.put(solution.problem.part, solution.theta)
+    for one in paths:
+        of, _, title = Path(one).stem.partition("-")
+        data = BytesIO()
+        _strip(gauge.originals, bench.student, of, title).save(data, "png")
+        write_file(folder / one, data.getvalue())
+    losses = {"f1": bench.sides["forget"].exact(), "f2": bench.sides["retain"].exact()} if solution is None else {}
+    found = {
+        **losses,
+        "metrics": gauge.measure(bench.student),
+        "tasks": [gauge.measure_further(bench.student, other) for other in further],
+        "pictures": {one: _hash(folder / one) for one in paths},
+    }
+    kept.save(path, origin, found)
+    return found
+
+
+def _picture(of: str, title: str) -> str:
+    return f"images/{of}-{title}.png"
+
+
+def _hash(path: Path) -> str | None:
+    return sha256(path) if path.is_file() else None
+
+
+def _failed(found: object) -> bool:
+    """Tell whether a figure has a reason in its place, which may be mended by now."""
+    if isinstance(found, Mapping):
+        return "failed" in found or any(map(_failed, found.values()))
+    return isinstance(found, list) and any(map(_failed, found))
 
 
 def _strip(originals: Originals, model: ModelAdapter, name: str, title: str) -> Image.Image:
@@ -150,6 +200,7 @@ def _row(solution: Solution, solutions: Sequence[Solution]) -> dict[str, Any]:
         "stages": facts["stages"],
         "history": None if facts["own_losses"] else facts["history"],
         "checks": facts["checks"],
+        "digest": solution.digest,
         **({"retrained": True} if problem.retrained else {}),
     }
 

@@ -1,3 +1,4 @@
+from .pretraining import STATE as STATE
 from .pretraining import PretrainRecipe as PretrainRecipe
 from .recipe import Recipe as Recipe
 from .schema import text as text

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from unlearnkit.recipe.numbers import Count
+from unlearnkit.recipe.numbers import Count, Seed
 from unlearnkit.recipe.sections import DataSection, Section
 
 
@@ -48,7 +48,7 @@ class Data(Section):
     """The retain set, which never holds an image of the forget set; `{}` is the rest of the source."""
     per_class: PerClass = PerClass()
     """How many images of each class are used; which ones is drawn from the seed."""
-    seed: Annotated[int, Field(ge=0)] | None = None
+    seed: Seed | None = None
     """Seed of what is drawn here; the recipe's `seed` when left out. With `seeds` all of them see the same images."""
     memory_mib: Annotated[int, Field(ge=0)] = 8192
     """Memory for decoded images, MiB; what it does not hold is decoded again for each batch. It changes no number."""

@@ -5,9 +5,12 @@ from typing import Annotated
 from pydantic import Field
 
 from unlearnkit.recipe.data import PerClass
-from unlearnkit.recipe.numbers import Count, Fraction, Name, Positive
+from unlearnkit.recipe.numbers import Count, Fraction, Name, Positive, Seed
 from unlearnkit.recipe.sections import DataSection, ModelSection, Section, TaskSection
 from unlearnkit.recipe.training import SGD, AdamW
+
+STATE = "pretraining.json"
+"""What a folder has while a model is trained into it: the recipe, and what the training began with."""
 
 
 class Source(Section):
@@ -49,7 +52,7 @@ class PretrainRecipe(Section):
 
     name: Name
     """Name of the trained model."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Seed of everything random."""
     model: ModelSection
     """The model; untrained unless it names weights."""

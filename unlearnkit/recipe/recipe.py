@@ -6,7 +6,7 @@ from pydantic import Field
 
 from unlearnkit.recipe import sections
 from unlearnkit.recipe.data import Data
-from unlearnkit.recipe.numbers import Name
+from unlearnkit.recipe.numbers import Name, Seed
 from unlearnkit.recipe.training import Continuation, Control, Epsilons, Independent, Training
 
 
@@ -31,9 +31,9 @@ class Recipe(sections.Section):
 
     name: Name = "unlearning"
     """Name of the run and of its folder: lower-case letters, digits and hyphens."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """Seed of everything random."""
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
+    seeds: Annotated[list[Seed], Field(min_length=1)] | None = None
     """Run once for each of these seeds, on the same images, and report means and standard deviations."""
     model: sections.ModelSection
     """The trained model that has to forget."""

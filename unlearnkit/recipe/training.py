@@ -1,7 +1,7 @@
 """What a recipe says of the two phases: control, ε, where each ε starts, optimiser and budget."""
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, NamedTuple, TypeVar
 
 from pydantic import Field
 
@@ -29,6 +29,28 @@ class Control(Section):
     completeness; `none`, as published, leaves it."""
 
 
+class Bound(NamedTuple):
+    """An ε as it was asked for: the same id and label in every run, whatever its value turns out to be."""
+
+    id: str
+    label: str
+    fraction: float
+    """Its place in the valid range."""
+    epsilon: float
+    """Its value."""
+
+
+def asked(fraction: float | None, value: float | None) -> tuple[str, str]:
+    """Return id and label of an ε that was asked for as a fraction, or else as a value."""
+    if fraction is None:
+        return f"epsilon-{_short(value)}", f"ε = {_short(value)}"
+    return f"epsilon-at-{_short(fraction)}", f"ε at {100 * fraction:.6g} %"
+
+
+def _short(number: float | None) -> str:
+    return repr(number).removesuffix(".0")
+
+
 class Epsilons(Section):
     """The bounds on the forget loss, one solution each; give `fractions` or `values`, not both."""
 
@@ -42,11 +64,19 @@ class Epsilons(Section):
         """How many there are."""
         return len(self.fractions or self.values or ())
 
-    def within(self, least: float, most: float) -> list[tuple[float, float]]:
-        """Return place in the valid range and value of each, ascending."""
+    @property
+    def asked(self) -> list[tuple[str, str]]:
+        """Id and label of each, ascending."""
         if self.fractions:
-            return [(fraction, least + fraction * (most - least)) for fraction in sorted(self.fractions)]
-        return [((value - least) / (most - least), value) for value in sorted(self.values or ())]
+            return [asked(fraction, None) for fraction in sorted(self.fractions)]
+        return [asked(None, value) for value in sorted(self.values or ())]
+
+    def within(self, least: float, most: float) -> list[Bound]:
+        """Return each with its value where the valid range is `least` to `most`, ascending."""
+        width = most - least
+        places = [(fraction, least + fraction * width) for fraction in sorted(self.fractions or ())]
+        places = places or [((value - least) / width, value) for value in sorted(self.values or ())]
+        return [Bound(*names, *place) for names, place in zip(self.asked, places, strict=True)]
 
 
 class Independent(Section):

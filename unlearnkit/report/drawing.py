@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from importlib import resources
+from io import BytesIO
 from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -13,8 +14,11 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
+from unlearnkit.disk import disk_errors, write_file
+from unlearnkit.errors import printable
 from unlearnkit.report.reading import OURS
 
 
@@ -96,10 +100,20 @@ def legend(plot: Figure, marks: Iterable[tuple[Mark, str]]) -> None:
     plot.legend(handles=handles, loc="outside lower center", ncols=4)
 
 
+def lettered(plot: Figure) -> Figure:
+    """Return a plot without the signs in its texts that no font has and no SVG may hold."""
+    for text in plot.findobj(Text):
+        text.set_text(printable(text.get_text()).replace("\t", " "))
+    return plot
+
+
 def save(folder: Path, plots: Mapping[str, Figure | None]) -> list[Path]:
     """Write each plot that there is as PNG, with the same bytes for the same plot, and return the files."""
-    folder.mkdir(parents=True, exist_ok=True)
+    with disk_errors(folder):
+        folder.mkdir(exist_ok=True)
     drawn = {folder / name: plot for name, plot in plots.items() if plot is not None}
     for path, plot in drawn.items():
-        plot.savefig(path, dpi=DPI, metadata={"Software": None})
+        data = BytesIO()
+        lettered(plot).savefig(data, format="png", dpi=DPI, metadata={"Software": None})
+        write_file(path, data.getvalue())
     return list(drawn)

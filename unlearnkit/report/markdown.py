@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unlearnkit.report import reading, tables
+from unlearnkit.report.numbers import one_line
 from unlearnkit.report.provenance import provenance
 from unlearnkit.report.shape import SETS, Results
 from unlearnkit.report.tables import Table
@@ -51,9 +52,10 @@ def table(shown: Table) -> str:
 
 
 def plain(value: str) -> str:
-    """Escape what Markdown or HTML would read as markup, and keep the text on one line."""
-    one_line = " ".join(value.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_\[\]|#])", r"\\\1", one_line)
+    """Escape what Markdown or HTML would read as markup, there or at the start of a line, and keep it on one line."""
+    text = one_line(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"([\\`*_\[\]|#$~])", r"\\\1", text)
+    return re.sub(r"^(\d*)([-+.)](?= |-|$)|[=:](?=[=:]|$))", r"\1\\\2", text)
 
 
 def _meanings(shown: Table) -> str:

@@ -1,8 +1,10 @@
-"""How a number is written, the same in the page, in the Markdown and in the verdict."""
+"""How a number or a text is written, the same in the page, in the Markdown and in the verdict."""
 
 import math
 from collections.abc import Mapping
 from typing import TypeGuard
+
+from unlearnkit.errors import printable
 
 NONE = "—"
 
@@ -29,6 +31,11 @@ def percent(value: object, *, signed: bool = True) -> str:
     rounded = round(100 * value, 1) + 0.0  # −0.0 becomes 0.0
     text = f"{rounded:+.1f}" if signed and rounded else f"{rounded:.1f}" if signed else f"{rounded:g}"
     return f"{text} %".replace("-", "−")
+
+
+def one_line(text: str) -> str:
+    """Return a text from outside on one line, with nothing in it that is no letter."""
+    return printable(" ".join(text.split()))
 
 
 def unbroken(label: str) -> str:

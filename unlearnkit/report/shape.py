@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal, NotRequired
+from typing import Any, Literal, NotRequired, cast
 
+from pydantic import TypeAdapter
 from typing_extensions import TypedDict  # pydantic makes schemas of these alone before Python 3.12
 
-from unlearnkit.errors import Exit, UserError
+from unlearnkit.errors import Exit, UserError, first_line
+from unlearnkit.seal import Sealed
 
 FORMAT = 1
 SETS: tuple[Literal["forget", "retain"], ...] = ("forget", "retain")
@@ -83,6 +85,8 @@ class Solution(TypedDict):
     """Of each stage its `steps` and whether it was `stopped` before they were spent."""
     checks: NotRequired[list[Check]]
     frozen_unchanged: NotRequired[bool | None]
+    digest: NotRequired[str]
+    """The hash of all that it was computed from; its `origin` stands beside its weights in the run folder."""
 
 
 class Front(TypedDict):
@@ -148,8 +152,9 @@ class Images(TypedDict):
 
     count: int
     size: int
-    forget: Strips
-    retain: Strips
+    forget: NotRequired[Strips]
+    """Absent for a set without validation images."""
+    retain: NotRequired[Strips]
 
 
 class Results(TypedDict):
@@ -173,12 +178,22 @@ class Results(TypedDict):
     images: NotRequired[Images | None]
 
 
-def load(run: Path) -> tuple[Results, dict[str, Any]]:
-    """Read a run folder's results and its manifest; a manifest that is not there is empty."""
-    path, manifest = run / "results.json", run / "manifest.json"
-    if not path.is_file():
-        raise UserError(f"{path}: not there, so the run has not finished; try `unlearnkit resume {run}`", Exit.FOLDER)
-    results = json.loads(path.read_text(encoding="utf-8"))
-    if results.get("format") != FORMAT:
-        raise UserError(f"{path}: format {results.get('format')!r} is not {FORMAT}, the one read here", Exit.FOLDER)
-    return results, json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
+def load(run: Sealed) -> tuple[Results, dict[str, Any]]:
+    """Read a finished run's results and its manifest; raise `UserError` for what is not as it was."""
+    return parsed(run.read("results.json"), run.folder), run.json("manifest.json")
+
+
+def parsed(data: bytes, run: Path) -> Results:
+    """Return results as they were written; raise `UserError` for another format or shape."""
+    path = run / "results.json"
+    try:
+        results = json.loads(data)
+        found = results.get("format")
+        if found == FORMAT:
+            TypeAdapter(Results).validate_python(results)
+    except (ValueError, AttributeError, RecursionError) as error:
+        wrong = f"these are no results of a run ({first_line(error)})"
+        raise UserError(f"{path}: {wrong}; write them again with `unlearnkit run`", Exit.FOLDER) from None
+    if found != FORMAT:
+        raise UserError(f"{path}: format {found!r} is not {FORMAT}, the one read here", Exit.FOLDER)
+    return cast("Results", results)

@@ -5,7 +5,6 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 
 from matplotlib.figure import Figure
 from PIL import Image
@@ -14,6 +13,7 @@ from unlearnkit.report import reading
 from unlearnkit.report.drawing import DPI
 from unlearnkit.report.numbers import unbroken
 from unlearnkit.report.shape import SETS, Results
+from unlearnkit.seal import Sealed
 
 ROWS, SQUARE, GAP = 4, 96, 4
 LOSSLESS_SIDE = 128
@@ -37,8 +37,8 @@ class Strip:
         return f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
 
 
-def read(run: Path, results: Results) -> tuple[list[Strip], list[str]]:
-    """Cut all strips, in the slider's order; say which can't be shown."""
+def read(run: Sealed, results: Results) -> tuple[list[Strip], list[str]]:
+    """Cut all strips, in the slider's order; say which are no images. Raise `UserError` for one that has changed."""
     strips, missing = list[Strip](), list[str]()
     if not (images := results.get("images")):
         return strips, missing
@@ -46,15 +46,16 @@ def read(run: Path, results: Results) -> tuple[list[Strip], list[str]]:
     for of, its in ((of, images[of]) for of in SETS if of in images):
         paths = {"truth": its["truth"], "input": its["input"], "original": its["original"], **its["solutions"]}
         for key in (key for key in labels if key in paths):
+            data = run.read(paths[key])
             try:
-                strips.append(Strip(of, key, labels[key], _cut(run / paths[key], images["count"])))
-            except OSError as error:
-                missing.append(f"{paths[key]} can't be shown: {error.strerror or 'not an image'}.")
+                strips.append(Strip(of, key, labels[key], _cut(data, images["count"])))
+            except Exception:  # Pillow raises whatever it stumbles over
+                missing.append(f"{paths[key]} can't be shown: not an image.")
     return strips, missing
 
 
-def _cut(path: Path, count: int) -> list[Image.Image]:
-    with Image.open(path) as opened:
+def _cut(data: bytes, count: int) -> list[Image.Image]:
+    with Image.open(BytesIO(data), formats=["PNG"]) as opened:
         strip = opened.convert("RGB")
     side = strip.width // count
     return [strip.crop((i * side, 0, (i + 1) * side, strip.height)) for i in range(count)]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path
 
-from unlearnkit.report.drawing import COLOURS, Mark
+from unlearnkit.report.drawing import COLOURS, Mark, lettered
 
 VARIABLES = {colour: f"var(--{name})" for name, colour in COLOURS.items()}
 LETTERS = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
@@ -25,7 +25,7 @@ def inline(plot: Figure, label: str, links: Mapping[str, str] | None = None) -> 
     """
     stream = StringIO()
     with matplotlib.rc_context({"svg.hashsalt": label}):  # keeps the ids of plots apart
-        plot.savefig(stream, format="svg", transparent=True)
+        lettered(plot).savefig(stream, format="svg", transparent=True)
     drawn = ElementTree.fromstring(stream.getvalue())  # noqa: S314 our own text
     page = ElementTree.Element("svg", {"viewBox": drawn.attrib["viewBox"], "aria-label": label})
     page.set("role", "group" if links else "img")

@@ -1,33 +1,40 @@
 """What happens in a run, and who is told."""
 
 import json
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unlearnkit.disk import disk_errors, write_json
-from unlearnkit.errors import Stopped
+from unlearnkit.disk import append, write_record
+from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import Plugins
+from unlearnkit.run.interrupts import Stop, Tell
 
-Tell = Callable[[Mapping[str, Any]], None]
+FORMAT = 2
+"""Of a run folder and of all that is in it; raised whenever an older version would misread one."""
 
 
 class Run:
     """A run folder that this process holds: where events, checkpoints and solutions go."""
 
-    def __init__(self, folder: Path, plugins: Plugins, tell: Tell) -> None:
-        self.folder, self.tell = folder, tell
-        self.stop_signal: int | None = None
+    def __init__(self, folder: Path, plugins: Plugins, tell: Tell, stop: Stop) -> None:
+        self.folder, self.tell, self.stop = folder, tell, stop
         self.manifest: dict[str, Any] = {}
+        self._place = _place(folder)
         self._observers = [told for told in plugins.hook.observe_run(run={"folder": str(folder)}) if told]
 
     def event(self, kind: str, **facts: object) -> None:
-        """Record one event and tell the observers, each a copy; an observer that fails is dropped with a warning."""
-        record = {"time": round(time.time(), 3), "event": kind, **facts}
-        path = self.folder / "events.jsonl"
-        with disk_errors(path), path.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record) + "\n")
+        """Record one event and tell the observers, each a copy; an observer that fails is dropped with a warning.
+
+        Raise `UserError` where the folder has gone, or is another one by now.
+        """
+        if _place(self.folder) != self._place:
+            gone = "the run folder has disappeared while the run was at work; nothing of it can be saved"
+            raise UserError(f"{self.folder}: {gone}", Exit.FOLDER)
+        record = json.loads(json.dumps(_finite({"time": round(time.time(), 3), "event": kind, **facts})))
+        append(self.folder / "events.jsonl", f"{json.dumps(record)}\n".encode())
         self.tell(dict(record))
         for observer in list(self._observers):
             try:
@@ -43,10 +50,25 @@ class Run:
 
     def save_manifest(self) -> None:
         """Write the manifest."""
-        write_json(self.folder / "manifest.json", self.manifest)
+        write_record(self.folder / "manifest.json", {"format": FORMAT, **self.manifest})
 
     def check_signal(self) -> None:
         """Raise `Stopped` if a signal has come; call it where all is saved."""
-        if self.stop_signal is not None:
-            self.event("stopped", signal=self.stop_signal)
-            raise Stopped(self.stop_signal)
+        self.stop.check()
+
+
+def _place(folder: Path) -> tuple[int, int] | None:
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _finite(value: object) -> object:
+    """Return plain data as JSON can hold it: a number that is not finite as its name."""
+    if isinstance(value, Mapping):
+        return {str(name): _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,53 +1,67 @@
 """Write one solution as a model of its own, with a card that states the evidence."""
 
-import json
 import math
-import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from unlearnkit.disk import disk_errors, sha256
+from unlearnkit.contracts import trainable
+from unlearnkit.disk import disk_errors, new_folder, sha256, write_file, write_json, write_text
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.report import verdict
+from unlearnkit.report.shape import parsed
 from unlearnkit.run import checkpoint
-from unlearnkit.run.folder import read_json, refuse_used
-from unlearnkit.solver.workbench import build
+from unlearnkit.run.folder import refuse_used
+from unlearnkit.seal import Sealed
+from unlearnkit.solver.flat import Flat
+from unlearnkit.solver.workbench import Workbench
+
+ORIGINAL, FORGOTTEN = "original", "forgotten.txt"
+"""In a run folder: the original model, and the keys of the forget set's images, one a line."""
+
+
+def keep_original(run: Path, bench: Workbench) -> None:
+    """Keep in a run folder what an export needs of the original model and of the forget set when both are gone."""
+    keys = sorted(item.key for half in bench.images["forget"].values() for item in half.items)
+    write_text(run / FORGOTTEN, "".join(f"{key}\n" for key in keys))
+    with new_folder(run / ORIGINAL, replace=True) as part:
+        bench.reference.save(part)
 
 
 def export(run: Path, recipe: Recipe, epsilon: str, to: Path) -> Path:
-    """Write the solution of an id such as `highest`, or of a value of ε, to the folder `to` and return the folder."""
-    results, manifest = read_json(run / "results.json"), read_json(run / "manifest.json")
+    """Write the solution of an id such as `highest`, or of a value of ε, to the folder `to` and return the folder.
+
+    All that it needs is in the run folder. Raise `UserError` for what is not as it was when the run finished.
+    """
+    sealed = Sealed.of(run)
+    results, manifest = parsed(sealed.read("results.json"), run), sealed.json("manifest.json")
     row = chosen(results, epsilon)
     refuse_used(to, "give another folder")
-    bench = build(recipe, Path(manifest["base"]))
-    if bench.facts["weights"] != manifest["weights"]:
-        changed = "the original weights changed since the run; the solution does not fit them"
-        raise UserError(f"{run}: {changed}", Exit.FOLDER)
-    tensors, _ = checkpoint.read(run / "solutions" / row["id"])
-    bench.put(row.get("part", recipe.model.train), tensors["theta"].to(bench.device))
-    part = to.with_name(f".{to.name}.part")
+    for name in sealed.files:
+        if name.startswith(f"{ORIGINAL}/"):
+            sealed.read(name)
+    original = run / ORIGINAL
+    model = recipe.model.build(file if (file := original / "model.safetensors").is_file() else original)
+    place = run / "solutions" / row["id"]
+    tensors, _ = checkpoint.read(place, lambda path: sealed.read(path.relative_to(run).as_posix()))
+    Flat(trainable(model, row.get("part", recipe.model.train))).set(tensors["theta"])
     with disk_errors(to):
-        try:
-            part.mkdir(parents=True)
-            bench.student.save(part)
-            digests = {file.relative_to(part).as_posix(): sha256(file) for file in sorted(part.rglob("*.*"))}
-            section = recipe.model.model_dump(mode="json", exclude={"weights", "train"})
-            facts = {"model": section, "solution": row, "original_weights": manifest["weights"]}
-            (part / "unlearnkit.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-            (part / "README.md").write_text(_card(results, manifest, row, digests), encoding="utf-8")
-            if to.exists():
-                to.rmdir()
-            part.rename(to)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+        to.parent.mkdir(parents=True, exist_ok=True)
+    with new_folder(to) as part:
+        model.save(part)
+        digests = {file.relative_to(part).as_posix(): sha256(file) for file in sorted(part.rglob("*.*"))}
+        section = recipe.model.model_dump(mode="json", exclude={"weights", "train"})
+        facts = {"model": section, "solution": row, "original_weights": manifest["weights"]}
+        write_json(part / "unlearnkit.json", facts)
+        write_file(part / FORGOTTEN, sealed.read(FORGOTTEN))
+        write_text(part / "README.md", _card(results, manifest, row, digests))
     return to
 
 
-def chosen(results: dict[str, Any], epsilon: str) -> dict[str, Any]:
+def chosen(results: Any, epsilon: str) -> dict[str, Any]:
     """Return the solution that a user means; raise `UserError` listing them all."""
     value = math.nan  # which is near no ε
     with suppress(ValueError):

@@ -1,27 +1,51 @@
-"""A run's folder: its lock, its room, its files."""
+"""A run's folder: its lock, its room, and the recipe that it was made with."""
 
 import fcntl
+import hashlib
 import json
+import os
 import shutil
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from unlearnkit.disk import MIB
+from unlearnkit.disk import (
+    MIB,
+    PART,
+    as_json,
+    disk_errors,
+    read_plain,
+    read_record,
+    refuse_links,
+    write_file,
+    write_json,
+)
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.run import checkpoint
+
+LOCK, RECIPE, RESOLVED, MANIFEST = "lock", "recipe.yaml", "recipe.resolved.json", "manifest.json"
+MARK = b"unlearnkit\n"
+"""What the lock holds, which makes the folder ours from its first instant."""
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold the run folder's lock, which the system frees even when the process is killed."""
-    with (folder / "lock").open("w") as stream:
+    """Hold a folder's lock, which the system frees even when the process is killed; a missing folder is made."""
+    path = folder / LOCK
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    with open(descriptor, "r+b", buffering=0) as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             busy = "another process is working in this run folder; wait for it"
             raise UserError(f"{folder}: {busy}", Exit.FOLDER) from None
+        with disk_errors(path):
+            if stat.S_ISREG(os.fstat(descriptor).st_mode) and os.fstat(descriptor).st_size == 0:
+                stream.write(MARK)
         yield
 
 
@@ -32,17 +56,67 @@ def refuse_used(folder: Path, advice: str) -> None:
 
 
 def refuse_begun(folder: Path) -> None:
-    """Raise `UserError` where a new run would write over something."""
+    """Raise `UserError` where a new run would write over something, which what a start left half done is not."""
+    if folder.is_dir():
+        names = {path.name for path in folder.iterdir() if not path.name.endswith(PART)}
+        lock = folder / LOCK
+        ours = lock.is_file() and (lock.read_bytes() == MARK or names == {LOCK})
+        if ours and names <= {LOCK, RECIPE, RESOLVED}:
+            return
     refuse_used(folder, f"continue it with `unlearnkit resume {folder}`, or give another")
 
 
-def read_json(path: Path) -> Any:
-    """Return a JSON file of a run folder; raise `UserError` where it is missing or damaged."""
-    try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        wanted = f"this is no run folder with a readable {path.name}; give one that `unlearnkit run` wrote"
-        raise UserError(f"{path.parent}: {wanted}", Exit.FOLDER) from None
+def begin(folder: Path, text: str, resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """Write both forms of the recipe into a held folder, and return what its manifest, written last, says of them."""
+    write_file(folder / RECIPE, text.encode())
+    write_json(folder / RESOLVED, resolved)
+    hashes = {"recipe_sha256": hashlib.sha256(text.encode()).hexdigest()}
+    return hashes | {"resolved_sha256": [_hash(folder / RESOLVED)]}
+
+
+def change(folder: Path, resolved: Mapping[str, Any], save: Callable[[list[str]], None]) -> None:
+    """Replace the resolved recipe of a held folder; `save` stores the hashes that are right: both on the way."""
+    data = as_json(resolved).encode()
+    after = hashlib.sha256(data).hexdigest()
+    save([_hash(folder / RESOLVED), after])
+    write_file(folder / RESOLVED, data)
+    save([after])
+
+
+def begun(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a run; raise `UserError` where there is none, or it or the recipe is not as written."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: this is no run folder; give one that `unlearnkit run` wrote", Exit.FOLDER)
+    refuse_links(folder)
+    if not (folder / MANIFEST).exists():
+        advice = f"no run was begun here; `unlearnkit run RECIPE --to {folder}` begins one"
+        raise UserError(f"{folder}: there is no {MANIFEST}: {advice}", Exit.FOLDER)
+    manifest = read_record(folder / MANIFEST)
+    if _hash(folder / RESOLVED) not in manifest["resolved_sha256"]:
+        damaged = "damaged: it is not as unlearnkit wrote it; change a recipe with `unlearnkit resume --set`"
+        raise UserError(f"{folder / RESOLVED}: {damaged}", Exit.FOLDER)
+    return manifest
+
+
+def resolved(folder: Path) -> dict[str, Any]:
+    """Return the whole recipe of a run, with every default."""
+    return dict(json.loads(read_plain(folder / RESOLVED)))
+
+
+def base_of(folder: Path, manifest: Mapping[str, Any]) -> Path:
+    """Return where relative paths of a run's recipe start, also where it was moved together with the run folder."""
+    base = Path(manifest["base"])
+    near = folder / manifest["near"]
+    return near if not base.is_dir() and near.is_dir() else base
+
+
+def places(folder: Path, base: Path) -> dict[str, str]:
+    """Return what `base_of` reads."""
+    return {"base": str(base.resolve()), "near": os.path.relpath(base.resolve(), folder.resolve())}
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(read_plain(path)).hexdigest()
 
 
 def refuse_full(folder: Path, needed: int) -> None:
@@ -55,10 +129,11 @@ def refuse_full(folder: Path, needed: int) -> None:
         raise UserError(f"{folder}: {short}; {advice}", Exit.FOLDER)
 
 
-def disk_bytes(sizes: Sequence[int], images: int, side: int) -> int:
-    """Return about how much a run folder grows to: a vector a solution, three a checkpoint, and pictures.
+def disk_bytes(sizes: Sequence[int], images: int, side: int, model: int = 0) -> int:
+    """Return about how much a run folder grows to: a vector a solution, three a checkpoint, pictures and the original.
 
-    `sizes` are the entries of each solution's vector; `images` of `side` px are shown of both sets.
+    `sizes` are the entries of each solution's vector; `images` of `side` px are shown of both sets; `model` are the
+    entries of the whole model.
     """
     pictures = 2 * (len(sizes) + 3) * images * 3 * side**2
-    return 4 * (sum(sizes) + 3 * (checkpoint.KEPT + 1) * max(sizes)) + 4 * pictures + MIB
+    return 4 * (model + sum(sizes) + 3 * (checkpoint.KEPT + 1) * max(sizes)) + 4 * pictures + MIB

@@ -1,30 +1,81 @@
 """Signals and lack of memory as clean ends."""
 
+import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from threading import Timer
 from types import FrameType
+from typing import Any
 
 import torch
 
-from unlearnkit.errors import Exit, UserError, first_line
-from unlearnkit.run.events import Run
+from unlearnkit.errors import Exit, Stopped, UserError, first_line
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SOON = 0.05
+"""Seconds after which a signal that could not be obeyed comes again."""
+Tell = Callable[[Mapping[str, Any]], None]
+
+
+class Stop:
+    """The wish to stop that a signal brings: it is obeyed at once, but for blocks that have to come to their end."""
+
+    def __init__(self, tell: Tell, *, begun: bool = True) -> None:
+        """Take whom to tell of a signal, and whether there is a run to continue already."""
+        self.signal: int | None = None
+        self.begun = begun
+        self._tell, self._waits = tell, False
+
+    def acknowledge(self, number: int) -> None:
+        """Tell that a signal has come."""
+        if self.signal is None:
+            self.signal = number
+            self._tell({"event": "stopping", "signal": number})
+
+    def obey(self) -> None:
+        """Raise `Stopped` unless this is inside `later`."""
+        if not self._waits:
+            self.check()
+
+    @contextmanager
+    def later(self) -> Iterator[None]:
+        """Let no signal end the block; call `check` behind it."""
+        self._waits = True
+        try:
+            yield
+        finally:
+            self._waits = False
+
+    def check(self) -> None:
+        """Raise `Stopped` if a signal has come."""
+        if self.signal is not None:
+            raise Stopped(self.signal, begun=self.begun)
 
 
 @contextmanager
-def signals(run: Run) -> Iterator[None]:
-    """Turn the first signal into a request to save and stop; the second one stops at once."""
+def signals(stop: Stop) -> Iterator[None]:
+    """Turn the first signal into a request to stop where all is saved; the second one does what it does elsewhere."""
     with ExitStack() as before:
 
         def request(number: int, frame: FrameType | None) -> None:
-            run.stop_signal = number
-            before.close()
+            stop.acknowledge(number)
+            if _finalising(frame):
+                Timer(SOON, os.kill, (os.getpid(), number)).start()
+            else:
+                before.close()
+                stop.obey()
 
         for number in SIGNALS:
             before.callback(signal.signal, number, signal.signal(number, request))
         yield
+
+
+def _finalising(frame: FrameType | None) -> bool:
+    """Tell whether this is inside a `__del__`, out of which Python lets no exception."""
+    while frame is not None and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    return frame is not None
 
 
 @contextmanager

@@ -1,17 +1,20 @@
 """What was run, on what, with which plugins, data and weights; clocks and paths live here and nowhere else."""
 
-import hashlib
 import platform
 import sys
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from unlearnkit import __version__
+from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import Plugins
+from unlearnkit.solver.origin import differences, software, told
 from unlearnkit.solver.workbench import Workbench
 
 PACKAGES = (
@@ -20,14 +23,13 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def describe(bench: Workbench, plugins: Plugins, recipe_text: str, base: Path) -> dict[str, object]:
-    """Return the manifest of a run that starts now."""
+def describe(bench: Workbench, plugins: Plugins) -> dict[str, object]:
+    """Return what the manifest of a run that starts now says of what is at work, and of weights and data."""
     packages = {}
     for name in PACKAGES:
         with suppress(PackageNotFoundError):
             packages[name] = version(name)
     return {
-        "format": 1,
         "unlearnkit": __version__,
         "started": now(),
         "finished": None,
@@ -39,13 +41,46 @@ def describe(bench: Workbench, plugins: Plugins, recipe_text: str, base: Path) -
         "plugins": [
             {name: getattr(plugin, name) for name in ("name", "package", "version", "error")} for plugin in plugins.all
         ],
-        "recipe_sha256": hashlib.sha256(recipe_text.encode()).hexdigest(),
-        "base": str(base.resolve()),
         **bench.facts,
+        "basis": inputs(bench),
         "times": {},
         "costs": {},
         "resumed": [],
     }
+
+
+def inputs(bench: Workbench) -> dict[str, Any]:
+    """Return what a run works with beside its recipe, by name: a resumed one works with the same."""
+    return {
+        "software": bench.basis["software"] | software([bench.recipe]),
+        "device": bench.basis["device"],
+        "weights": bench.facts["weights"],
+        "data": {"train": bench.basis["data"], "validation": dict(bench.validation)},
+        "target_weights": bench.facts.get("target_weights"),
+    }
+
+
+BEHIND = {
+    "weights": ("model",), "data": ("data", "seed"), "device": ("training",),
+    "target_weights": ("model", "forget", "retain", "compare"),
+}  # fmt: skip
+"""By name of what a run works with, the parts of the recipe that a change of it may come from."""
+
+
+def refuse_other(folder: Path, was: Mapping[str, Any], now: Mapping[str, Any], changed: Collection[str]) -> None:
+    """Raise `UserError` where a run would go on with something else though the recipe's part behind it is the same.
+
+    `changed` are the parts of the recipe that were changed.
+    """
+    common = was["software"].keys() & now["software"].keys()  # a changed recipe may use other packages
+    before, after = ({name: side["software"][name] for name in common} for side in (was, now))
+    found = differences(before, after)
+    for name, parts in BEHIND.items():
+        if not set(parts) & set(changed):
+            found += differences(was.get(name), now.get(name), name.replace("_", " "))
+    if found:
+        ways = "go back to what it was, say with --set where it is now, or run the recipe again in another folder"
+        raise UserError(f"{folder}: changed since the run began: {told(found)}; {ways}", Exit.FOLDER)
 
 
 def device(found: torch.device) -> dict[str, object]:

@@ -50,7 +50,7 @@ def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
     every = sum(parameter.numel() for parameter in adapter.module.parameters())
     epsilons = recipe.epsilons.fractions or recipe.epsilons.values or []
     swept = [one for method in recipe.compare for one in method.each()]
-    problems = [HIGHEST, LOWEST, *(f"epsilon-{number} ({value})" for number, value in enumerate(sorted(epsilons)))]
+    problems = [HIGHEST, LOWEST, *(name for name, _ in recipe.epsilons.asked)]
     problems += map(label, swept)
     counts = _counts(recipe, chosen)
     forget, retain = counts["forget"]["train"], counts["retain"]["train"]
@@ -102,7 +102,7 @@ def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
             "kept_mib": round(kept / MIB),
             "where": where,
         },
-        "disk_mib": round(disk_bytes(vectors, recipe.evaluate.images, size) / MIB),
+        "disk_mib": round(disk_bytes(vectors, recipe.evaluate.images, size, every) / MIB),
         "missing": missing,
     }
 

@@ -1,13 +1,16 @@
 """One run from folder to folder: both phases, the methods beside them, evaluation and report."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from unlearnkit.disk import disk_errors, write_file, write_json
-from unlearnkit.errors import Exit, UserError
+import torch
+
+from unlearnkit.disk import disk_errors, remove_parts, write_json
+from unlearnkit.errors import Exit, Stopped, UserError
 from unlearnkit.evaluation import instruments
 from unlearnkit.evaluation.audits import audited
 from unlearnkit.evaluation.instruments import Instruments
@@ -15,11 +18,14 @@ from unlearnkit.evaluation.results import collect
 from unlearnkit.plugins import Plugins
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.report import write as write_report
+from unlearnkit.run import folder as folders
 from unlearnkit.run import manifest
-from unlearnkit.run.events import Run, Tell
-from unlearnkit.run.folder import disk_bytes, held, read_json, refuse_begun, refuse_full
-from unlearnkit.run.interrupts import device_errors, signals
+from unlearnkit.run.events import Run
+from unlearnkit.run.export import keep_original
+from unlearnkit.run.folder import disk_bytes, held, refuse_begun, refuse_full
+from unlearnkit.run.interrupts import Stop, Tell, device_errors, signals
 from unlearnkit.run.solve import solve
+from unlearnkit.seal import SEAL, Sealed
 from unlearnkit.solver.landing import between
 from unlearnkit.solver.phases import Bounds, boundaries, epsilons, front
 from unlearnkit.solver.problem import Solution
@@ -31,41 +37,69 @@ def start(
 ) -> Path:
     """Run a recipe in a new folder and return the folder; relative paths of the recipe start at `base`."""
     refuse_begun(folder)
-    bench = build(recipe, base, folder / "cache")
-    tools = instruments.build(recipe.evaluate, base, bench.device)
-    refuse_full(folder, disk_bytes(sizes(bench), recipe.evaluate.images, bench.student.image_size))
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    with held(folder):
-        run = Run(folder, plugins, tell)
-        run.manifest = manifest.describe(bench, plugins, text, base)
-        write_file(folder / "recipe.yaml", text.encode())
-        write_json(folder / "recipe.resolved.json", resolved)
-        run.save_manifest()
-        _work(run, bench, tools)
+    stop = Stop(tell, begun=False)
+    with signals(stop), device_errors():
+        bench = build(recipe, base, folder / "cache")
+        tools = instruments.build(recipe.evaluate, base, bench.device)
+        model = sum(parameter.numel() for parameter in bench.reference.module.parameters())
+        refuse_full(folder, disk_bytes(sizes(bench), recipe.evaluate.images, bench.student.image_size, model))
+        with held(folder):
+            refuse_begun(folder)  # another process may have begun one since
+            remove_parts(folder)
+            said = folders.begin(folder, text, resolved)
+            run = Run(folder, plugins, tell, stop)
+            run.manifest = manifest.describe(bench, plugins) | said | folders.places(folder, base)
+            run.save_manifest()
+            stop.begun = True
+            _work(run, bench, tools)
     return folder
 
 
 def resume(
-    recipe: Recipe, resolved: Mapping[str, Any], folder: Path, overrides: tuple[str, ...], plugins: Plugins, tell: Tell
+    recipe: Recipe,
+    resolved: Mapping[str, Any],
+    folder: Path,
+    overrides: tuple[str, ...],
+    plugins: Plugins,
+    tell: Tell,
+    checked: Callable[[], None] = lambda: None,
 ) -> Path:
-    """Continue the run in `folder` from its last checkpoint, bit for bit unless `overrides` change the recipe."""
-    with held(folder):
-        run = Run(folder, plugins, tell)
-        run.manifest = read_json(folder / "manifest.json")
-        base = Path(run.manifest["base"])
+    """Continue the run in `folder`, bit for bit; a finished one stays as it is.
+
+    Where `resolved` is another recipe than the run's, what that changes is solved again. `checked` is called once the
+    recipe has been found to fit, before anything is written.
+    """
+    known = folders.begun(folder)
+    changed = {name for name, value in folders.resolved(folder).items() if resolved.get(name) != value}
+    if (folder / SEAL).exists():
+        Sealed.of(folder).verify()
+        if not changed:
+            tell({"event": "finished", "report": str(folder / "report.html")})
+            return folder
+    stop = Stop(tell)
+    with signals(stop), device_errors(), held(folder):
+        threads = known["basis"]["device"].get("threads")
+        if threads not in (None, torch.get_num_threads()):
+            found = f"going on with {threads} threads, with which the run began, where this process had"
+            tell({"event": "warning", "message": f"{found} {torch.get_num_threads()}"})
+            torch.set_num_threads(threads)
+        base = folders.base_of(folder, known)
         bench = build(recipe, base, folder / "cache")
-        for what, found in bench.facts.items():
-            if found != run.manifest.get(what):
-                named = what.replace("_", " ")
-                raise UserError(f"{folder}: the {named} changed since the run began; run the recipe again", Exit.FOLDER)
+        inputs = manifest.inputs(bench)
+        manifest.refuse_other(folder, known["basis"], inputs, changed)
         tools = instruments.build(recipe.evaluate, base, bench.device)
-        if overrides:
-            write_json(folder / "recipe.resolved.json", resolved)
+        checked()
+        remove_parts(folder)
+        run = Run(folder, plugins, tell, stop)
+        run.manifest = known | {"basis": inputs, **bench.facts, "finished": None}
         run.manifest["resumed"].append({"time": manifest.now(), "set": list(overrides)})
-        run.save_manifest()
-        for changed in (entry["set"] for entry in run.manifest["resumed"] if entry["set"]):
-            run.warn(f"resumed with {', '.join(changed)}: solutions found before used the old value")
+
+        def save(hashes: list[str]) -> None:
+            run.manifest["resolved_sha256"] = hashes
+            run.save_manifest()
+
+        (folder / SEAL).unlink(missing_ok=True)
+        folders.change(folder, resolved, save)
         _work(run, bench, tools)
     return folder
 
@@ -77,8 +111,11 @@ def sizes(bench: Workbench) -> list[int]:
 
 
 def _work(run: Run, bench: Workbench, tools: Instruments) -> None:
-    """Solve every problem that is not solved yet, evaluate, and write results and report."""
-    with signals(run), device_errors():
+    """Solve every problem that is not solved yet, evaluate, write results and report, and seal the folder."""
+    try:
+        for place in ("solutions", "checkpoints", "evaluations", "images", *(["audits"] if tools.audits else [])):
+            with disk_errors(run.folder):
+                (run.folder / place).mkdir(exist_ok=True)
         name, device = bench.recipe.name, str(bench.device)
         run.event("start", name=name, problems=len(sizes(bench)), steps=bench.steps, device=device)
         for what, failed in tools.failures():
@@ -89,19 +126,39 @@ def _work(run: Run, bench: Workbench, tools: Instruments) -> None:
         beside = [solve(run, bench, other, partial(bench.original, other.part), None) for other in bench.methods]
         solutions = [bounds.highest, bounds.lowest, *swept, *beside]
         run.event("evaluate", solutions=len(solutions))
-        with disk_errors(run.folder):
-            results = collect(run.folder, bench, tools, solutions, bounds.range, outside, run)
-            if tools.audits:
-                run.event("audit", audits=list(tools.audits), models=len(solutions) + 1)
-            results["audits"] = audited(run.folder, bench, tools, solutions, run)
-            write_json(run.folder / "results.json", results)
-            run.manifest["finished"] = manifest.now()
-            run.save_manifest()
-            write_report(run.folder)
-        for leftover in ("checkpoints", "cache"):
-            shutil.rmtree(run.folder / leftover, ignore_errors=True)
-        run.event("passes", **bench.store.passes)
-        run.event("done", report=str(run.folder / "report.html"))
+        results = collect(run.folder, bench, tools, solutions, bounds.range, outside, run)
+        if tools.audits:
+            run.event("audit", audits=list(tools.audits), models=len(solutions) + 1)
+        results["audits"] = audited(run.folder, bench, tools, solutions, run)
+        _finish(run, bench, results, [solution.problem.id for solution in solutions], tools.audits)
+    except Stopped as stopped:
+        run.event("stopped", signal=stopped.signal)
+        raise
+
+
+def _finish(run: Run, bench: Workbench, results: dict[str, Any], ids: list[str], audits: Collection[str]) -> None:
+    """Write what the end of a run leaves, remove what a changed recipe or the way there left, and seal the folder."""
+    folder = run.folder
+    keep_original(folder, bench)
+    write_json(folder / "results.json", results)
+    for kind in ("times", "costs"):
+        run.manifest[kind] = {name: value for name, value in run.manifest[kind].items() if name in ids}
+    run.manifest["finished"] = manifest.now()
+    run.save_manifest()
+    models = ["original", *ids]
+    wanted = {*(f"solutions/{name}" for name in ids), *(f"evaluations/{name}.json" for name in models)}
+    wanted |= {f"audits/{audit}/{name}.json" for audit, name in product(audits, models)}
+    for path in (path for pattern in ("solutions/*", "evaluations/*", "audits/*/*") for path in folder.glob(pattern)):
+        if path.relative_to(folder).as_posix() not in wanted:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for leftover in ("checkpoints", "cache"):
+        shutil.rmtree(folder / leftover, ignore_errors=True)
+    run.event("passes", **bench.store.passes)
+    sealed = Sealed.measured(folder)
+    written = write_report(sealed)
+    with run.stop.later():  # what is sealed is finished, whatever comes
+        run.event("done", report=str(folder / "report.html"))
+        sealed.write([*written, folder / "events.jsonl"])
 
 
 def _prepare(run: Run, bench: Workbench) -> None:
@@ -113,6 +170,8 @@ def _prepare(run: Run, bench: Workbench) -> None:
         if facts["where"] == "nowhere":
             size = f"{facts['mib']} MiB, more than training.cache has"
             run.warn(f"{name} needs {size}: it is computed at every step again")
+    for path in bench.store.damaged:
+        run.warn(f"{path}: not as it was written; it was computed again")
 
 
 def bound(run: Run, bench: Workbench) -> Bounds:

@@ -1,16 +1,21 @@
 """A recipe with `seeds`: one run for each of them in a folder of its own, and what they come to together."""
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from unlearnkit.disk import disk_errors, write_file, write_json
+from unlearnkit import __version__
+from unlearnkit.disk import PART, remove_parts, write_record
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import Plugins
 from unlearnkit.recipe.recipe import Recipe
+from unlearnkit.run import folder as folders
 from unlearnkit.run import manifest, runner
-from unlearnkit.run.events import Tell
-from unlearnkit.run.folder import read_json, refuse_begun
+from unlearnkit.run.events import FORMAT
+from unlearnkit.run.folder import held, refuse_begun
+from unlearnkit.run.interrupts import Stop, Tell, signals
+from unlearnkit.seal import SEAL, Sealed
 
 
 def start(
@@ -20,44 +25,81 @@ def start(
     if recipe.seeds is None:
         return runner.start(recipe, text, resolved, base, folder, plugins, tell)
     refuse_begun(folder)
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    write_file(folder / "recipe.yaml", text.encode())
-    write_json(folder / "recipe.resolved.json", resolved)
-    write_json(folder / "manifest.json", {"base": str(base.resolve()), "seeds": recipe.seeds})
-    return _each(recipe, resolved, folder, (), plugins, tell)
+    with held(folder):
+        refuse_begun(folder)
+        known = folders.begin(folder, text, resolved) | folders.places(folder, base)
+        known |= {"seeds": recipe.seeds, "unlearnkit": __version__}
+        write_record(folder / folders.MANIFEST, {"format": FORMAT, **known})
+        _each(recipe, resolved, base, folder, (), plugins, tell, lambda: None)
+    return folder
 
 
 def resume(
     recipe: Recipe, resolved: Mapping[str, Any], folder: Path, overrides: tuple[str, ...], plugins: Plugins, tell: Tell
 ) -> Path:
-    """Continue the run in `folder`, or those of all seeds in it; without `overrides` one that is finished stays."""
+    """Continue the run in `folder`, or those of all seeds in it; what is finished and not changed stays as it is."""
+    known = folders.begun(folder)
+    if (recipe.seeds is None) != (known.get("seeds") is None):
+        held_by = "one seed" if recipe.seeds else "several seeds"
+        raise UserError(f"seeds: {folder} is the run of {held_by}; run the recipe in another folder", Exit.FOLDER)
     if recipe.seeds is None:
         return runner.resume(recipe, resolved, folder, overrides, plugins, tell)
-    begun = read_json(folder / "manifest.json")
-    if begun.get("seeds") != recipe.seeds:
-        raise UserError(f"{folder}: seeds: the run began with {begun.get('seeds')}; run the recipe again", Exit.FOLDER)
-    if overrides:
-        write_json(folder / "recipe.resolved.json", resolved)
-    return _each(recipe, resolved, folder, overrides, plugins, tell)
+    same = folders.resolved(folder) == resolved
+    if (folder / SEAL).exists():
+        for place in (folder, *_places(recipe, folder)) if same else [folder]:
+            Sealed.of(place).verify()
+        if same:
+            tell({"event": "finished", "report": str(folder / "comparison.html")})
+            return folder
+
+    def save(hashes: list[str]) -> None:
+        known.update(resolved_sha256=hashes, seeds=recipe.seeds)
+        write_record(folder / folders.MANIFEST, known)
+
+    def checked() -> None:
+        if folders.resolved(folder) != resolved:
+            (folder / SEAL).unlink(missing_ok=True)
+            folders.change(folder, resolved, save)
+
+    with held(folder):
+        _each(recipe, resolved, folders.base_of(folder, known), folder, overrides, plugins, tell, checked)
+    return folder
+
+
+def _places(recipe: Recipe, folder: Path) -> list[Path]:
+    return [folder / f"seed-{seed}" for seed in recipe.seeds or ()]
 
 
 def _each(
-    recipe: Recipe, resolved: Mapping[str, Any], folder: Path, overrides: tuple[str, ...], plugins: Plugins, tell: Tell
-) -> Path:
+    recipe: Recipe,
+    resolved: Mapping[str, Any],
+    base: Path,
+    folder: Path,
+    overrides: tuple[str, ...],
+    plugins: Plugins,
+    tell: Tell,
+    checked: Callable[[], None],
+) -> None:
+    """Run or continue each seed; `checked` is called once the recipe has been found to fit the first that changes."""
     from unlearnkit.report.comparison import write as write_comparison  # matplotlib is slow to import
 
-    base = Path(read_json(folder / "manifest.json")["base"])
-    text = (folder / "recipe.yaml").read_text(encoding="utf-8")
+    text = (folder / folders.RECIPE).read_text(encoding="utf-8")
     images = recipe.seed if recipe.data.seed is None else recipe.data.seed
     data = recipe.data.model_copy(update={"seed": images})
-    places = [folder / f"seed-{seed}" for seed in recipe.seeds or ()]
+    places = _places(recipe, folder)
     for seed, place in zip(recipe.seeds or (), places, strict=True):
         alone = recipe.model_copy(update={"seed": seed, "seeds": None, "data": data})
         plain = {**resolved, "seed": seed, "seeds": None, "data": {**resolved["data"], "seed": images}}
-        if not (place / "manifest.json").exists():
+        if (place / folders.MANIFEST).exists():
+            runner.resume(alone, plain, place, overrides, plugins, tell, checked)
+        else:
+            checked()
             runner.start(alone, text, plain, base, place, plugins, tell)
-        elif overrides or not (place / "results.json").exists():
-            runner.resume(alone, plain, place, overrides, plugins, tell)
-    tell({"event": "done", "time": manifest.now(), "report": str(write_comparison(places, folder)[0])})
-    return folder
+    checked()
+    with signals(Stop(tell)):
+        remove_parts(folder, f".*{PART}")
+        for path in set(folder.glob("seed-*")) - set(places):
+            shutil.rmtree(path)
+        written = write_comparison([Sealed.of(place) for place in places], folder)
+        Sealed.measured(folder).write()
+    tell({"event": "done", "time": manifest.now(), "report": str(written[0])})

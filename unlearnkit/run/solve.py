@@ -7,9 +7,11 @@ from pathlib import Path
 
 from torch import Tensor
 
+from unlearnkit.errors import Exit, Stopped, UserError
 from unlearnkit.run import checkpoint, memory
 from unlearnkit.run.events import Run
 from unlearnkit.solver.descent import Descent
+from unlearnkit.solver.origin import Origin, differences, digest, told
 from unlearnkit.solver.problem import End, Outcome, Problem, Solution
 from unlearnkit.solver.workbench import Workbench
 
@@ -19,31 +21,39 @@ def solve(
 ) -> Solution:
     """Return the solution of a problem: from its folder, or by descending from `begin()` or the last checkpoint.
 
-    With the `ends` of the highest and the lowest completeness it lands on its ε (`Descent.land`).
+    What was stored is used where it was computed from the same, or else solved again. With the `ends` of the highest
+    and the lowest completeness the solution lands on its ε (`Descent.land`).
     """
-    folder = run.folder / "solutions" / problem.id
-    if folder.exists():
-        tensors, known = checkpoint.read(folder)
-        run.event("kept", id=problem.id)
-        return Solution(problem, tensors["theta"].to(bench.device), known)
+    folder, origin = run.folder / "solutions" / problem.id, bench.origin_of(problem)
+    if (kept := _kept(run, folder, problem, origin)) is not None:
+        return Solution(problem, kept.theta.to(bench.device), kept.facts)
     began = time.monotonic()
     memory.reset_peak(bench.device)
     descent = bench.begun(problem)
     checkpoints = run.folder / "checkpoints" / problem.id
-    if (kept := checkpoint.newest(checkpoints, run.warn)) is not None:
-        descent.load(*kept)
+    saved = checkpoint.newest(checkpoints, run.warn)
+    if saved is not None and saved[1].pop("origin") == digest(origin):
+        descent.load(*saved)
     else:
+        shutil.rmtree(checkpoints, ignore_errors=True)
         descent.begin(begin())
         descent.warm()
     named = {name: getattr(problem, name) for name in ("id", "label", "epsilon")}
     run.event("problem", **named, step=descent.done, steps=descent.steps)
-    _descend(run, bench.recipe.training.checkpoint_every, descent, checkpoints, ends)
+
+    def save() -> None:
+        tensors, facts = descent.state()
+        checkpoint.write(checkpoints / f"step-{descent.done:09d}", tensors, {**facts, "origin": digest(origin)})
+        checkpoint.rotate(checkpoints)
+
+    _descend(run, bench.recipe.training.checkpoint_every, descent, save, ends)
     facts: Outcome = {
         "steps": descent.done,
         "ended": descent.ended,
         "landing": descent.landing,
         "own_losses": descent.own_losses,
         "frozen_unchanged": bench.unchanged(problem.part),
+        "origin": origin,
         **descent.state()[1],
     }
     theta = descent.flat.theta.detach().clone()
@@ -57,30 +67,61 @@ def solve(
     run.event("solution", id=problem.id, ended=facts["ended"], **facts["checks"][-1])
     if (shortfall := solution.shortfall()) is not None:
         run.event("warning", message=shortfall)
-    run.check_signal()
     return solution
 
 
-def _descend(run: Run, every: int, descent: Descent, checkpoints: Path, ends: tuple[End, End] | None) -> None:
-    """Step until the problem is done, checking, telling and saving on the way, and land on ε."""
+def _kept(run: Run, folder: Path, problem: Problem, origin: Origin) -> Solution | None:
+    """Return what was solved before where it was computed from the same; else say what differs."""
+    if not folder.exists():
+        return None
+    try:
+        tensors, facts = checkpoint.read(folder)
+    except UserError as error:
+        raise UserError(f"{error}. Remove the folder {folder} to have it solved again", Exit.FOLDER) from None
+    if found := differences(facts["origin"], origin):
+        run.event("again", id=problem.id, why=told(found))
+        run.manifest["times"].pop(problem.id, None)
+        return None
+    run.event("kept", id=problem.id)
+    return Solution(problem, tensors["theta"], facts)
+
+
+def _descend(run: Run, every: int, descent: Descent, save: Callable[[], None], ends: tuple[End, End] | None) -> None:
+    """Step until the problem is done, checking, telling and saving on the way, and land on ε.
+
+    A signal waits for the end of a step. Looks at whole sets are left at once, and made again from what was saved.
+    """
 
     def check() -> None:
         run.event("check", id=descent.problem.id, **vars(descent.check()))
 
+    def look() -> None:
+        # The check at the end comes after landing.
+        if 0 < descent.done < descent.steps and descent.due() and not descent.checked():
+            try:
+                check()
+            except Stopped:
+                save()
+                raise
+
+    look()  # one that a signal left
     while not descent.converged() and descent.advance():
         with descent.decoding():
             place = descent.place
             while not descent.converged() and descent.advance() and descent.place == place:
-                descent.step()
-                # The check at the end comes after landing.
-                if descent.due() and descent.done < descent.steps:
-                    check()
-                if (point := descent.latest()) is not None:
-                    run.event("step", id=descent.problem.id, **point)
-                if run.stop_signal is not None or descent.done % every == 0:
-                    checkpoint.write(checkpoints / f"step-{descent.done:09d}", *descent.state())
-                    checkpoint.rotate(checkpoints)
+                with run.stop.later():
+                    descent.step()
+                    if (point := descent.latest()) is not None:
+                        run.event("step", id=descent.problem.id, **point)
+                    stopping = run.stop.signal is not None
+                    if stopping:
+                        save()
                 run.check_signal()
+                look()
+                if descent.done % every == 0:
+                    save()
+    if ends is not None or not descent.checked():
+        save()  # landing and the look at the end are left at once
     moved = ends is not None and descent.land(*ends)
-    if moved or not descent.checks or descent.checks[-1].step != descent.done:
+    if moved or not descent.checked():
         check()

@@ -1,5 +1,6 @@
 """One problem on its way down its stages: where it is, what it has seen, and all that continuing needs."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -200,8 +201,14 @@ class Descent:
         f1, f2 = (float(f), float(h)) if self.problem.objective == "forget" else (float(h), float(f))
         off = None if self.problem.epsilon is None else gap(f1, self.problem.epsilon)
         check = Check(self.done, f1, f2, off, float(least), float(lam))
+        if not all(map(math.isfinite, filter(None, vars(check).values()))):
+            raise DivergedError(self.problem.id, self.done)
         self.checks.append(check)
         return check
+
+    def checked(self) -> bool:
+        """Tell whether the whole sets were looked at behind this very step."""
+        return bool(self.checks) and self.checks[-1].step == self.done
 
     def land(self, highest: End, lowest: End) -> bool:
         """Move to where f1 on the whole forget set is ε, and tell whether it moved (`landing.land`)."""

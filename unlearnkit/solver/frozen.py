@@ -5,7 +5,6 @@ goes; beyond both they are computed at every step again. Each row is computed fr
 numbers do not depend on which of the three it is.
 """
 
-import json
 import math
 import os
 from collections import Counter
@@ -18,7 +17,8 @@ import torch
 from torch import Tensor
 
 from unlearnkit.device import send
-from unlearnkit.disk import MIB, disk_errors, sha256, write_json
+from unlearnkit.disk import MIB, PART, disk_errors, read_record, sha256, write_record
+from unlearnkit.errors import UserError
 
 ALIGNED = 64
 
@@ -48,6 +48,8 @@ class Store:
         """Keep up to `memory` bytes on the device and `disk` bytes below `folder`; `identity` names model and data."""
         self.folder, self.memory, self.disk, self.identity, self.device = folder, memory, disk, identity, device
         self.passes: Counter[str] = Counter()
+        self.damaged: list[Path] = []
+        """Files that were not as they had been written, and were computed again."""
         self.kept: dict[str, dict[str, object]] = {}
 
     def rows(self, name: str, count: int, compute: Compute) -> Rows | None:
@@ -78,11 +80,11 @@ class Store:
         """Return memory-mapped rows: those of an earlier start if whole and of the same origin, or new ones."""
         facts_path, data_path = folder / f"{name}.json", folder / f"{name}.bin"
         layout = [[count, *part.shape[1:], str(part.numpy().dtype)] for part in first]
-        if _intact(facts_path, data_path, {"identity": self.identity, "layout": layout}):
+        if self._intact(facts_path, data_path, {"identity": self.identity, "layout": layout}):
             return _open(data_path, layout)
         with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            part_path = folder / f".{name}.part"
+            folder.mkdir(exist_ok=True)
+            part_path = folder / f".{name}{PART}"
             with part_path.open("wb") as stream:
                 # Reserved at once: a mapped page that finds the disk full would kill the process.
                 os.posix_fallocate(stream.fileno(), 0, sum(_bytes(entry) for entry in layout))
@@ -90,17 +92,22 @@ class Store:
             self._fill(parts, count, compute, first)
             del parts
             part_path.rename(data_path)
-            facts = {"identity": self.identity, "layout": layout, "sha256": sha256(data_path)}
-            write_json(facts_path, facts)
+            write_record(facts_path, {"identity": self.identity, "layout": layout, "data": sha256(data_path)})
         return _open(data_path, layout)
 
-
-def _intact(facts_path: Path, data_path: Path, wanted: dict[str, Any]) -> bool:
-    try:
-        facts = json.loads(facts_path.read_bytes())
-        return facts == wanted | {"sha256": sha256(data_path)}
-    except (OSError, ValueError):
-        return False
+    def _intact(self, facts_path: Path, data_path: Path, wanted: dict[str, Any]) -> bool:
+        if not (facts_path.exists() and data_path.exists()):
+            return False
+        try:
+            facts = read_record(facts_path)
+        except UserError:
+            self.damaged.append(facts_path)
+            return False
+        if {name: facts.get(name) for name in wanted} != wanted:
+            return False
+        if (same := facts["data"] == sha256(data_path)) is False:
+            self.damaged.append(data_path)
+        return same
 
 
 def _bytes(entry: list[Any]) -> int:

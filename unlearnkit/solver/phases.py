@@ -12,6 +12,7 @@ $$\theta^\epsilon = \arg\min_\theta f_2(\theta)\;\text{ s.t. } f_1(\theta)\le\ep
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from unlearnkit.contracts import Loss, Part
 from unlearnkit.control import ClosedForm, Stage
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.fronts import HIGHEST, LOWEST, METHOD
+from unlearnkit.recipe.sections import PsiSection
 from unlearnkit.recipe.training import Continuation, Control, Epsilons, Independent
 from unlearnkit.solver.problem import End, Problem, Solution, Solve
 
@@ -58,11 +60,15 @@ class Bounds:
 
 def boundaries(losses: Losses, control: Control, original: Tensor, solve: Solve) -> Bounds:
     """Return phase 1."""
-    psi = control.boundary.build(), (control.lowest or control.boundary).build()
     stages = [Stage(losses.forget, losses.retain, ClosedForm())]
-    highest = Problem(HIGHEST, stages, psi[0], METHOD, 1, "highest completeness", "retain", part=losses.part)
-    lowest = Problem(LOWEST, stages, psi[1], METHOD, 1, "lowest completeness", "forget", part=losses.part)
-    return Bounds(original, solve(highest, lambda: original, None), solve(lowest, lambda: original, None))
+
+    def end(name: str, label: str, objective: Literal["retain", "forget"], psi: PsiSection) -> Solution:
+        made = {"boundary": psi}
+        problem = Problem(name, stages, psi.build(), METHOD, 1, label, objective, part=losses.part, made=made)
+        return solve(problem, lambda: original, None)
+
+    highest = end(HIGHEST, "highest completeness", "retain", control.boundary)
+    return Bounds(original, highest, end(LOWEST, "lowest completeness", "forget", control.lowest or control.boundary))
 
 
 def epsilons(
@@ -72,14 +78,14 @@ def epsilons(
     inside: list[Problem] = []
     outside: list[dict[str, object]] = []
     least, most = valid
-    for fraction, epsilon in wanted.within(*valid):
+    made = {"epsilon": control.epsilon, "multiplier": control.multiplier, "landing": control.landing}
+    for name, label, fraction, epsilon in wanted.within(*valid):
         if least <= epsilon <= most:
             stage = Stage(losses.forget, losses.retain, control.multiplier.build())
-            label, place = f"ε = {epsilon:.4g} ({fraction:.0%})", round(fraction, 6)
             inside.append(
                 Problem(
-                    f"epsilon-{len(inside)}", [stage], control.epsilon.build(), METHOD, 2, label,
-                    epsilon=epsilon, fraction=place, part=losses.part,
+                    name, [stage], control.epsilon.build(), METHOD, 2, label, epsilon=epsilon,
+                    fraction=round(fraction, 6), part=losses.part, made=made,
                 )
             )  # fmt: skip
         else:
@@ -99,8 +105,11 @@ def front(
     """Yield phase 2 in the order of the sweep; where it `lands`, each solution ends at its ε."""
     solved: Solution | None = None
     ends = bounds.highest.end, bounds.lowest.end
+    made: dict[str, object] = {"sweep": sweep, "highest": bounds.highest.digest, "lowest": bounds.lowest.digest}
     for number, problem in enumerate(sweep.order(problems)):
-        budgeted = replace(problem, stages=[replace(stage, budget=sweep.share(number)) for stage in problem.stages])
+        stages = [replace(stage, budget=sweep.share(number)) for stage in problem.stages]
+        before = {"before": solved.digest} if solved and "before" in sweep.between(number) else {}
+        budgeted = replace(problem, stages=stages, made={**problem.made, **made, **before})
         begin = _start(bounds, sweep.between(number), solved, line, problem)
         solved = solve(budgeted, begin, ends if lands else None)
         yield solved

@@ -1,6 +1,6 @@
 """A constrained problem, what is looked at on its way, and its solution."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from unlearnkit.contracts import Part, Psi
 from unlearnkit.control import Stage
 from unlearnkit.errors import Exit, UserError
+from unlearnkit.solver.origin import digest
 
 TOLERANCE = 0.02
 """Largest relative gap (f1 − ε)/ε of a solution that satisfies its ε."""
@@ -23,8 +24,8 @@ class DivergedError(UserError):
 
     def __init__(self, problem: str, step: int) -> None:
         super().__init__(
-            f"{problem}: loss or gradient became non-finite at step {step}; the update was not applied. "
-            f"Lower training.optimizer.lr and resume: the run continues from the last checkpoint",
+            f"{problem}: loss or gradient became non-finite at step {step}; the update was not applied. Resume with "
+            f"a lower rate, --set training.optimizer.lr=...: what was solved before it is solved again",
             Exit.DIVERGED,
         )
         self.step = step
@@ -53,6 +54,8 @@ class Problem:
     """What it trains."""
     retrained: bool = False
     """True where its solution never saw the forget set, so that others are measured against it."""
+    made: Mapping[str, object] = field(default_factory=dict)
+    """The sections that made it, and what else of the recipe and of other solutions it depends on, by name."""
 
 
 Solve = Callable[[Problem, Callable[[], Tensor], tuple[End, End] | None], "Solution"]
@@ -110,6 +113,8 @@ class Outcome(State):
     landing: dict[str, float | bool] | None
     own_losses: bool
     frozen_unchanged: bool
+    origin: dict[str, Any]
+    """All that it was computed from."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,11 @@ class Solution:
             f"{self.problem.label}: not satisfied after {self.facts['steps']} steps: f1 is {self.last.f1:.6g}, "
             f"{self.last.gap:+.1%} off (allowed: {TOLERANCE:.0%})"
         )
+
+    @property
+    def digest(self) -> str:
+        """The hash of all that it was computed from."""
+        return digest(self.facts["origin"])
 
     @property
     def last(self) -> Check:

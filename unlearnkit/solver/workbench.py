@@ -2,7 +2,7 @@
 
 import copy
 import hashlib
-import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -19,10 +19,12 @@ from unlearnkit.device import choose_device, make_deterministic
 from unlearnkit.disk import MIB, sha256
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.recipe import Recipe
-from unlearnkit.recipe.sections import label
+from unlearnkit.recipe.sections import MethodSection, label
 from unlearnkit.solver.descent import Descent
 from unlearnkit.solver.flat import Flat
 from unlearnkit.solver.frozen import Store
+from unlearnkit.solver.origin import Origin, plain, processor, software
+from unlearnkit.solver.origin import digest as _hash
 from unlearnkit.solver.phases import Losses
 from unlearnkit.solver.problem import Problem
 from unlearnkit.solver.schedule import budget
@@ -31,6 +33,10 @@ from unlearnkit.weights import resolve
 
 SETS = ("forget", "retain")
 SPLITS = ("train", "validation")
+LONGEST = 60
+"""Characters of a method's id at most, which names files."""
+UNFELT = ("steps", "epochs", "checkpoint_every", "cache", "device")
+"""Fields of `training` that change no solution, or are told in another way: steps as a number, the device by itself."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,12 @@ class Workbench:
     """The methods of `compare`, one for each value of what they sweep."""
     facts: Mapping[str, object]
     """What the manifest records of weights and data."""
+    basis: Origin
+    """What every solution depends on, by name."""
+    validation: Mapping[str, str]
+    """The hash of each set's validation images, which figures depend on too."""
+    base: Path
+    """The recipe's folder, where relative paths start."""
 
     @property
     def flat(self) -> Flat:
@@ -74,6 +86,13 @@ class Workbench:
     def origin(self) -> Tensor:
         """The reference's parameters of the part that the recipe trains, flat."""
         return self.original(self.recipe.model.train)
+
+    def origin_of(self, problem: Problem) -> Origin:
+        """Return all that the solution of a problem depends on."""
+        made = {name: plain(value, self.base) for name, value in problem.made.items()}
+        used = {"software": self.basis["software"] | software(problem.made.values())}
+        own = {name: getattr(problem, name) for name in ("id", "part", "objective", "epsilon")}
+        return {**self.basis, **used, **own, "budgets": [stage.budget for stage in problem.stages], "made": made}
 
     def put(self, part: Part, theta: Tensor) -> None:
         """Put the student at the weights `theta` of a part; all else is as in the reference."""
@@ -147,6 +166,7 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None) -> Workbench:
     device = choose_device(recipe.training.device)
     make_deterministic(device)
     weights = resolve(recipe.model.weights, base)
+    weighed = sha256(weights) if weights else None
     chosen = dict(zip(SETS, split(recipe.data, base, recipe.seed), strict=True))
     torch.manual_seed(recipe.seed)
     student = recipe.model.build(weights)
@@ -169,25 +189,34 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None) -> Workbench:
     psi = recipe.control.epsilon.build()
     methods = [
         Problem(
-            f"method-{number}", tuple(one.build(setting, losses["forget"], losses["retain"])), psi, one.kind,
-            label=label(one), part=one.part or recipe.model.train, retrained=one.retrained,
+            name, tuple(one.build(setting, losses["forget"], losses["retain"])), psi, one.kind, label=label(one),
+            part=one.part or recipe.model.train, retrained=one.retrained,
+            made={"method": one, "epsilon": recipe.control.epsilon},
         )
-        for number, one in enumerate(swept)
+        for name, one in zip(identified(swept), swept, strict=True)
     ]  # fmt: skip
     if any(stage.fresh for problem in methods for stage in problem.stages):
         fresh(recipe, reference)  # refused at once where it does not fit
+    seen = {name: {half: _seen(images[name][half]) for half in SPLITS} for name in SETS}
     facts: dict[str, object] = {
-        "weights": {"ref": recipe.model.weights, "sha256": sha256(weights) if weights else None},
-        "data": [_described(name, part, images[name]) for name, part in chosen.items()],
+        "weights": {"ref": recipe.model.weights, "sha256": weighed},
+        "data": [_described(part, seen[name]) for name, part in chosen.items()],
         **({"target_weights": others} if others else {}),
     }
+    steps = budget(recipe.training, *(len(chosen[name].train) for name in SETS))
+    basis = _basis(recipe, base, device, weighed, {name: halves["train"] for name, halves in seen.items()}, steps)
     room = recipe.training.cache
-    store = Store(cache, room.memory_mib * MIB, room.disk_mib * MIB, _identity(recipe, reference, facts), device)
+    frozen = _hash({name: value for name, value in basis.items() if name != "training"})
+    store = Store(cache, room.memory_mib * MIB, room.disk_mib * MIB, frozen, device)
     sides = {
         name: Side(name, loss, images[name]["train"], task, student, recipe.seed, recipe.training, store)
         for name, loss in losses.items()
     }
-    return Workbench(recipe, device, student, reference, flats, task, chosen, images, sides, store, methods, facts)
+    validation = {name: halves["validation"] for name, halves in seen.items()}
+    return Workbench(
+        recipe, device, student, reference, flats, task, chosen, images, sides, store, methods, facts, basis,
+        validation, base,
+    )  # fmt: skip
 
 
 def _flats(student: ModelAdapter) -> dict[Part, Flat]:
@@ -195,20 +224,41 @@ def _flats(student: ModelAdapter) -> dict[Part, Flat]:
     return {"all": whole, "encoder": whole.first(len(trainable(student, "encoder")))}
 
 
-def _described(name: str, part: Chosen, images: Mapping[str, Pixels]) -> dict[str, object]:
-    hashed = digest(*(images[split] for split in SPLITS))
-    return {"set": name, **part.source.describe(), "classes": list(part.classes), "digest": hashed}
+def identified(methods: Sequence[MethodSection]) -> list[str]:
+    """Return an id of each method, which is that of its label wherever it stands, a second of the same numbered."""
+    found: list[str] = []
+    for name in (re.sub("[^a-z0-9.]+", "-", label(one).lower()).strip("-.") for one in methods):
+        short = name if len(name) <= LONGEST else f"{name[: LONGEST - 9]}-{_hash(name)[:8]}"
+        again = sum(one == short or one.startswith(f"{short}--") for one in found)
+        found.append(f"{short}--{again + 1}" if again else short)
+    return found
 
 
-def _identity(recipe: Recipe, reference: ModelAdapter, facts: Mapping[str, object]) -> str:
-    """Return a hash of all that a frozen output depends on: weights, data, task and losses."""
-    part = recipe.model.train
-    sections = [section.model_dump_json() for section in (recipe.model, recipe.task, recipe.forget, recipe.retain)]
-    origin = hashlib.sha256(flattened(trainable(reference, part)).cpu().numpy().tobytes()).hexdigest()
-    everything = [
-        facts["data"], facts.get("target_weights"), frozen_digest(reference, part), origin, sections, torch.__version__
-    ]  # fmt: skip
-    return hashlib.sha256(json.dumps(everything).encode()).hexdigest()
+def _seen(images: Pixels) -> str:
+    """Return the hash of a set's images with their names and classes, in their order."""
+    return _hash([digest(images), [[item.key, item.label] for item in images.items]])
+
+
+def _described(part: Chosen, seen: Mapping[str, str]) -> dict[str, object]:
+    keys = sorted(item.key for item in (*part.train, *part.validation))
+    return {
+        "set": part.name, **part.source.describe(), "classes": list(part.classes), "digest": _hash(seen),
+        "files": len(keys), "files_sha256": hashlib.sha256("".join(f"{key}\n" for key in keys).encode()).hexdigest(),
+    }  # fmt: skip
+
+
+def _basis(
+    recipe: Recipe, base: Path, device: torch.device, weights: str | None, data: Mapping[str, str], steps: int
+) -> Origin:
+    """Return what every solution depends on; fields that change no bit of one are left out."""
+    sections = {"model": recipe.model, "task": recipe.task, "forget": recipe.forget, "retain": recipe.retain}
+    said = {name: plain(section, base) for name, section in sections.items()}
+    training = recipe.training.model_dump(mode="json", exclude=set(UNFELT))
+    return {
+        "software": software(sections.values()), "device": processor(device), "seed": recipe.seed, **said,
+        "model": {**said["model"], "weights": weights, "train": None}, "data": data,
+        "training": {**training, "steps": steps},
+    }  # fmt: skip
 
 
 def _sources(

@@ -10,6 +10,4 @@ from .places import located as located
 from .places import packaged as packaged
 from .places import resolve as resolve
 from .places import sample as sample
-from .reading import PICKLED as PICKLED
 from .reading import read as read
-from .reading import read_checkpoint as read_checkpoint

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import save_file
+from safetensors.torch import save as packed
 from torch import Tensor, nn
 
+from unlearnkit.disk import write_file
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.weights.reading import read
 
@@ -63,5 +64,5 @@ def fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path, s
 
 
 def save(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write tensors as safetensors, each contiguous and with storage of its own."""
-    save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, path)
+    """Write tensors as safetensors, each contiguous and with storage of its own; `UserError` where that cannot be."""
+    write_file(path, packed({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}))

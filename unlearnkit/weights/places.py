@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from unlearnkit.disk import expanded
 from unlearnkit.errors import Exit, UserError, first_line
 
 
@@ -15,7 +16,7 @@ def sample(name: str, file: str) -> Path:
     """Return a file of a shipped sample; raise `UserError` naming the samples that have one."""
     folder = Path(str(files("unlearnkit.samples")))
     path = folder / name / file
-    if not path.is_file():
+    if not (name.isprintable() and name == Path(name).name and path.is_file()):
         known = ", ".join(sorted(found.parent.name for found in folder.glob(f"*/{file}")))
         raise UserError(f"sample:{name}: there is no such sample; there is: {known}", Exit.RECIPE)
     return path
@@ -35,7 +36,7 @@ def resolve(reference: str | None, base: Path, key: str = "model.weights") -> Pa
         return sample(reference.removeprefix("sample:"), "model.safetensors")
     if reference.startswith("hub:"):
         return _from_hub(reference, key)
-    path = base / Path(reference).expanduser()
+    path = expanded(base, reference)
     if not path.exists():
         advice = "give one, sample:NAME, or hub:OWNER/NAME@COMMIT"
         raise UserError(f"{key}: there is no file or folder {path}; {advice}", Exit.RECIPE)

@@ -123,7 +123,7 @@ def test_what_does_not_fit_is_one_message(section, tmp_path):
     adapter.save(tmp_path)
     with pytest.raises(UserError, match=r"latent_channels: the recipe says 9.*leave it out"):
         section.model_copy(update={"latent_channels": 9}).build(tmp_path)
-    with pytest.raises(UserError, match=r"from a folder of diffusers|no complete safetensors"):
+    with pytest.raises(UserError, match=r"from a folder of diffusers|it is JSON"):
         section.build(tmp_path / "config.json")
     weights = tmp_path / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:500])

@@ -8,7 +8,6 @@ autoencoder's posterior, so that they depend on the image alone.
 Shape suffixes: B images, L channels of the latents, h and w their side, P words of the prompt, D width of a word.
 """
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unlearnkit.contracts import Embedding, ModelAdapter, View, staged
+from unlearnkit.disk import write_json
 from unlearnkit.errors import Exit, UserError, first_line
 from unlearnkit.weights import read
 from unlearnkit.weights import save as save_tensors
@@ -109,7 +109,7 @@ class LatentInpaintingAdapter(ModelAdapter):
         self.unet.save_pretrained(folder / "unet")
         self.module.vae.save_pretrained(folder / "vae")
         self.sampler.save(folder)
-        (folder / FACTS).write_text(json.dumps({"prompt": self.prompt}, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / FACTS, {"prompt": self.prompt})
         save_tensors({"embedding": self.module.context}, folder / WORDS)
 
     def _latents(self, images: Tensor) -> Tensor:
@@ -222,5 +222,5 @@ def _encoded(prompt: str, folder: Path) -> Tensor:
 def _part(kind: Any, folder: Path, wanted: str, **options: Any) -> Any:
     try:
         return kind.from_pretrained(folder, **options)
-    except (OSError, ValueError, TypeError) as error:
+    except Exception as error:  # transformers and diffusers raise many kinds for files that are none of their own
         raise UserError(f"{folder}: {first_line(error)}; give {wanted}") from None

@@ -13,6 +13,7 @@ from diffusers import AutoencoderTiny, VQModel
 from diffusers.models.unets.unet_2d_blocks import AutoencoderTinyBlock
 from torch import Tensor, nn
 
+from unlearnkit.disk import write_text
 from unlearnkit.errors import UserError
 from unlearnkit.weights import fit, read
 from unlearnkit.weights import save as save_tensors
@@ -73,7 +74,7 @@ def save(net: Any, unit: bool, folder: Path) -> None:
         return
     net.save_pretrained(folder)
     if unit:
-        (folder / PIXELS).write_text('{"unit": true}\n', encoding="utf-8")
+        write_text(folder / PIXELS, '{"unit": true}\n')
 
 
 def _half(folder: Path, half: str) -> Path | None:

@@ -19,7 +19,7 @@ def read_facts(path: Path) -> dict[str, Any]:
         return {}
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: this is no JSON ({error}); write the folder again") from None
 
 

@@ -1,6 +1,7 @@
 """An OpenCLIP model's image encoder, made from a file of weights."""
 
 from pathlib import Path
+from pickle import UnpicklingError
 
 import open_clip
 import torch
@@ -9,7 +10,7 @@ from unlearnkit.contracts import Extractor
 from unlearnkit.disk import sha256
 from unlearnkit.errors import Exit, UserError, first_line
 from unlearnkit.features import Network
-from unlearnkit.weights import located
+from unlearnkit.weights import located, read
 
 
 def encoder(name: str, weights: str | None, base: Path, device: torch.device) -> Extractor:
@@ -28,12 +29,17 @@ def encoder(name: str, weights: str | None, base: Path, device: torch.device) ->
         f"hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K/open_clip_model.safetensors@ and the commit's 40 digits"
     )
     path = located(weights, base, "extractor openclip", (), advice)
+    if path.suffix not in (".npz", ".npy"):  # arrays of numpy, of which OpenCLIP unpickles none
+        read(path)  # says in plain words what OpenCLIP would refuse too, with torch's advice to unpickle it
     try:
         # Towers come without weights of their own: all are in the file, and nothing may be fetched.
-        model = open_clip.create_model(name, pretrained=str(path), pretrained_text=False, weights_only=True)
+        model = open_clip.create_model(name, pretrained=str(path.absolute()), pretrained_text=False, weights_only=True)
     except Exception as error:  # OpenCLIP raises many kinds, for a name, a layout, a shape
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        if isinstance(error, UnpicklingError):
+            reason = "OpenCLIP takes safetensors by their names alone, which end in .safetensors"
         raise UserError(
-            f"extractor openclip: {path} does not fit {name} ({type(error).__name__}: {first_line(error)}); give the "
+            f"extractor openclip: {path} does not fit {name} ({reason}); give the "
             f"model that the weights were trained with",
             Exit.RECIPE,
         ) from None

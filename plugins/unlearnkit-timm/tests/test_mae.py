@@ -1,5 +1,8 @@
 """The masked autoencoder: its contract, the official layout, and a computation of its own for comparison."""
 
+import errno
+import os
+
 import pytest
 import torch
 import unlearnkit_timm
@@ -11,7 +14,7 @@ from unlearnkit_timm import MAE
 from unlearnkit.builtin.tasks.sections import CenterCrop, RandomBox, Reconstruction
 from unlearnkit.contracts import Degraded, View, hide
 from unlearnkit.data import seeded, view_of
-from unlearnkit.errors import UserError
+from unlearnkit.errors import Exit, UserError
 from unlearnkit.testing import check_model, check_plugin
 
 SIZES = {"image_size": 16, "patch_size": 4, "width": 16, "depth": 2, "heads": 2}
@@ -65,6 +68,17 @@ def views(adapter, task, count=2):
 @pytest.mark.parametrize("norm_pix_loss", [False, True])
 def test_it_keeps_its_contract(task, norm_pix_loss):
     check_model(SMALL.model_copy(update={"norm_pix_loss": norm_pix_loss}), task.build())
+
+
+def test_a_full_disk_is_one_message_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"model\.safetensors: cannot be written \(No space left") as error:
+        SMALL.build(None).save(tmp_path)
+    assert error.value.code == Exit.FOLDER
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_plugin_registers(tmp_path, monkeypatch):

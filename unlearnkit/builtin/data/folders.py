@@ -94,6 +94,8 @@ class Manifest(Files):
             raise UserError(f"data.source.path: there is no file {self.path}", Exit.RECIPE) from None
         except UnicodeDecodeError:
             raise UserError(f"{self.path}: no UTF-8 text; save it as UTF-8", Exit.RECIPE) from None
+        except OSError as error:
+            raise UserError(f"data.source.path: {self.path} cannot be read ({error.strerror})", Exit.RECIPE) from None
 
     def _csv(self) -> Iterator[tuple[int, dict[str, str]]]:
         reader = csv.DictReader(io.StringIO(self._read(), newline=""), strict=True)
@@ -112,7 +114,7 @@ class Manifest(Files):
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise self._wrong(number, f"no JSON ({error})") from None
             if not isinstance(row, dict):
                 raise self._wrong(number, 'expected an object, such as {"file": "a.png", "label": "cats"}')

@@ -3,17 +3,19 @@
 import io
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
+from PIL.Image import Transpose as Turn
 from torch import Tensor
 
 from unlearnkit.contracts import Images, Item
-from unlearnkit.errors import Exit, UserError
+from unlearnkit.errors import Exit, UserError, first_line
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 
@@ -22,6 +24,15 @@ SPLITS: Mapping[str, str | None] = {
     "test": None,
 }  # fmt: skip
 """What names of splits mean; images of a test split are left out."""
+
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Formats of images by Pillow's names."""
+ORIENTATION = 0x0112
+TURNS = dict(enumerate(
+    (Turn.FLIP_LEFT_RIGHT, Turn.ROTATE_180, Turn.FLIP_TOP_BOTTOM, Turn.TRANSPOSE, Turn.ROTATE_270, Turn.TRANSVERSE,
+     Turn.ROTATE_90), 2,
+))  # fmt: skip
+"""How an image is turned upright, by the value of the EXIF tag."""
 
 UNLABELLED = "all"
 """The class of all images where a source has none."""
@@ -48,16 +59,21 @@ class Pictures(Images):
     def take(self, items: Iterable[Item], labels: Iterable[str] | None = None, empty: str | None = None) -> None:
         """Take the items in the order of their keys, and all classes, which are those of the items if left out.
 
-        Raise `UserError` with the message `empty`, where one is given, for no items.
+        Raise `UserError` with the message `empty`, where one is given, for no items, and for names that are no text.
         """
         self.items = sorted(items, key=lambda item: item.key)
         self.labels = frozenset((item.label for item in self.items) if labels is None else labels)
+        for name in (*self.labels, *(item.key for item in self.items)):
+            try:
+                name.encode()
+            except UnicodeEncodeError:
+                raise UserError(f"data.source: the name {name!a} is no UTF-8; rename it", Exit.RECIPE) from None
         if empty and not self.items:
             raise UserError(empty, Exit.RECIPE)
 
     def side(self, item: Item) -> int:
-        """Return the shorter side of an image in pixels, from its header."""
-        with self.open_image(item) as image:
+        """Return the shorter side of an image in pixels, from its header; raise `UserError` where it has none."""
+        with _readable(self.place(item)), self.open_image(item) as image:
             return min(image.size)
 
     def read(self, item: Item, size: int) -> Tensor:
@@ -67,22 +83,46 @@ class Pictures(Images):
         return self.facts
 
 
-def square(opened: Callable[[], Image.Image], place: str, size: int, enlarge: bool) -> Tensor:
+@contextmanager
+def _readable(place: str) -> Iterator[None]:
+    """Turn what Pillow raises, which is whatever its decoders stumble over, into one message with the image's place."""
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        reason = first_line(error).split("<")[0].strip() or type(error).__name__
+        raise UserError(f"{place}: not a readable image ({reason}); mend or remove it", Exit.RECIPE) from None
+
+
+def square(open_image: Callable[[], Image.Image], place: str, size: int, enlarge: bool) -> Tensor:
     """Return the central square of an image as uint8 [3, size, size], scaled with a Lanczos filter.
 
     Raise `UserError` that names its `place` where it cannot be read, or is smaller and not to be enlarged.
     """
-    try:
-        image = ImageOps.exif_transpose(opened()).convert("RGB")
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = str(error).split("<")[0].strip()
-        raise UserError(f"{place}: not a readable image ({reason}); mend or remove it", Exit.RECIPE) from None
+    with _readable(place):
+        image = upright(open_image()).convert("RGB")
     if min(image.size) < size and not enlarge:
         found = f"{image.width} x {image.height} px, but the model works on {size} px"
         advice = "remove the image, set data.source.enlarge, or use a model of a smaller size"
         raise UserError(f"{place}: {found}; {advice}", Exit.RECIPE)
     fitted = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(fitted)).permute(2, 0, 1).contiguous()
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Return an image turned as its EXIF data say; as it is stored where they cannot be read."""
+    image.load()  # in some formats they stand behind the pixels
+    try:
+        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # they are bytes that anything may have written
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
+def opened(file: BinaryIO | Path) -> Image.Image:
+    """Return a picture in one of the formats that are pictures alone: Pillow would run a PostScript file."""
+    return Image.open(file, formats=FORMATS)
 
 
 class Files(Pictures):
@@ -93,7 +133,7 @@ class Files(Pictures):
         return (self.root / item.key).read_bytes()
 
     def open_image(self, item: Item) -> Image.Image:
-        return Image.open(io.BytesIO(self.bytes_of(item)))
+        return opened(io.BytesIO(self.bytes_of(item)))
 
 
 class Rows(Pictures):

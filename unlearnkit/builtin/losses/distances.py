@@ -5,18 +5,16 @@ grow with the model; an embedding in several parts counts the sum over its parts
 of a U-Net). Shape suffixes: B images of a batch, S their side.
 """
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from unlearnkit.builtin.data.pictures import square
+from unlearnkit.builtin.data.pictures import opened, square
 from unlearnkit.contracts import Embedding, Loss, ModelAdapter, Setting, Statistics, View, parts, standard_normal
 from unlearnkit.data import again, to_float, view_of
 from unlearnkit.device import send
@@ -69,7 +67,7 @@ def noise(distribution: Distribution, colours: Statistics, size: int) -> Substit
 
 def picture(path: Path, size: int) -> Substitute:
     """Return the same image for all; raise `UserError` where it cannot be read or is too small."""
-    image = to_float(square(lambda: Image.open(io.BytesIO(path.read_bytes())), str(path), size, enlarge=False))
+    image = to_float(square(lambda: opened(path), str(path), size, enlarge=False))
     return Substitute(lambda view, _: image.to(view.images.device).expand_as(view.images), True, "surrogate")
 
 

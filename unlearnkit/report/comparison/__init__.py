@@ -3,21 +3,24 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from unlearnkit.disk import disk_errors, write_text
 from unlearnkit.report import drawing, strips
 from unlearnkit.report.comparison.compare import Comparison, compare, seeds, verdict
 from unlearnkit.report.comparison.grids import Grid, grids
 from unlearnkit.report.comparison.page import markdown, page, scatter
 from unlearnkit.report.comparison.points import gather, places
+from unlearnkit.seal import Sealed
 
 __all__ = ["Comparison", "Grid", "compare", "gather", "grids", "places", "seeds", "verdict", "write"]
 
 
-def write(folders: Iterable[Path], to: Path, x: str = "f1", y: str = "f2") -> list[Path]:
+def write(runs: Iterable[Sealed], to: Path, x: str = "f1", y: str = "f2") -> list[Path]:
     """Compare finished runs on two axes and write page, Markdown, plots and tables into `to`; return the files."""
-    comparison = compare(gather(folders), x, y)
+    comparison = compare(gather(runs), x, y)
     tables = grids(comparison)
-    pictures = [(name, strips.read(run.folder, run.results)[0]) for name, (run, *_) in comparison.groups.items()]
-    (to / "tables").mkdir(parents=True, exist_ok=True)
+    pictures = [(name, strips.read(run.place, run.results)[0]) for name, (run, *_) in comparison.groups.items()]
+    with disk_errors(to):
+        (to / "tables").mkdir(parents=True, exist_ok=True)
     with drawing.styled():
         montages = {f"montage-{i}.png": strips.montage(shown) for i, (_, shown) in enumerate(pictures)}
         plots = drawing.save(to / "plots", {"comparison.png": scatter(comparison), **montages})
@@ -28,5 +31,5 @@ def write(folders: Iterable[Path], to: Path, x: str = "f1", y: str = "f2") -> li
     for grid in tables:
         files |= {f"tables/{grid.id}.csv": grid.csv(), f"tables/{grid.id}.tex": grid.latex()}
     for path, content in files.items():
-        (to / path).write_text(content, encoding="utf-8", newline="\n")
+        write_text(to / path, content)
     return [*map(to.joinpath, files), *plots]

@@ -3,13 +3,14 @@
 import csv
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import StringIO
 
 from unlearnkit.report import reading
 from unlearnkit.report.comparison.compare import CONFIDENCE, Comparison
 from unlearnkit.report.comparison.points import GAP, LOSSES, Axis, Point, Spread
-from unlearnkit.report.numbers import NONE, agreed, figure
+from unlearnkit.report.numbers import NONE, agreed, figure, one_line
 from unlearnkit.report.shape import SETS, Finding, Results
 from unlearnkit.report.tables import Column, Table, audit_columns, finding, pointer
 
@@ -45,7 +46,7 @@ class Grid:
         lines += [[(c.mean, c.std) if isinstance(c, Spread) else (c, None) for c in row] for row in self.rows]
         stream = StringIO()
         rows = ([value for pair, width in zip(line, widths, strict=True) for value in pair[:width]] for line in lines)
-        csv.writer(stream, lineterminator="\n").writerows(rows)
+        csv.writer(stream, lineterminator="\n").writerows(map(plain_cell, row) for row in rows)
         return stream.getvalue()
 
     def latex(self) -> str:
@@ -55,7 +56,7 @@ class Grid:
         heads, *rows = (" & ".join(map(escaped, line)) + r" \\" for line in lines)
         body = "\n".join([r"\toprule", heads, r"\midrule", *rows, r"\bottomrule"])
         columns = "l" + "r" * (len(shown.columns) - 1)
-        return f"% {self.title}; needs booktabs\n\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n"
+        return f"% {one_line(self.title)}; needs booktabs\n\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n"
 
 
 def spread(value: Spread) -> str:
@@ -66,12 +67,33 @@ def spread(value: Spread) -> str:
     return f"{figure(value.mean)} ± {figure(value.std, digits)}"
 
 
+def plain_cell(value: object) -> object:
+    """Return a cell of a CSV file: a text that a spreadsheet would take for a formula starts with an apostrophe."""
+    if not isinstance(value, str):
+        return value
+    text = one_line(value)
+    with suppress(ValueError):
+        float(text)
+        return text
+    return f"'{text}" if text[:1] in tuple("=+-@＝＋－＠") else text
+
+
+SIGNS = {"±": r"\pm", "−": "-", "ε": r"\varepsilon", "α": r"\alpha", "β": r"\beta", "λ": r"\lambda", "σ": r"\sigma",
+         "↑": r"\uparrow", "↓": r"\downarrow", "∞": r"\infty", "θ": r"\theta"}  # fmt: skip
+WORDS = {"\\": "backslash", "^": "asciicircum", "~": "asciitilde", "<": "less", ">": "greater", "|": "bar"}
+LATEX = {
+    **{sign: f"${mathematics}$" for sign, mathematics in SIGNS.items()},
+    **{sign: f"\\text{word}{{}}" for sign, word in WORDS.items()},
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    NONE: "--",
+}
+"""How LaTeX gets what it reads as markup, and the signs it has no letters for."""
+
+
 def escaped(text: str) -> str:
-    """Escape what LaTeX reads as markup, and write the signs it has no letters for as mathematics."""
-    text = re.sub(r"([&%$#_{}])", r"\\\1", text.replace("\\", r"\textbackslash "))
-    signs = {"±": r"\pm", "−": "-", "ε": r"\varepsilon", "α": r"\alpha", "β": r"\beta", "λ": r"\lambda", "σ": r"\sigma",
-             "↑": r"\uparrow", "↓": r"\downarrow", "∞": r"\infty", "θ": r"\theta"}  # fmt: skip
-    return re.sub("|".join(signs), lambda sign: f"${signs[sign[0]]}$", text).replace(NONE, "--").replace("\u00a0", "~")
+    """Return a text as a cell of LaTeX, whose first sign is no argument of the line before it."""
+    text = re.sub("|".join(map(re.escape, LATEX)), lambda sign: LATEX[sign[0]], one_line(text))
+    return re.sub(r"^[\[*]", r"{\g<0>}", text)
 
 
 def grids(comparison: Comparison) -> list[Grid]:

@@ -8,10 +8,10 @@ from itertools import chain, count, pairwise, product
 from pathlib import Path
 from typing import Any
 
-from unlearnkit.errors import Exit, UserError
 from unlearnkit.report import reading
 from unlearnkit.report.numbers import known
 from unlearnkit.report.shape import SETS, Results, Solution, load
+from unlearnkit.seal import Sealed
 
 SAME = ("task", "forget", "retain", "model")
 """What has to be the same in two recipes for their f1 and f2 to be the same quantities."""
@@ -21,7 +21,7 @@ SAME = ("task", "forget", "retain", "model")
 class Run:
     """A finished run as its folder has it."""
 
-    folder: Path
+    place: Sealed
     results: Results
     manifest: dict[str, Any]
     recipe: dict[str, Any]
@@ -39,17 +39,9 @@ def places(run: Path) -> list[Path]:
     return sorted(path.parent for path in run.glob("seed-*/recipe.resolved.json")) or [run]
 
 
-def gather(folders: Iterable[Path]) -> list[Run]:
-    """Read the runs of `folders`, one with seeds standing for all of them; raise `UserError` for an unfinished one."""
-    runs = []
-    for folder in chain.from_iterable(map(places, folders)):
-        results, manifest = load(folder)
-        try:
-            recipe = json.loads((folder / "recipe.resolved.json").read_bytes())
-        except (OSError, ValueError):
-            raise UserError(f"{folder}: recipe.resolved.json is not there or damaged", Exit.FOLDER) from None
-        runs.append(Run(folder, results, manifest, recipe))
-    return runs
+def gather(places: Iterable[Sealed]) -> list[Run]:
+    """Read finished runs; raise `UserError` for what is not as it was."""
+    return [Run(place, *load(place), place.json("recipe.resolved.json")) for place in places]
 
 
 def grouped(runs: Iterable[Run]) -> dict[str, list[Run]]:
@@ -177,7 +169,4 @@ def points(name: str, group: Sequence[Run]) -> Iterator[Point]:
     for key in dict.fromkeys(key for table in tables for key in table):
         solutions = tuple(table.get(key) for table in tables)
         some = next(filter(None, solutions))
-        # ε is another value for each seed where the recipe has fractions of the range: each seed finds its own range.
-        fraction = some.get("fraction") if len(group) > 1 else None
-        label = some["label"] if fraction is None else f"ε at {fraction:.4g}"
-        yield Point(key, label, reading.kind(some), name, solutions, tuple(run.manifest for run in group))
+        yield Point(key, some["label"], reading.kind(some), name, solutions, tuple(run.manifest for run in group))

@@ -1,0 +1,58 @@
+"""What was found of a model, kept in the run folder under the hash of all that it was computed from."""
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from unlearnkit.contracts import Audit, Failed, Metric
+from unlearnkit.disk import disk_errors, read_record, write_record
+from unlearnkit.errors import UserError
+from unlearnkit.evaluation.instruments import Watcher, tried
+from unlearnkit.solver.origin import Origin, digest, plain, software
+from unlearnkit.solver.problem import Solution
+from unlearnkit.solver.workbench import Workbench
+
+
+def origin(
+    bench: Workbench, of: Solution | None, sections: Mapping[str, object], tools: Iterable[Metric | Audit | Failed]
+) -> Origin:
+    """Return all that figures of a solution, or of the original model, depend on, found by `tools` of some sections.
+
+    Tools say in their facts what they read beside the recipe, such as the hash of their weights.
+    """
+    facts = [tried(tool.describe) if not isinstance(tool, Failed) else tool for tool in tools]
+    return {
+        **bench.basis,
+        "of": "original" if of is None else of.digest,
+        "validation": dict(bench.validation),
+        "sections": plain(sections, bench.base),
+        "software": bench.basis["software"] | software(sections.values()) | dict(_libraries()),
+        "facts": [told.reason if isinstance(told, Failed) else dict(told) for told in facts],
+    }
+
+
+@cache
+def _libraries() -> tuple[tuple[str, str], ...]:
+    """Return the versions of the libraries that our own metrics and audits are computed by."""
+    return tuple((name, version(name)) for name in ("numpy", "pillow", "scipy", "torchmetrics", "torchvision"))
+
+
+def load(path: Path, origin: Origin, watcher: Watcher) -> Any:
+    """Return what a file keeps, None where there is none of this origin; tell of a damaged one, and pass it over."""
+    if not path.exists():
+        return None
+    try:
+        found = read_record(path)
+    except UserError as error:
+        watcher.warn(f"{error}; it was passed over")
+        return None
+    return found["value"] if found["origin"] == digest(origin) else None
+
+
+def save(path: Path, origin: Origin, value: object) -> None:
+    """Keep what was found."""
+    with disk_errors(path):
+        path.parent.mkdir(exist_ok=True)
+    write_record(path, {"origin": digest(origin), "value": value})

@@ -1,0 +1,128 @@
+"""What a stored thing was computed from, as plain data: it is used again only where all of that is the same."""
+
+import hashlib
+import json
+import platform
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unlearnkit import __version__
+from unlearnkit.disk import sha256
+from unlearnkit.errors import UserError
+from unlearnkit.recipe.sections import Section
+from unlearnkit.weights import resolve
+
+Origin = dict[str, Any]
+"""By name, all that a stored thing depends on."""
+
+SHOWN = 4
+"""Differences named of many."""
+
+
+def digest(value: object) -> str:
+    """Return the SHA-256 of plain data, wherever its keys stand."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def plain(value: object, base: Path) -> Any:
+    """Return a section, or what holds some, as plain data, where a file that it names stands as its content."""
+    if isinstance(value, Section):
+        return {name: part if name == "kind" else plain(part, base) for name, part in value}
+    if isinstance(value, Mapping):
+        return {str(name): plain(part, base) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part, base) for part in value]
+    return _content(value, base) if isinstance(value, str) else value
+
+
+def _content(text: str, base: Path) -> str:
+    try:
+        path = None if text.startswith("hub:") else resolve(text, base)  # a pinned reference is its content
+        return text if path is None or path == base else f"sha256:{sha256(path)}"
+    except (UserError, OSError, ValueError):  # a word, not a file
+        return text
+
+
+def software(values: Iterable[object]) -> dict[str, str]:
+    """Return the version, and the hash of the source, of unlearnkit and of each package that brought a section.
+
+    torch and what such a package asks to be installed beside it come with their versions alone.
+    """
+    found = {"torch": torch.__version__, "unlearnkit": _version("unlearnkit")}
+    for package in {type(section).__module__.partition(".")[0] for section in _sections(values)}:
+        found |= {package: _version(package)} | dict(_beside(package) if package != "unlearnkit" else ())
+    return found
+
+
+def _sections(value: object) -> Iterator[Section]:
+    if isinstance(value, Section):
+        yield value
+    parts = (part for _, part in value) if isinstance(value, Section) else value
+    if isinstance(parts, Iterable) and not isinstance(parts, str):
+        for part in parts.values() if isinstance(parts, Mapping) else parts:
+            yield from _sections(part)
+
+
+@cache
+def _names() -> Mapping[str, list[str]]:
+    return packages_distributions()
+
+
+@cache
+def _version(package: str) -> str:
+    """Return the version of the distribution that a package is from, if any, and the first digits of its source."""
+    found = None
+    with suppress(ValueError, ImportError):  # of a script that is run, or a module that nobody can import again
+        found = find_spec(package)
+    places = list(found.submodule_search_locations or ()) if found else []
+    files = sorted(path for place in places for path in Path(place).rglob("*.py"))
+    if found and found.origin and not files:
+        files = [Path(found.origin)]
+    source = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
+    known = [__version__] if package == "unlearnkit" else [version(name) for name in _names().get(package, [])[:1]]
+    return " ".join([*known, source])
+
+
+@cache
+def _beside(package: str) -> tuple[tuple[str, str], ...]:
+    """Return the packages that the distribution of a package requires and that are installed, with their versions."""
+    found = []
+    for requirement in (line for name in _names().get(package, []) for line in distribution(name).requires or ()):
+        name = re.split(r"[^\w.-]", requirement)[0]
+        try:
+            found.append((name, version(name)))
+        except PackageNotFoundError:
+            continue
+    return tuple(one for one in found if one[0] not in ("unlearnkit", "torch"))
+
+
+def processor(device: torch.device) -> dict[str, object]:
+    """Return what of a device changes bits: a GPU's name; of a CPU its vector instructions and the threads in use."""
+    if device.type == "cuda":
+        return {"kind": "cuda", "name": torch.cuda.get_device_properties(device).name}
+    vectors = torch.backends.cpu.get_cpu_capability()
+    return {"kind": device.type, "name": f"{platform.machine()} {vectors}", "threads": torch.get_num_threads()}
+
+
+def differences(was: object, now: object, name: str = "") -> list[str]:
+    """Return what differs between two origins, each with its name and both values where they are short."""
+    if was == now:
+        return []
+    if isinstance(was, dict) and isinstance(now, dict):
+        keys = {**was, **now}
+        return [text for key in keys for text in differences(was.get(key), now.get(key), f"{name}.{key}".strip("."))]
+    said = [json.dumps(value, ensure_ascii=False).strip('"') for value in (was, now)]
+    return [f"{name} ({said[0]} → {said[1]})" if max(map(len, said)) <= 40 else name]
+
+
+def told(found: list[str]) -> str:
+    """Return differences in one line."""
+    return ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")

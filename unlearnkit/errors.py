@@ -1,5 +1,6 @@
 """The one error type for what a user can fix; everything else is a bug and keeps its traceback."""
 
+import re
 import unicodedata
 from enum import IntEnum
 
@@ -57,3 +58,24 @@ class Stopped(BaseException):
     def __init__(self, signal: int, *, begun: bool = True) -> None:
         super().__init__(f"stopped by signal {signal}; " + ("the state is saved" if begun else "nothing was begun"))
         self.signal = signal
+
+
+_NO_MEMORY = re.compile(
+    r"out of memory|can(no|')t allocate|failed to allocate|not enough memory|alloc_failed|bad_alloc|"
+    r"calculation overflowed|multiplication overflow|overflow when unpacking",
+    re.IGNORECASE,
+)
+"""What torch's allocators, libraries and the system say where memory is short, and torch of sizes beyond any memory."""
+
+
+def memory_error(error: BaseException) -> UserError | None:
+    """Return the one message for a lack of memory, on the host or a device; None for any other exception."""
+    said = str(error)
+    short = isinstance(error, MemoryError) or (isinstance(error, RuntimeError | OSError) and _NO_MEMORY.search(said))
+    if not short:
+        return None
+    asked = re.search(r"tried to allocate (more than )?[\d.]+ \w+", said, re.IGNORECASE)
+    where = "on the device" if "CUDA" in said else "on the host"
+    found = f"out of memory {where}" + (f" ({asked[0].lower()})" if asked else "")
+    advice = "lower the batch size or the model's sizes, or use another device; a run that has begun can be resumed"
+    return UserError(f"{found}; {advice}", Exit.DEVICE)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from unlearnkit.contracts import View
 from unlearnkit.device import send
+from unlearnkit.errors import UserError
 
 
 def sincos_positions(width: int, side: int) -> Tensor:
@@ -23,10 +24,13 @@ def sincos_positions(width: int, side: int) -> Tensor:
 def visible(view: View, patch_size: int) -> tuple[Tensor, Tensor | None]:
     """Return places [B, V] of the patches without a hidden pixel, and which are no padding [B, V], None for all.
 
-    A row with fewer visible patches than V is padded with places of hidden ones.
+    A row with fewer visible patches than V is padded with places of hidden ones. Raise `UserError` where no image has
+    one.
     """
     seen = ~F.max_pool2d(view.on_host.float(), patch_size).flatten(1).bool()
-    count = int(seen.sum(1).max())
+    if (count := int(seen.sum(1).max())) == 0:
+        seen_none = f"no patch of {patch_size} x {patch_size} px is visible in any image"
+        raise UserError(f"task: {seen_none}; hide less, or use a model of smaller patches")
     places = torch.argsort((~seen).to(torch.uint8), dim=1, stable=True)[:, :count]
     keep, device = seen.gather(1, places), view.images.device
     return send(places, device), None if bool(keep.all()) else send(keep, device)

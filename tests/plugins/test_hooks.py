@@ -69,9 +69,8 @@ def test_hook_register_commands():
         app.command("greet")(lambda: print("hello"))
 
     app = typer.Typer()
-    discover(extra=[SimpleNamespace(__name__="acme", register_commands=register_commands)]).hook.register_commands(
-        app=app
-    )
+    plugins = discover(extra=[SimpleNamespace(__name__="acme", register_commands=register_commands)])
+    plugins.commands(app, pytest.fail)
     assert [command.name for command in app.registered_commands] == ["greet"]
 
 

@@ -190,3 +190,8 @@ def test_a_metric_that_fails_stays_in_its_cell(tiny):
     assert isinstance(cells["ssim"], float)
     assert "failed" in cells["fid"]
     assert cells["fid"]["failed"] in (run / "report.html").read_text() or "too few" in (run / "report.html").read_text()
+
+
+def test_a_task_that_hides_every_patch_is_refused_before_anything_is_written(tiny, unlearnkit):
+    outcome = unlearnkit("run", tiny, "--to", "run", "--set", "model.patch_size=8")
+    refused(outcome, 3, "no patch of 8 x 8 px is visible in any image")

@@ -35,6 +35,7 @@ from unlearnkit.report.comparison import write as compare
 from unlearnkit.report.comparison.grids import Grid
 from unlearnkit.report.markdown import plain
 from unlearnkit.report.tables import Column
+from unlearnkit.seal import Sealed
 from unlearnkit.weights import read
 
 CANARY, KEPT = "canary", "kept"
@@ -276,7 +277,7 @@ def test_a_run_whose_weights_became_a_payload_runs_nothing(inside, unlearnkit):
     for data in (script(), saved(CALLS["beside"])):
         (inside / "model.pth").write_bytes(data)
         before = {name for name in listing(inside.parent) if not name.startswith("inside/run/")}
-        for command in (("export", "run", "--epsilon", "highest", "--to", "out"), ("report", "run")):
+        for command in (("resume", "run", "--set", "training.steps=3"), ("report", "run")):
             outcome = unlearnkit(*command, cwd=inside)
             assert outcome.code == 0 if command[0] == "report" else outcome.code in (Exit.RECIPE, Exit.FOLDER)
             assert "Traceback" not in outcome.err
@@ -529,7 +530,7 @@ def markup(text: str) -> list[str]:
 
 def test_names_that_are_markup_are_text_in_every_report(named, tmp_path):
     run = shutil.copytree(named, tmp_path / "run")
-    compare([run], tmp_path / "compared")
+    compare([Sealed.of(run)], tmp_path / "compared")
     results, manifest = (json.loads((run / f"{name}.json").read_text()) for name in ("results", "manifest"))
     manifest["data"][0] |= {"licence": EVIL[0], "attribution": EVIL[3]}
     manifest["weights"]["ref"] = EVIL[2]

@@ -1,8 +1,12 @@
 """The command line: parse, call, print, exit code."""
 
 import json
+import signal
 import sys
 from collections.abc import Iterable
+from contextlib import nullcontext
+from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,8 +15,10 @@ from typer import Argument, Context, Option
 
 from unlearnkit import __version__
 from unlearnkit import recipe as recipes
-from unlearnkit.errors import Exit, Stopped, UserError
+from unlearnkit.cli.ends import ended
+from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import Plugins, catalogue, discover
+from unlearnkit.plugins.faults import watched
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -35,17 +41,17 @@ Epsilon = Annotated[str, Option("--epsilon", help="An id such as epsilon-at-0.5,
 
 
 def main() -> None:
-    """Run the command line; print what a user can mend as one message and exit with its code."""
-    plugins = discover()
-    plugins.hook.register_commands(app=app)
-    try:
-        app(obj=plugins)
-    except UserError as error:
-        print(f"error: {error}" if "\n" not in str(error) else error, file=sys.stderr)
-        sys.exit(error.code)
-    except Stopped as error:
-        print(error, file=sys.stderr)
-        sys.exit(128 + error.signal)
+    """Run the command line, with what plugins add to it, and exit with its code."""
+    with watched():
+        try:
+            plugins = discover()
+        except KeyboardInterrupt:
+            sys.exit(128 + signal.SIGINT)
+        whole = copy(app)
+        whole.registered_commands, whole.registered_groups = [*app.registered_commands], [*app.registered_groups]
+        plugins.commands(whole, lambda line: print(f"warning: {line}", file=sys.stderr))
+        code = ended(partial(whole, obj=plugins), plugins)
+    sys.exit(code)
 
 
 def _plugins(context: Context) -> Plugins:
@@ -222,11 +228,16 @@ def compare(
     y: Annotated[str, Option("--y", help="As --x, such as retain/validation/truth/psnr.")] = "f2",
 ) -> None:
     """Put the solutions of several runs, seeds and methods on the same two axes, with tables as CSV and LaTeX."""
+    from unlearnkit.disk import disk_errors, new_folder
     from unlearnkit.report.comparison import places, write
     from unlearnkit.seal import Sealed
 
     every = [Sealed.of(place) for run in runs for place in places(run)]
-    print(*write(every, to, x, y), sep="\n")
+    with disk_errors(to):
+        to.parent.mkdir(parents=True, exist_ok=True)
+    with nullcontext(to) if to.exists() else new_folder(to) as folder:
+        written = write(every, folder, x, y)
+    print(*(to / path.relative_to(folder) for path in written), sep="\n")
 
 
 @app.command(epilog="Example: unlearnkit export runs/first --epsilon epsilon-at-0.5 --to exported")

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from unlearnkit.contracts.checks import scalar
 from unlearnkit.contracts.model import Embedding, ModelAdapter
 from unlearnkit.contracts.view import Task, View
 
@@ -95,4 +96,4 @@ class OwnLoss(Loss):
 
     def distance(self, student: ModelAdapter, view: View, target: Embedding) -> Tensor:
         """Return the signed loss."""
-        return self.sign * student.own_loss(view.truth, view)
+        return self.sign * scalar(student.own_loss(view.truth, view), student, "own_loss", "model", asked=False)

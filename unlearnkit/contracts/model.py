@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from unlearnkit.contracts.checks import rows
 from unlearnkit.contracts.view import View
 from unlearnkit.disk import disk_errors
 from unlearnkit.weights import save
@@ -99,7 +100,7 @@ def parts(embedding: Embedding) -> Sequence[Tensor]:
 
 def draws(model: ModelAdapter) -> bool:
     """Tell whether a model draws anything, so that its embedding of an image differs from view to view."""
-    return bool(model.draw(1, torch.Generator()))
+    return bool(rows(model.draw(1, torch.Generator()), 1, model, "draw", "model"))
 
 
 def staged(model: ModelAdapter, view: View) -> tuple[Tensor, ...]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unlearnkit.contracts import ModelAdapter, Task, View
+from unlearnkit.contracts.checks import degraded, rows
 from unlearnkit.data.pixels import Pixels, to_float
 from unlearnkit.data.seeding import seeded
 from unlearnkit.device import send
@@ -22,9 +23,10 @@ def view_of(
 ) -> View:
     """Return T(x) of images [B, 3, H, W] with the model's draws; `truth` is another target than the images."""
     state = generator.get_state()
-    degraded = replace(task.degrade(images, generator), state=state)
-    draws = tuple(send(drawn, images.device) for drawn in model.draw(len(images), generator))
-    return View(degraded, images if truth is None else truth, draws)
+    made = replace(degraded(task.degrade(images, generator), images, task), state=state)
+    drawn = rows(model.draw(len(images), generator), len(images), model, "draw", "model")
+    draws = tuple(send(one, images.device) for one in drawn)
+    return View(made, images if truth is None else truth, draws)
 
 
 def again(of: View, task: Task, images: Tensor) -> View:

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from unlearnkit.recipe.assemble import Lacking
-from unlearnkit.recipe.problem import Loc, describe, shown
+from unlearnkit.recipe.problem import MAX_NAME, Loc, describe, shown
 from unlearnkit.recipe.sections import SORTS
 from unlearnkit.recipe.source import NUMBER
 
@@ -89,13 +89,17 @@ def explain(
 def value_at(data: object, loc: Loc) -> Any:
     """Return what stands at `loc` of plain data, None for nothing."""
     for step in loc:
-        data = dict(enumerate(data)) if isinstance(data, list) else data
-        data = data.get(step) if isinstance(data, dict) else None
+        if isinstance(data, list):
+            data = data[step] if isinstance(step, int) and step < len(data) else None
+        else:
+            data = data.get(step) if isinstance(data, dict) else None
     return data
 
 
 def guess(word: str, candidates: Iterable[str]) -> str | None:
     """Return the candidate that a misspelt word probably means."""
+    if len(word) > MAX_NAME:
+        return None
     return next(iter(get_close_matches(word.lower(), list(candidates), n=1, cutoff=0.65)), None)
 
 
@@ -186,7 +190,7 @@ def _explained(
         case "string_pattern_mismatch":
             return _misfit(loc, value, [PATTERNS.get(limit, f"a text that matches {limit}")])
         case "value_error" | "assertion_error":
-            return Complaint(loc, str(context["error"]))
+            return Complaint(loc, " ".join(str(context["error"]).split()))
         case sort if sort in LIMITS:
             return _misfit(loc, value, [LIMITS[sort].format(limit)])
         case _:

@@ -10,6 +10,15 @@ from unlearnkit.errors import Exit, UserError
 OVERRIDE = "--set"
 """What stands for the file's name in the place of an override."""
 
+SHOWN = 30
+"""Problems that a message lists, three lines each: whoever has more mends these first."""
+MAX_MESSAGE = 1000
+"""Characters of one problem, whatever it quotes."""
+MAX_NAME = 60
+"""Characters of one key on the way to a value."""
+MAX_PROBLEMS = 1000
+"""Problems that are looked for: a text with more is no recipe, and each of them takes time."""
+
 Loc = tuple[str | int, ...]
 """Keys and indexes that lead from the top of a recipe to a value."""
 
@@ -41,7 +50,8 @@ class Problem:
     def __str__(self) -> str:
         """Render like a compiler: the place, what is wrong, the line and a caret."""
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        head = ": ".join(filter(None, (place, self.path, self.message)))
+        message = self.message if len(self.message) <= MAX_MESSAGE else f"{self.message[:MAX_MESSAGE]}..."
+        head = ": ".join(filter(None, (place, self.path, message)))
         if not self.line:
             return head
         start = max(0, self.column - 60) if len(self.text) > 100 else 0
@@ -56,12 +66,15 @@ class RecipeError(UserError):
     def __init__(self, problems: Iterable[Problem], code: Exit = Exit.RECIPE) -> None:
         self.problems = tuple(sorted(problems, key=lambda p: (p.file == OVERRIDE, p.line, p.column, p.path)))
         count = f"{len(self.problems)} problem{'s' * (len(self.problems) != 1)}"
-        super().__init__("\n".join([*map(str, self.problems), count]), code)
+        count += " or more" * (len(self.problems) >= MAX_PROBLEMS)
+        count += f"; the first {SHOWN} are shown" * (len(self.problems) > SHOWN)
+        super().__init__("\n".join([*map(str, self.problems[:SHOWN]), count]), code)
 
 
 def dotted(loc: Loc) -> str:
     """Return the way to a value as people write it, such as `data.forget.classes[1]`."""
-    names = (s if isinstance(s, int) or re.fullmatch(r"[\w-]+", s) else shown(s) for s in loc)
+    plain = re.compile(rf"[\w-]{{1,{MAX_NAME}}}")
+    names = (s if isinstance(s, int) or plain.fullmatch(s) else shown(s) for s in loc)
     return "".join(f"[{name}]" if isinstance(name, int) else f".{name}" for name in names).removeprefix(".")
 
 

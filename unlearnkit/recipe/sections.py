@@ -8,12 +8,15 @@ Relative paths start at `base`, the recipe's folder.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from itertools import groupby, product
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr
+
+from unlearnkit.errors import Exit, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -73,15 +76,48 @@ def _said(value: object) -> object:
 
 
 class _Kinded(Section):
-    """A section that plugins bring."""
+    """A section that plugins bring; what its `build` or `open` returns is held against the contract."""
 
     kind: str
     """Which of its sort."""
+    makes: ClassVar[str | None] = None
+    """The contract that it builds, by its name in `unlearnkit.contracts` or `unlearnkit.control`."""
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        super().__init_subclass__(**given)
+        for name in ("build", "open"):
+            method = cls.__dict__.get(name)
+            if cls.makes and callable(method) and not getattr(method, "__isabstractmethod__", False):
+                setattr(cls, name, _held(method))
+
+
+def _held(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a section's method that raises `UserError` where it returns something else than its section makes."""
+
+    @wraps(method)
+    def build(self: _Kinded, *arguments: Any, **named: Any) -> Any:
+        from unlearnkit import contracts, control
+
+        made, name = method(self, *arguments, **named), str(self.makes)
+        wanted = getattr(control, name, None) or getattr(contracts, name)
+        several = name == "Stage"
+        if several:
+            fits = isinstance(made, Sequence) and len(made) > 0 and all(isinstance(one, wanted) for one in made)
+        else:
+            fits = callable(made) if name == "Psi" else isinstance(made, wanted)
+        if not fits:
+            contract = f"a list of {name}s" if several else f"a {name}"
+            said = f"{type(self).__module__}.{type(self).__qualname__}.{method.__name__} of the kind '{self.kind}'"
+            raise UserError(f"{said} returned a {type(made).__name__}; expected {contract}", Exit.PLUGIN)
+        return made
+
+    return build
 
 
 class ModelSection(_Kinded):
     """An image-to-image model: `kind` names the adapter."""
 
+    makes: ClassVar = "ModelAdapter"
     weights: str | None = None
     """Where the trained weights are: `sample:NAME`, a file or folder (relative to the recipe), or a pinned reference
     `hub:OWNER/NAME@COMMIT` or `hub:OWNER/NAME/FILE@COMMIT`. Without it the model is untrained."""
@@ -98,6 +134,8 @@ class ModelSection(_Kinded):
 class DataSection(_Kinded):
     """A source of labelled images."""
 
+    makes: ClassVar = "Images"
+
     @abstractmethod
     def open(self, base: Path) -> Images:
         """List the images; decode nothing yet."""
@@ -105,6 +143,8 @@ class DataSection(_Kinded):
 
 class TaskSection(_Kinded):
     """A degradation T that makes an image-to-image task."""
+
+    makes: ClassVar = "Task"
 
     @abstractmethod
     def build(self) -> Task:
@@ -114,6 +154,8 @@ class TaskSection(_Kinded):
 class LossSection(_Kinded):
     """A forget loss or a retain loss."""
 
+    makes: ClassVar = "Loss"
+
     @abstractmethod
     def build(self, setting: Setting) -> Loss:
         """Return the loss against the frozen reference of `setting`; raise `UserError` where it does not fit."""
@@ -121,6 +163,8 @@ class LossSection(_Kinded):
 
 class PsiSection(_Kinded):
     """A control function ψ(θ): how fast the constraint loss has to fall."""
+
+    makes: ClassVar = "Psi"
 
     @abstractmethod
     def build(self) -> Psi:
@@ -130,6 +174,8 @@ class PsiSection(_Kinded):
 class MultiplierSection(_Kinded):
     """How the multiplier λ is found from the two losses and gradients of a step."""
 
+    makes: ClassVar = "Mixture"
+
     @abstractmethod
     def build(self) -> Multiplier:
         """Return the rule with its state at the start of a problem."""
@@ -138,6 +184,7 @@ class MultiplierSection(_Kinded):
 class MethodSection(_Kinded):
     """A neighbouring method, run on the same model, split, seed and budget; a field that holds a list is swept."""
 
+    makes: ClassVar = "Stage"
     part: ClassVar[Literal["encoder", "all"] | None] = None
     """What the method trains: the encoder, all but a frozen first stage, or None for what `model.train` says."""
     retrained: ClassVar[bool] = False
@@ -159,6 +206,8 @@ class MethodSection(_Kinded):
 class ExtractorSection(_Kinded):
     """A frozen network whose features some metrics compare."""
 
+    makes: ClassVar = "Extractor"
+
     @abstractmethod
     def build(self, base: Path, device: torch.device) -> Extractor:
         """Return the network on `device`; raise `UserError` saying which file to put where if weights are missing."""
@@ -167,6 +216,8 @@ class ExtractorSection(_Kinded):
 class MetricSection(_Kinded):
     """A measure of outputs against targets."""
 
+    makes: ClassVar = "Metric"
+
     @abstractmethod
     def build(self, base: Path, device: torch.device) -> Metric:
         """Return the empty metric."""
@@ -174,6 +225,8 @@ class MetricSection(_Kinded):
 
 class AuditSection(_Kinded):
     """A test of whether a model has really forgotten."""
+
+    makes: ClassVar = "Audit"
 
     @abstractmethod
     def build(self, base: Path, device: torch.device) -> Audit:

@@ -9,12 +9,16 @@ from typing import Any
 
 import yaml
 
-from unlearnkit.recipe.problem import OVERRIDE, Loc, Place, Problem, RecipeError, describe, shown
+from unlearnkit.recipe.problem import MAX_PROBLEMS, OVERRIDE, Loc, Place, Problem, RecipeError, describe, shown
 
 __all__ = ["Problem", "RecipeError", "Source", "read", "resolve"]
 
+# PyYAML takes up to a second for a MiB of spaces or words, and as long for so many events: ten thousand names in a
+# list are ten thousand events.
 MAX_BYTES = 1 << 20
+MAX_EVENTS = 40_000
 MAX_DEPTH = 20
+TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
 
 # The core schema of YAML 1.2: PyYAML's own rules are those of 1.1, where `1e-4` is a text and `no` is false.
 WORDS: Mapping[str, bool | None] = {"": None, "~": None, "null": None, "true": True, "false": False}
@@ -58,6 +62,8 @@ class Source:
 def read(path: Path | str, overrides: Sequence[str] = ()) -> Source:
     """Read a recipe and apply the `--set` overrides; raise `RecipeError` where the text can't be read to its end."""
     text = _text(str(path))
+    if len(text) + sum(map(len, overrides)) > MAX_BYTES:
+        raise RecipeError([Problem(OVERRIDE, 0, 0, "", "the recipe and its overrides are larger than 1 MiB together")])
     lines = [*BREAK.split(text), ""]
 
     def place(line: int, column: int) -> Place:
@@ -110,19 +116,30 @@ class _Draft:
     places: dict[Loc, tuple[Place, Place]] = field(default_factory=dict)
     broken: set[Loc] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
+    events: int = 0
+    """How many there were so far."""
 
     def complain(self, loc: Loc, message: str, place: Place) -> None:
         """Note a problem about `loc`."""
-        self.problems.append(place.problem(loc, message))
+        self.note(place.problem(loc, message))
 
-    def forget(self, loc: Loc) -> None:
-        """Drop what is noted of the value at `loc`, which is replaced."""
-        self.places = {old: marks for old, marks in self.places.items() if old[: len(loc)] != loc}
-        self.broken = {old for old in self.broken if old[: len(loc)] != loc}
+    def note(self, problem: Problem) -> None:
+        """Note a problem; raise `RecipeError` where there are too many to go on."""
+        self.problems.append(problem)
+        if len(self.problems) >= MAX_PROBLEMS:
+            raise RecipeError(self.problems)
+
+    def forget(self, loc: Loc, value: Any) -> None:
+        """Drop what is noted of the `value` at `loc`, which is replaced."""
+        self.places.pop(loc, None)
+        self.broken -= {loc, (*loc, "<<")}
+        parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        for step, part in parts:
+            self.forget((*loc, step), part)
 
     def compose(self, text: str, loc: Loc) -> Any:
         """Return the YAML document in `text`, which stands at `loc` of the recipe, as plain data."""
-        events = _events(text)
+        events = self._counted(_events(text))
         next(events)
         if isinstance(start := next(events), yaml.StreamEndEvent):
             self.places[loc] = (self._at(start), self._at(start))
@@ -132,6 +149,14 @@ class _Draft:
         if not isinstance(more := next(events), yaml.StreamEndEvent):
             self.complain((), "a second YAML document starts here; a recipe is one document", self._at(more))
         return value
+
+    def _counted(self, events: Iterator[yaml.Event]) -> Iterator[yaml.Event]:
+        for event in events:
+            self.events += 1
+            if self.events > MAX_EVENTS:
+                many = f"more than {MAX_EVENTS} keys, values and brackets up to here, which no recipe has"
+                raise RecipeError([*self.problems, self._at(event).problem((), many)])
+            yield event
 
     def _at(self, event: yaml.Event) -> Place:
         return self.place(event.start_mark.line, event.start_mark.column)  # type: ignore[union-attr]
@@ -224,7 +249,7 @@ def _events(text: str) -> Iterator[yaml.Event]:
 
 
 def _too_deep(event: yaml.Event) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=f"nested more than {MAX_DEPTH} deep", problem_mark=event.start_mark)  # type: ignore[arg-type]
+    return yaml.MarkedYAMLError(problem=TOO_DEEP, problem_mark=event.start_mark)  # type: ignore[arg-type]
 
 
 def _skip(events: Iterator[yaml.Event], event: yaml.Event) -> None:
@@ -275,13 +300,16 @@ def _override(draft: _Draft, data: dict[str, Any], number: int, override: str) -
             draft.complain(loc, f"can't set {step[0]} in {said}", here)
             return
         loc = (*loc, key)
-    draft.forget(loc)
+        if len(loc) > MAX_DEPTH:
+            draft.complain((), TOO_DEEP, here)
+            return
+    draft.forget(loc, inside[loc[-1]])
     draft.place = lambda line, column: here._replace(column=column + 1 + (0 if line else len(path) + 1))
     inside[loc[-1]] = None
     try:
         inside[loc[-1]] = draft.compose(text, loc)
     except yaml.YAMLError as error:
-        draft.problems.append(_unreadable(error, text, draft.place))
+        draft.note(_unreadable(error, text, draft.place))
         draft.broken.add(loc)
     draft.places[loc] = (here, draft.places.get(loc, (here, here))[1])
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ from unlearnkit.recipe.assemble import Offer, assemble
 from unlearnkit.recipe.data import Selection
 from unlearnkit.recipe.explain import Complaint, explain, value_at
 from unlearnkit.recipe.pretraining import PretrainRecipe
-from unlearnkit.recipe.problem import Loc, Problem, RecipeError, shown
+from unlearnkit.recipe.problem import MAX_PROBLEMS, Loc, Problem, RecipeError, shown
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.sections import placed
 from unlearnkit.recipe.source import Source, read
@@ -70,13 +71,15 @@ def _validated(cls: type[R], source: Source, offer: Offer) -> tuple[R | None, li
         try:
             recipe = cls.model_validate_json(json.dumps(data))
         except ValidationError as error:
-            found = explain(error.errors(include_url=False), cls, data, offer.broken)
+            found = explain(error.errors(include_url=False)[:MAX_PROBLEMS], cls, data, offer.broken)
+        if len(mended) + len(found) >= MAX_PROBLEMS:
+            break  # a look for each misspelling would take too long, and nobody reads so many
         now = [_as_written(complaint, written) for complaint in found if _mend(complaint, data, written)]
         if not now:
             break
         mended += now
     found = [_as_written(complaint, written) for complaint in found]
-    crossed = [_as_written(complaint, written) for complaint in _cross_checks(data)]
+    crossed = [_as_written(complaint, written) for complaint in islice(_cross_checks(data), MAX_PROBLEMS)]
     return recipe, _independent([*mended, *found], crossed, source)
 
 
@@ -168,8 +171,10 @@ def _overlap(data: dict[str, Any]) -> Iterator[Complaint]:
     common = value_at(data, ("data", "source"))
     one, other = (value_at(data, ("data", part, "source")) or common for part in ("forget", "retain"))
     forget, retain = (_list_at(data, ("data", part, "classes")) for part in ("forget", "retain"))
+    left = {name for name in forget if isinstance(name, str)} if one == other else set()
     for index, name in enumerate(retain):
-        if one == other and isinstance(name, str) and name in forget and name not in retain[:index]:
+        if isinstance(name, str) and name in left:
+            left.remove(name)
             message = f"{shown(name)} is also in data.forget.classes; remove it from one of them"
             yield Complaint(("data", "retain", "classes", index), message)
 

@@ -4,12 +4,14 @@ import json
 import math
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from unlearnkit.disk import append, write_record
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import Plugins
+from unlearnkit.run.folder import EVENTS
 from unlearnkit.run.interrupts import Stop, Tell
 
 FORMAT = 2
@@ -23,7 +25,9 @@ class Run:
         self.folder, self.tell, self.stop = folder, tell, stop
         self.manifest: dict[str, Any] = {}
         self._place = _place(folder)
-        self._observers = [told for told in plugins.hook.observe_run(run={"folder": str(folder)}) if told]
+        self._observers: list[Tell] = []
+        self._observers = plugins.observers({"folder": str(folder)}, self.warn)
+        plugins.witness = partial(self.event, "failed")
 
     def event(self, kind: str, **facts: object) -> None:
         """Record one event and tell the observers, each a copy; an observer that fails is dropped with a warning.
@@ -34,7 +38,7 @@ class Run:
             gone = "the run folder has disappeared while the run was at work; nothing of it can be saved"
             raise UserError(f"{self.folder}: {gone}", Exit.FOLDER)
         record = json.loads(json.dumps(_finite({"time": round(time.time(), 3), "event": kind, **facts})))
-        append(self.folder / "events.jsonl", f"{json.dumps(record)}\n".encode())
+        append(self.folder / EVENTS, f"{json.dumps(record)}\n".encode())
         self.tell(dict(record))
         for observer in list(self._observers):
             try:

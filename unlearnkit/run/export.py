@@ -5,13 +5,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from unlearnkit.contracts import trainable
+from unlearnkit.contracts import saved, trainable
 from unlearnkit.disk import disk_errors, new_folder, sha256, write_file, write_json, write_text
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.recipe import Recipe
-from unlearnkit.report import verdict
+from unlearnkit.report.card import card
 from unlearnkit.report.shape import parsed
 from unlearnkit.run import checkpoint
 from unlearnkit.run.folder import refuse_used
@@ -28,7 +26,7 @@ def keep_original(run: Path, bench: Workbench) -> None:
     keys = sorted(item.key for half in bench.images["forget"].values() for item in half.items)
     write_text(run / FORGOTTEN, "".join(f"{key}\n" for key in keys))
     with new_folder(run / ORIGINAL, replace=True) as part:
-        bench.reference.save(part)
+        saved(bench.reference, part)
 
 
 def export(run: Path, recipe: Recipe, epsilon: str, to: Path) -> Path:
@@ -51,13 +49,13 @@ def export(run: Path, recipe: Recipe, epsilon: str, to: Path) -> Path:
     with disk_errors(to):
         to.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(to) as part:
-        model.save(part)
+        saved(model, part)
         digests = {file.relative_to(part).as_posix(): sha256(file) for file in sorted(part.rglob("*.*"))}
         section = recipe.model.model_dump(mode="json", exclude={"weights", "train"})
         facts = {"model": section, "solution": row, "original_weights": manifest["weights"]}
         write_json(part / "unlearnkit.json", facts)
         write_file(part / FORGOTTEN, sealed.read(FORGOTTEN))
-        write_text(part / "README.md", _card(results, manifest, row, digests))
+        write_text(part / "README.md", card(results, manifest, row, digests))
     return to
 
 
@@ -72,12 +70,3 @@ def chosen(results: Any, epsilon: str) -> dict[str, Any]:
             return dict(row)
     listed = "\n".join(f"  {row['id']:18} {row['label']}" for row in results["solutions"])
     raise UserError(f"--epsilon {epsilon}: there is no such solution; there are:\n{listed}", Exit.USAGE)
-
-
-def _card(results: Any, manifest: dict[str, Any], row: dict[str, Any], digests: dict[str, str]) -> str:
-    environment = Environment(
-        loader=PackageLoader("unlearnkit", "templates"), undefined=StrictUndefined, autoescape=False,  # noqa: S701 - Markdown
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
-    )  # fmt: skip
-    template = environment.get_template("card.md.j2")
-    return template.render(results=results, manifest=manifest, row=row, digests=digests, verdict=verdict(results))

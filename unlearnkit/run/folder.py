@@ -26,6 +26,7 @@ from unlearnkit.errors import Exit, UserError
 from unlearnkit.run import checkpoint
 
 LOCK, RECIPE, RESOLVED, MANIFEST = "lock", "recipe.yaml", "recipe.resolved.json", "manifest.json"
+EVENTS = "events.jsonl"
 MARK = b"unlearnkit\n"
 """What the lock holds, which makes the folder ours from its first instant."""
 
@@ -61,7 +62,7 @@ def refuse_begun(folder: Path) -> None:
         names = {path.name for path in folder.iterdir() if not path.name.endswith(PART)}
         lock = folder / LOCK
         ours = lock.is_file() and (lock.read_bytes() == MARK or names == {LOCK})
-        if ours and names <= {LOCK, RECIPE, RESOLVED}:
+        if ours and names <= {LOCK, RECIPE, RESOLVED, EVENTS}:
             return
     refuse_used(folder, f"continue it with `unlearnkit resume {folder}`, or give another")
 
@@ -98,9 +99,10 @@ def begun(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def resolved(folder: Path) -> dict[str, Any]:
-    """Return the whole recipe of a run, with every default."""
-    return dict(json.loads(read_plain(folder / RESOLVED)))
+def changed(folder: Path, resolved: Mapping[str, Any]) -> set[str]:
+    """Return which parts of the whole recipe of a run are others in `resolved`."""
+    known = json.loads(read_plain(folder / RESOLVED))
+    return {name for name in known.keys() | resolved.keys() if known.get(name) != resolved.get(name)}
 
 
 def base_of(folder: Path, manifest: Mapping[str, Any]) -> Path:

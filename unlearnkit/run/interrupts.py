@@ -8,9 +8,7 @@ from threading import Timer
 from types import FrameType
 from typing import Any
 
-import torch
-
-from unlearnkit.errors import Exit, Stopped, UserError, first_line
+from unlearnkit.errors import Exit, Stopped, UserError, first_line, memory_error
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SOON = 0.05
@@ -83,11 +81,9 @@ def device_errors() -> Iterator[None]:
     """Turn a lack of memory, and a step that cannot be compiled, into one message."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        where = str(error).partition(". ")[0] or "on the host"
-        advice = "lower training.batch_size and resume, or use another device"
-        raise UserError(f"out of memory ({where}); {advice}", Exit.DEVICE) from None
-    except RuntimeError as error:
+    except (MemoryError, RuntimeError, OSError) as error:
+        if (short := memory_error(error)) is not None:
+            raise short from None
         from torch._dynamo.exc import TorchDynamoException  # takes seconds to import
 
         if not isinstance(error, TorchDynamoException):

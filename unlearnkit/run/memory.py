@@ -9,7 +9,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from unlearnkit.contracts import ModelAdapter, Part, Task, parts, staged, trainable
+from unlearnkit.contracts import ModelAdapter, Part, Task, staged, trainable
+from unlearnkit.contracts.checks import rows
 from unlearnkit.data import seeded, view_of
 from unlearnkit.disk import MIB
 
@@ -56,7 +57,8 @@ def need(adapter: ModelAdapter, task: Task, part: Part, precision: str, device: 
         stage = staged(adapter, view)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             kept, embedding = saved_bytes(lambda: adapter.embed(view), own)
-        return kept, sum(4 * tensor.numel() for tensor in parts(embedding)), sum(tensor.nbytes for tensor in stage)
+        found = rows(embedding, count, adapter, "embed", "model")
+        return kept, sum(4 * tensor.numel() for tensor in found), sum(tensor.nbytes for tensor in stage)
 
     return Need(*(two - one for one, two in zip(once(1), once(2), strict=True)))
 

@@ -33,9 +33,19 @@ from unlearnkit.solver.workbench import Workbench, build
 
 
 def start(
-    recipe: Recipe, text: str, resolved: Mapping[str, Any], base: Path, folder: Path, plugins: Plugins, tell: Tell
+    recipe: Recipe,
+    text: str,
+    resolved: Mapping[str, Any],
+    base: Path,
+    folder: Path,
+    plugins: Plugins,
+    tell: Tell,
+    checked: Callable[[], None] = lambda: None,
 ) -> Path:
-    """Run a recipe in a new folder and return the folder; relative paths of the recipe start at `base`."""
+    """Run a recipe in a new folder and return the folder; relative paths of the recipe start at `base`.
+
+    `checked` is called once the recipe has been found to fit, before anything is written.
+    """
     refuse_begun(folder)
     stop = Stop(tell, begun=False)
     with signals(stop), device_errors():
@@ -43,6 +53,7 @@ def start(
         tools = instruments.build(recipe.evaluate, base, bench.device)
         model = sum(parameter.numel() for parameter in bench.reference.module.parameters())
         refuse_full(folder, disk_bytes(sizes(bench), recipe.evaluate.images, bench.student.image_size, model))
+        checked()
         with held(folder):
             refuse_begun(folder)  # another process may have begun one since
             remove_parts(folder)
@@ -66,18 +77,18 @@ def resume(
 ) -> Path:
     """Continue the run in `folder`, bit for bit; a finished one stays as it is.
 
-    Where `resolved` is another recipe than the run's, what that changes is solved again. `checked` is called once the
-    recipe has been found to fit, before anything is written.
+    Where `resolved` is another recipe than the run's, what that changes is solved again. `checked` is called as by
+    `start`.
     """
-    known = folders.begun(folder)
-    changed = {name for name, value in folders.resolved(folder).items() if resolved.get(name) != value}
+    folders.begun(folder)
     if (folder / SEAL).exists():
         Sealed.of(folder).verify()
-        if not changed:
+        if not folders.changed(folder, resolved):
             tell({"event": "finished", "report": str(folder / "report.html")})
             return folder
     stop = Stop(tell)
     with signals(stop), device_errors(), held(folder):
+        known, changed = folders.begun(folder), folders.changed(folder, resolved)
         threads = known["basis"]["device"].get("threads")
         if threads not in (None, torch.get_num_threads()):
             found = f"going on with {threads} threads, with which the run began, where this process had"
@@ -93,6 +104,8 @@ def resume(
         run = Run(folder, plugins, tell, stop)
         run.manifest = known | {"basis": inputs, **bench.facts, "finished": None}
         run.manifest["resumed"].append({"time": manifest.now(), "set": list(overrides)})
+        if changed:
+            run.manifest.pop("warnings", None)  # those that still hold come again
 
         def save(hashes: list[str]) -> None:
             run.manifest["resolved_sha256"] = hashes
@@ -150,15 +163,23 @@ def _finish(run: Run, bench: Workbench, results: dict[str, Any], ids: list[str],
     wanted |= {f"audits/{audit}/{name}.json" for audit, name in product(audits, models)}
     for path in (path for pattern in ("solutions/*", "evaluations/*", "audits/*/*") for path in folder.glob(pattern)):
         if path.relative_to(folder).as_posix() not in wanted:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for leftover in ("checkpoints", "cache"):
-        shutil.rmtree(folder / leftover, ignore_errors=True)
+            _remove(path)
+    for leftover in ("checkpoints", "cache", "plots", "tables", "comparison.html", "comparison.md"):
+        _remove(folder / leftover)
     run.event("passes", **bench.store.passes)
     sealed = Sealed.measured(folder)
     written = write_report(sealed)
     with run.stop.later():  # what is sealed is finished, whatever comes
         run.event("done", report=str(folder / "report.html"))
         sealed.write([*written, folder / "events.jsonl"])
+
+
+def _remove(path: Path) -> None:
+    with disk_errors(path):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _prepare(run: Run, bench: Workbench) -> None:

@@ -25,12 +25,16 @@ def start(
     if recipe.seeds is None:
         return runner.start(recipe, text, resolved, base, folder, plugins, tell)
     refuse_begun(folder)
+
+    def checked() -> None:
+        if not (folder / folders.MANIFEST).exists():
+            known = folders.begin(folder, text, resolved) | folders.places(folder, base)
+            known |= {"seeds": recipe.seeds, "unlearnkit": __version__}
+            write_record(folder / folders.MANIFEST, {"format": FORMAT, **known})
+
     with held(folder):
         refuse_begun(folder)
-        known = folders.begin(folder, text, resolved) | folders.places(folder, base)
-        known |= {"seeds": recipe.seeds, "unlearnkit": __version__}
-        write_record(folder / folders.MANIFEST, {"format": FORMAT, **known})
-        _each(recipe, resolved, base, folder, (), plugins, tell, lambda: None)
+        _each(recipe, text, resolved, base, folder, (), plugins, tell, checked)
     return folder
 
 
@@ -44,7 +48,7 @@ def resume(
         raise UserError(f"seeds: {folder} is the run of {held_by}; run the recipe in another folder", Exit.FOLDER)
     if recipe.seeds is None:
         return runner.resume(recipe, resolved, folder, overrides, plugins, tell)
-    same = folders.resolved(folder) == resolved
+    same = not folders.changed(folder, resolved)
     if (folder / SEAL).exists():
         for place in (folder, *_places(recipe, folder)) if same else [folder]:
             Sealed.of(place).verify()
@@ -57,12 +61,14 @@ def resume(
         write_record(folder / folders.MANIFEST, known)
 
     def checked() -> None:
-        if folders.resolved(folder) != resolved:
+        if folders.changed(folder, resolved):
             (folder / SEAL).unlink(missing_ok=True)
             folders.change(folder, resolved, save)
 
     with held(folder):
-        _each(recipe, resolved, folders.base_of(folder, known), folder, overrides, plugins, tell, checked)
+        known = folders.begun(folder)
+        text, base = (folder / folders.RECIPE).read_text(encoding="utf-8"), folders.base_of(folder, known)
+        _each(recipe, text, resolved, base, folder, overrides, plugins, tell, checked)
     return folder
 
 
@@ -72,6 +78,7 @@ def _places(recipe: Recipe, folder: Path) -> list[Path]:
 
 def _each(
     recipe: Recipe,
+    text: str,
     resolved: Mapping[str, Any],
     base: Path,
     folder: Path,
@@ -80,10 +87,9 @@ def _each(
     tell: Tell,
     checked: Callable[[], None],
 ) -> None:
-    """Run or continue each seed; `checked` is called once the recipe has been found to fit the first that changes."""
+    """Run or continue each seed; `checked` is called whenever the recipe has been found to fit one that is at work."""
     from unlearnkit.report.comparison import write as write_comparison  # matplotlib is slow to import
 
-    text = (folder / folders.RECIPE).read_text(encoding="utf-8")
     images = recipe.seed if recipe.data.seed is None else recipe.data.seed
     data = recipe.data.model_copy(update={"seed": images})
     places = _places(recipe, folder)
@@ -93,8 +99,7 @@ def _each(
         if (place / folders.MANIFEST).exists():
             runner.resume(alone, plain, place, overrides, plugins, tell, checked)
         else:
-            checked()
-            runner.start(alone, text, plain, base, place, plugins, tell)
+            runner.start(alone, text, plain, base, place, plugins, tell, checked)
     checked()
     with signals(Stop(tell)):
         remove_parts(folder, f".*{PART}")

@@ -11,7 +11,9 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from unlearnkit.contracts import Loss, ModelAdapter, Task, View, draws, parts
+from unlearnkit.contracts import Loss, ModelAdapter, Task, View, draws
+from unlearnkit.contracts.checks import rows as rowed
+from unlearnkit.contracts.checks import scalar
 from unlearnkit.data import Pixels, augment, seeded, to_float, view_of
 from unlearnkit.recipe.training import Training
 from unlearnkit.solver.frozen import Compute, Rows, Store, joined
@@ -109,7 +111,8 @@ class Side:
     def _stage(self, bare: View) -> tuple[Tensor, ...]:
         self.passes[f"{self.name} train: first stage"] += len(bare.images)
         with torch.no_grad():
-            return self.student.first_stage(bare)
+            stage = self.student.first_stage(bare)
+            return tuple(rowed(stage, len(bare.images), self.student, "first_stage", "model"))
 
     def _stage_of(self, row: int) -> tuple[Tensor, ...]:
         return self._stage(self._bare(torch.tensor([row]), "frozen"))
@@ -117,7 +120,7 @@ class Side:
     def _target(self, view: View, generator: torch.Generator) -> Sequence[Tensor]:
         self.passes[f"{self.name} train: reference"] += len(view.images) if self.loss.reads_reference else 0
         with torch.no_grad():
-            return parts(self.loss.target(view, generator))
+            return rowed(self.loss.target(view, generator), len(view.images), self.loss, "target", self.name)
 
     def _target_of(self, row: int) -> Sequence[Tensor]:
         return self._target(self.view(torch.tensor([row]), "frozen"), seeded(self.seed, self.name, "frozen"))
@@ -142,7 +145,7 @@ class Side:
     def at(self, view: View, target: Sequence[Tensor], precise: bool = False) -> Tensor:
         """Return the mean loss over a batch, differentiable; `precise` is fp32 whatever the recipe's precision."""
         with self._autocast(precise):
-            return self.distance(self.student, view, target)
+            return scalar(self.distance(self.student, view, target), self.loss, "distance", self.name)
 
     def _autocast(self, precise: bool) -> AbstractContextManager[object]:
         if precise or self.training.precision == "fp32":
@@ -156,7 +159,8 @@ class Side:
                 yield partial(self._term, rows, number)
 
     def _term(self, rows: Tensor, number: int) -> Tensor:
-        return self.loss.distance(self.student, *self.batch(rows, "check", number)) * (len(rows) / self.count)
+        loss = self.loss.distance(self.student, *self.batch(rows, "check", number))
+        return scalar(loss, self.loss, "distance", self.name) * (len(rows) / self.count)
 
     def exact(self) -> float:
         """Return the loss on the whole set, in fp32."""

@@ -29,6 +29,7 @@ from unlearnkit.solver.phases import Losses
 from unlearnkit.solver.problem import Problem
 from unlearnkit.solver.schedule import budget
 from unlearnkit.solver.side import Side
+from unlearnkit.solver.tryout import try_losses, try_parts
 from unlearnkit.weights import resolve
 
 SETS = ("forget", "retain")
@@ -181,6 +182,7 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None) -> Workbench:
     flats[recipe.model.train].alone()
     for wanted in (recipe.task, *recipe.evaluate.tasks):  # one that does not suit the size is refused at once
         wanted.build().degrade(torch.zeros(1, 3, *[student.image_size] * 2), seeded(recipe.seed, "fits"))
+    try_parts(recipe, reference, device)
     task = recipe.task.build()
     images = load(chosen, student.image_size, recipe.data, device)
     others: dict[str, str] = {}
@@ -212,6 +214,7 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None) -> Workbench:
         name: Side(name, loss, images[name]["train"], task, student, recipe.seed, recipe.training, store)
         for name, loss in losses.items()
     }
+    try_losses(recipe, sides)
     validation = {name: halves["validation"] for name, halves in seen.items()}
     return Workbench(
         recipe, device, student, reference, flats, task, chosen, images, sides, store, methods, facts, basis,

@@ -1,0 +1,69 @@
+"""One use of everything that plugins brought, on an image or two, before anything is trained."""
+
+import copy
+from collections import Counter
+from collections.abc import Mapping
+
+import torch
+
+from unlearnkit.contracts import ModelAdapter, View, staged
+from unlearnkit.contracts.checks import images, rows, scalar
+from unlearnkit.control import Facts
+from unlearnkit.data import seeded, view_of
+from unlearnkit.recipe.recipe import Recipe
+from unlearnkit.recipe.sections import PsiSection, TaskSection
+from unlearnkit.solver.side import Side
+
+
+def try_parts(recipe: Recipe, model: ModelAdapter, device: torch.device) -> None:
+    """Use a plugin's tasks, model and control once, on a random image; what unlearnkit brings itself has its tests.
+
+    Raise `UserError` naming the method that returns something else than its contract says.
+    """
+    for section in (recipe.task, *recipe.evaluate.tasks):
+        if _foreign(section) or (section is recipe.task and _foreign(recipe.model)):
+            view = _view(section, model, device)
+            if section is recipe.task and _foreign(recipe.model):
+                _model(recipe, model, view)
+    control = recipe.control
+    for name in ("boundary", "lowest", "epsilon"):
+        if (psi := getattr(control, name)) is not None and _foreign(psi):
+            _psi(psi, f"control.{name}", 0.5 if name == "epsilon" else None)
+    if _foreign(control.multiplier):
+        one, rule = torch.ones((), dtype=torch.float64), control.multiplier.build()
+        facts = Facts(one, 0.5, lambda *_: one, one, one, one, one)
+        scalar(rule.weights(facts)[1], rule, "weights", "control.multiplier", asked=False)
+
+
+def try_losses(recipe: Recipe, sides: Mapping[str, Side]) -> None:
+    """Use a plugin's losses, or ours on a plugin's model or task, once; raise `UserError` as `try_parts`."""
+    for name, side in sides.items():
+        if any(map(_foreign, (recipe.model, recipe.task, getattr(recipe, name)))):
+            alone = copy.copy(side)  # which keeps and counts nothing
+            alone.store, alone.passes = None, Counter()
+            alone.value(torch.arange(min(2, side.count)), "tried", precise=True)
+
+
+def _foreign(section: object) -> bool:
+    return not type(section).__module__.startswith("unlearnkit.")
+
+
+def _view(section: TaskSection, model: ModelAdapter, device: torch.device) -> View:
+    drawn = torch.rand(1, 3, *[model.image_size] * 2, generator=seeded("tried")).to(device)
+    return view_of(model, section.build(), drawn, seeded("tried"))
+
+
+def _psi(section: PsiSection, place: str, epsilon: float | None) -> None:
+    one = torch.ones((), dtype=torch.float64)
+    scalar(section.build()(one, epsilon, one, one), section, "build()", place, asked=False)
+
+
+def _model(recipe: Recipe, model: ModelAdapter, view: View) -> None:
+    with torch.no_grad():
+        rows(staged(model, view), 1, model, "first_stage", "model")
+        embedding = model.embed(view)
+        rows(embedding, 1, model, "embed", "model")
+        images(model.decode(embedding, view), view.truth, model, "decode", "model")
+        images(model.output(view), view.truth, model, "output", "model")
+        if recipe.compare or recipe.evaluate.audits:
+            scalar(model.own_loss(view.truth, view), model, "own_loss", "model")

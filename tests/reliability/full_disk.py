@@ -81,8 +81,8 @@ class Case:
     prepare: Callable[[], object]
     found: Callable[[], dict[str, bytes]]
     """What it left, of which the same bytes are asked."""
-    whole_or_nothing: bool = True
-    """Whether nothing of it may be there where it failed."""
+    resumed: Path | None = None
+    """What `resume` continues; of any other command nothing may be there where it failed, or all."""
 
 
 def trials_of(folder: Path, large: bool) -> Iterator[Tally]:
@@ -115,11 +115,11 @@ def _tried(folder: Path, case: Case, number: int, code: int, for_good: bool, exp
     if done.code == 0:
         wrong = trials.differing(case.found(), expected)
         return f"exit 0, but other bytes: {wrong[:6]}" if wrong else ""
-    if case.whole_or_nothing and (wrong := trials.differing(case.found(), before)):
-        return f"left half: {wrong[:6]}"
+    if case.resumed is None and (wrong := trials.differing(found := case.found(), before)):
+        return "" if found == expected else f"left half: {wrong[:6]}"
     again = trials.command(*case.words, cwd=folder)
-    if again.code == 7 and case.words[0] == "run" and "unlearnkit resume" in again.err:
-        again = trials.command("resume", case.below / "made", cwd=folder)
+    if again.code == 7 and case.resumed is not None and "unlearnkit resume" in again.err:
+        again = trials.command("resume", case.resumed, cwd=folder)
     if again.code != 0:
         return f"the second try: {again.told}"
     if wrong := trials.differing(case.found(), expected):
@@ -150,13 +150,13 @@ def _cases(folder: Path) -> Iterator[Case]:
 
     clear()
 
-    yield Case("run", start, runs, clear, lasting, whole_or_nothing=False)
-    yield Case("resume", ["resume", made], runs, partial(trials.fresh, half, made), lasting, whole_or_nothing=False)
+    yield Case("run", start, runs, clear, lasting, made)
+    yield Case("resume", ["resume", made], runs, partial(trials.fresh, half, made), lasting, made)
     untold = partial(trials.whole, made, ("lock", "events.jsonl"))
-    yield Case("report", ["report", made], runs, partial(trials.fresh, done, made), untold, whole_or_nothing=False)
+    yield Case("report", ["report", made], runs, partial(trials.fresh, done, made), untold, made)
     yield Case("compare", ["compare", done, "--to", out], outs, clear, everything)
     yield Case("export", ["export", done, "--epsilon", "highest", "--to", out], outs, clear, everything)
-    yield Case("pretrain", ["pretrain", pretraining, "--to", out], outs, clear, everything)
+    yield Case("pretrain", ["pretrain", pretraining, "--to", out], outs, clear, everything, out)
     words = ["init", "--model", "vit-mae", "--data", "pictures", "--forget", "red", "--to", out / "recipe.yaml"]
     yield Case("init", words, outs, clear, everything)
     yield Case("init --plugin", ["init", "--plugin", "acme-unlearning", "--to", out], outs, clear, everything)

@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -69,15 +69,16 @@ class Tally:
 
     what: str
     tried: int = 0
-    broken: list[str] = field(default_factory=list)
+    broken: int = 0
     note: str = ""
     """A figure to show beside it."""
 
     def check(self, holds: bool, said: str) -> bool:
-        """Count one trial, and keep what to say of one that does not hold."""
+        """Count one trial, and say at once of one that does not hold what is to be seen."""
         self.tried += 1
         if not holds:
-            self.broken.append(said)
+            self.broken += 1
+            print(f"{self.what}: {said}\n", file=sys.stderr, flush=True)
         return holds
 
 

@@ -81,7 +81,7 @@ def test_a_model_beyond_any_memory(tiny, unlearnkit):
 )
 def test_a_place_that_cannot_be_is_one_message(tiny, unlearnkit, command):
     (tiny.parent / "file").touch()
-    refused(unlearnkit(*command), Exit.FOLDER)
+    refused(unlearnkit(*command), Exit.RECIPE if command[-1] == "red" else Exit.FOLDER)
 
 
 def test_a_comparison_below_a_file(finished, tmp_path, unlearnkit):

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 import torch
 
 from unlearnkit.contracts import Audit, Failed, Metric
-from unlearnkit.errors import Stopped, UserError
+from unlearnkit.errors import UserError
 from unlearnkit.recipe.recipe import Evaluate
 from unlearnkit.recipe.sections import AuditSection, MetricSection
 
@@ -62,10 +62,10 @@ def tried(what: Callable[[], T]) -> T | Failed:
     """Return what a plugin's call returns, or how it failed, so that its failure stays in its own cell."""
     try:
         return what()
-    except Stopped:
-        raise
     except (UserError, ValueError) as error:
         return Failed(str(error))
+    except MemoryError:
+        raise
     except Exception as error:  # whatever it is
         return Failed(f"{type(error).__name__}: {error}", traceback.format_exc())
 

@@ -10,6 +10,7 @@ from itertools import takewhile
 from types import FrameType
 from typing import NamedTuple
 
+from unlearnkit.errors import Stopped
 from unlearnkit.recipe.sections import Section
 
 SHOWN = 10
@@ -100,5 +101,5 @@ def watched() -> Iterator[None]:
 
 
 def interrupted(error: BaseException | None = None) -> bool:
-    """Tell whether a real Ctrl-C came; where nobody watches, each `KeyboardInterrupt` is taken for one."""
-    return _watch["came"] if _watch["on"] else isinstance(error, KeyboardInterrupt)
+    """Tell whether a real signal came; where nobody watches, each `KeyboardInterrupt` is taken for a Ctrl-C."""
+    return isinstance(error, Stopped) or (_watch["came"] if _watch["on"] else isinstance(error, KeyboardInterrupt))

@@ -40,12 +40,8 @@ class Run:
         record = json.loads(json.dumps(_finite({"time": round(time.time(), 3), "event": kind, **facts})))
         append(self.folder / EVENTS, f"{json.dumps(record)}\n".encode())
         self.tell(dict(record))
-        for observer in list(self._observers):
-            try:
-                observer(json.loads(json.dumps(record)))
-            except Exception as error:  # an observer is told, and cannot stop the run
-                self._observers.remove(observer)
-                self.warn(f"an observer failed and was dropped: {type(error).__name__}: {error}")
+        for observer in self._observers:
+            observer(json.loads(json.dumps(record)))
 
     def warn(self, message: str) -> None:
         """Give one warning line, in the events, the manifest and the report."""

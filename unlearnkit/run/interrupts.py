@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from threading import Timer
@@ -53,27 +54,38 @@ class Stop:
 
 @contextmanager
 def signals(stop: Stop) -> Iterator[None]:
-    """Turn the first signal into a request to stop where all is saved; the second one does what it does elsewhere."""
+    """Turn the first signal into a request to stop where all is saved; the second one does what it does elsewhere.
+
+    Out of a finaliser Python lets no exception: a stop that is lost in one is asked for again.
+    """
+    lost, told = False, sys.unraisablehook
+
+    def request(number: int, frame: FrameType | None) -> None:
+        nonlocal lost
+        if stop.signal is not None and not lost:
+            before.close()
+            signal.raise_signal(number)
+            return
+        lost = False
+        stop.acknowledge(number)
+        stop.obey()
+
+    def unraisable(found: Any) -> None:
+        nonlocal lost
+        if found.exc_type is not Stopped or stop.signal is None:
+            told(found)
+            return
+        lost = True
+        timer = Timer(SOON, os.kill, (os.getpid(), stop.signal))
+        before.callback(timer.cancel)
+        timer.start()
+
     with ExitStack() as before:
-
-        def request(number: int, frame: FrameType | None) -> None:
-            stop.acknowledge(number)
-            if _finalising(frame):
-                Timer(SOON, os.kill, (os.getpid(), number)).start()
-            else:
-                before.close()
-                stop.obey()
-
         for number in SIGNALS:
             before.callback(signal.signal, number, signal.signal(number, request))
+        before.callback(setattr, sys, "unraisablehook", told)
+        sys.unraisablehook = unraisable
         yield
-
-
-def _finalising(frame: FrameType | None) -> bool:
-    """Tell whether this is inside a `__del__`, out of which Python lets no exception."""
-    while frame is not None and frame.f_code.co_name != "__del__":
-        frame = frame.f_back
-    return frame is not None
 
 
 @contextmanager

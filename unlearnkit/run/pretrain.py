@@ -19,6 +19,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from unlearnkit import __version__, disk
 from unlearnkit.contracts import Images, ModelAdapter, Task, mean_colour_fill, psnr, saved, trainable
+from unlearnkit.contracts.checks import scalar
 from unlearnkit.data import Pixels, augment, batch_index, choose, digest, seeded, to_float, view_of, views_of
 from unlearnkit.device import choose_device, make_deterministic
 from unlearnkit.errors import Exit, UserError
@@ -152,7 +153,8 @@ class Training:
         generator = seeded(seed, "pretrain", step)
         rows = batch_index(step, len(self.images), options.batch_size, seed, "pretrain")
         batch = augment(to_float(self.images[rows]), options.crop, generator)
-        loss = self.adapter.own_loss(batch, view_of(self.adapter, self.tasks[step % len(self.tasks)], batch, generator))
+        view = view_of(self.adapter, self.tasks[step % len(self.tasks)], batch, generator)
+        loss = scalar(self.adapter.own_loss(batch, view), self.adapter, "own_loss", "model")
         self.optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, options.clip)

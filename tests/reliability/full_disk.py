@@ -93,7 +93,7 @@ def trials_of(folder: Path, large: bool) -> Iterator[Tally]:
         count = counted(case.below, case.words, folder, folder / "count.txt")
         expected = case.found()
         numbers = range(1, count + 1)
-        chosen = numbers if large else sorted(trials.drawn(case.name).sample(numbers, min(2, count)))
+        chosen = numbers if large else sorted(trials.drawn(case.name).sample(numbers, min(1, count)))
         tally = Tally(f"ENOSPC or EIO at a write of `{case.name}`", note=f"{len(chosen)} of {count}, {shim}")
         for number in chosen:
             code, for_good = (errno.ENOSPC, True) if number % 2 else (errno.EIO, False)

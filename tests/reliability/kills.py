@@ -22,10 +22,11 @@ def trials_of(folder: Path, large: bool) -> Iterator[Tally]:
     """Kill at every operation (a sample of them in small), then at random moments."""
     recipe = write_tiny(folder)
     for what, overrides in PLAIN.items():
-        yield _each_operation(recipe, what, overrides, None if large else 3)
+        yield _each_operation(recipe, what, overrides, None if large else 2)
     for what, overrides in RICH.items():
         yield _moments(recipe, what, overrides, 14 if large else 1)
-    yield _moments(recipe, "a run, killed again while it goes on", trials.FULL, 14 if large else 1, again=3)
+    if large:
+        yield _moments(recipe, "a run, killed again while it goes on", trials.FULL, 14, again=3)
 
 
 def _each_operation(recipe: Path, what: str, overrides: tuple[str, ...], sample: int | None) -> Tally:

@@ -29,7 +29,7 @@ def trials_of(folder: Path, large: bool) -> Iterator[Tally]:
     """Stop runs of one seed, of several, and with processes that decode."""
     recipe = write_tiny(folder)
     ways = {
-        "with methods and audits": (LONG, 40 if large else 3),
+        "with methods and audits": (LONG, 40 if large else 2),
         "with seeds": ((*LONG, "seeds=[3, 4]"), 16 if large else 1),
         "streaming": ((*trials.FULL, *trials.STREAMED), 16 if large else 1),
     }

@@ -91,6 +91,7 @@ CLASSES: Mapping[str, Sequence[str]] = {
 }
 """Of a source with other classes than the tiny one: what is forgotten, and what is retained."""
 AROUND: Mapping[str, Mapping[str, Any]] = {
+    "Inception": {"evaluate": {"train": False}},
     "Poisoned": {"evaluate": {"audits": [{"kind": "backdoor"}]}},
     "Backdoor": {"data": {"source": {"kind": "poisoned", **NEEDED["Poisoned"]}}},
 }

@@ -9,8 +9,20 @@ from typing import Any
 from unlearnkit.disk import PART, read_plain, read_record, refuse_links, sha256, write_record
 from unlearnkit.errors import Exit, UserError
 
+FORMAT = 2
+"""Of a run folder and of all that is in it; raised whenever another version would misread one."""
 SEAL = "seal.json"
 UNSEALED = frozenset({"lock", SEAL})
+
+
+def read_formatted(path: Path) -> dict[str, Any]:
+    """Return a record that has the format of a run folder; raise `UserError` for another format, as for damage."""
+    value = read_record(path)
+    if (found := value.pop("format")) != FORMAT:
+        by = f"unlearnkit {value['unlearnkit']}" if "unlearnkit" in value else "another version of unlearnkit"
+        wrong = f"of format {found}, as {by} writes it, and this version reads format {FORMAT}"
+        raise UserError(f"{path}: {wrong}; use that version, or run the recipe again", Exit.FOLDER)
+    return value
 
 
 class Sealed:
@@ -26,11 +38,11 @@ class Sealed:
             refuse_links(folder)
         if not (folder / SEAL).is_file():
             if (folder / "manifest.json").is_file():
-                read_record(folder / "manifest.json")  # which tells a folder of an older version
+                read_formatted(folder / "manifest.json")  # which tells a folder of another version
                 unfinished = f"the run has not finished; try `unlearnkit resume {folder}`"
                 raise UserError(f"{folder / SEAL}: not there, so {unfinished}", Exit.FOLDER)
             raise UserError(f"{folder}: this is no run folder; give one that `unlearnkit run` wrote", Exit.FOLDER)
-        return cls(folder, read_record(folder / SEAL)["files"])
+        return cls(folder, read_formatted(folder / SEAL)["files"])
 
     @classmethod
     def measured(cls, folder: Path) -> "Sealed":
@@ -42,13 +54,10 @@ class Sealed:
 
     def read(self, name: str) -> bytes:
         """Return a file of the folder; raise `UserError` naming it where it is not part of the run, or has changed."""
-        path = self.folder / name
         if name not in self.files or ".." in Path(name).parts or Path(name).is_absolute():
-            raise UserError(f"{path}: not part of the finished run, so it is not read", Exit.FOLDER)
-        data = read_plain(path)
-        if hashlib.sha256(data).hexdigest() != self.files[name]:
-            changed = "changed since the run finished: its SHA-256 is not the one in the seal"
-            raise UserError(f"{path}: {changed}; put the file of the run back", Exit.FOLDER)
+            raise UserError(f"{self.folder / name}: not part of the finished run, so it is not read", Exit.FOLDER)
+        data = read_plain(self.folder / name)
+        self._hold(name, hashlib.sha256(data).hexdigest())
         return data
 
     def json(self, name: str) -> Any:
@@ -56,12 +65,19 @@ class Sealed:
         value = json.loads(self.read(name))
         return {key: part for key, part in value.items() if key != "sha256"} if isinstance(value, dict) else value
 
-    def verify(self) -> None:
-        """Read every file; raise `UserError` for the first that is not as it was."""
-        for name in self.files:
-            self.read(name)
+    def verify(self, below: str = "") -> None:
+        """Look at every file whose name starts so; raise `UserError` for the first that is not as it was."""
+        for name in (name for name in self.files if name.startswith(below)):
+            path = self.folder / name
+            self._hold(name, sha256(path) if path.is_file() else None)
+
+    def _hold(self, name: str, found: str | None) -> None:
+        if found != self.files[name]:
+            how = "is not there any more" if found is None else "has another SHA-256 than in the seal"
+            changed = f"changed since the run finished: it {how}; put the file of the run back"
+            raise UserError(f"{self.folder / name}: {changed}", Exit.FOLDER)
 
     def write(self, written: Iterable[Path] = ()) -> None:
         """Seal the folder, with files that were `written` into it since."""
         self.files |= {path.relative_to(self.folder).as_posix(): sha256(path) for path in written}
-        write_record(self.folder / SEAL, {"files": dict(sorted(self.files.items()))})
+        write_record(self.folder / SEAL, {"format": FORMAT, "files": dict(sorted(self.files.items()))})

@@ -210,6 +210,7 @@ def test_a_real_interrupt_while_plugins_load_ends_the_command(tmp_path, swallowe
     started = subprocess.Popen(
         [sys.executable, "-m", "unlearnkit", "list"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env=os.environ | {"UNLEARNKIT_PLUGINS": "acme_slow", "PYTHONPATH": path}, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background job ignores
     )  # fmt: skip
     while not (tmp_path / "loading").exists():
         assert started.poll() is None

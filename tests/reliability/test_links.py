@@ -64,14 +64,14 @@ def test_events_with_several_names_are_not_appended_to(finished, tmp_path, unlea
 def test_a_name_that_leads_out_of_a_run_is_not_read(finished, tmp_path, unlearnkit):
     """Also where the seal has it, which whoever hands a folder over can write."""
     from unlearnkit.disk import sha256, write_record
-    from unlearnkit.seal import Sealed
+    from unlearnkit.seal import FORMAT, Sealed
 
     run = shutil.copytree(finished / "run", tmp_path / "run")
     secret = shutil.copy(run / "images/forget-truth.png", tmp_path / "secret.png")
     text = (run / "results.json").read_text().replace("images/forget-truth.png", "../secret.png")
     (run / "results.json").write_text(text)
     files = Sealed.of(run).files | {"results.json": sha256(run / "results.json"), "../secret.png": sha256(secret)}
-    write_record(run / "seal.json", {"files": files})
+    write_record(run / "seal.json", {"format": FORMAT, "files": files})
     for name in ("report", "compare"):
         outcome = unlearnkit(*COMMANDS[name], cwd=tmp_path)
         assert outcome.code == 7
@@ -104,3 +104,15 @@ def test_a_run_folder_that_disappears_ends_the_run(tiny, tmp_path):
         ran(tiny, run, tell=vanish)
     assert caught.value.code == Exit.FOLDER
     assert not run.exists()
+
+
+def test_a_folder_of_a_later_format_is_refused_with_the_version_that_wrote_it(finished, tmp_path, unlearnkit):
+    from unlearnkit.disk import read_record, write_record
+
+    run = shutil.copytree(finished / "run", tmp_path / "run")
+    for name in ("manifest.json", "seal.json"):
+        write_record(run / name, read_record(run / name) | {"format": 3, "unlearnkit": "9.1"})
+    for command in COMMANDS.values():
+        outcome = unlearnkit(*command, cwd=tmp_path)
+        assert outcome.code == 7
+        assert "of format 3, as unlearnkit 9.1 writes it, and this version reads format 2" in outcome.err

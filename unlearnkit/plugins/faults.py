@@ -87,16 +87,17 @@ def _note(number: int, frame: FrameType | None) -> None:
 @contextmanager
 def watched() -> Iterator[None]:
     """Note each real Ctrl-C inside the block, so that a `KeyboardInterrupt` that a plugin raises is told from it."""
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    main, before = threading.current_thread() is threading.main_thread(), signal.getsignal(signal.SIGINT)
+    if not main or _watch["on"] or before not in (signal.default_int_handler, signal.SIG_IGN):
         yield
         return
     _watch.update(on=True, came=False)
-    signal.signal(signal.SIGINT, _note)
+    if before is not signal.SIG_IGN:  # as it is in the background of a shell, where none can come
+        signal.signal(signal.SIGINT, _note)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, before)
         _watch["on"] = False
 
 

@@ -13,9 +13,7 @@ from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import Plugins
 from unlearnkit.run.folder import EVENTS
 from unlearnkit.run.interrupts import Stop, Tell
-
-FORMAT = 2
-"""Of a run folder and of all that is in it; raised whenever an older version would misread one."""
+from unlearnkit.seal import FORMAT
 
 
 class Run:

@@ -38,9 +38,7 @@ def export(run: Path, recipe: Recipe, epsilon: str, to: Path) -> Path:
     results, manifest = parsed(sealed.read("results.json"), run), sealed.json("manifest.json")
     row = chosen(results, epsilon)
     refuse_used(to, "give another folder")
-    for name in sealed.files:
-        if name.startswith(f"{ORIGINAL}/"):
-            sealed.read(name)
+    sealed.verify(f"{ORIGINAL}/")
     original = run / ORIGINAL
     model = recipe.model.build(file if (file := original / "model.safetensors").is_file() else original)
     place = run / "solutions" / row["id"]

@@ -17,13 +17,13 @@ from unlearnkit.disk import (
     as_json,
     disk_errors,
     read_plain,
-    read_record,
     refuse_links,
     write_file,
     write_json,
 )
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.run import checkpoint
+from unlearnkit.seal import read_formatted
 
 LOCK, RECIPE, RESOLVED, MANIFEST = "lock", "recipe.yaml", "recipe.resolved.json", "manifest.json"
 EVENTS = "events.jsonl"
@@ -92,7 +92,7 @@ def begun(folder: Path) -> dict[str, Any]:
     if not (folder / MANIFEST).exists():
         advice = f"no run was begun here; `unlearnkit run RECIPE --to {folder}` begins one"
         raise UserError(f"{folder}: there is no {MANIFEST}: {advice}", Exit.FOLDER)
-    manifest = read_record(folder / MANIFEST)
+    manifest = read_formatted(folder / MANIFEST)
     if _hash(folder / RESOLVED) not in manifest["resolved_sha256"]:
         damaged = "damaged: it is not as unlearnkit wrote it; change a recipe with `unlearnkit resume --set`"
         raise UserError(f"{folder / RESOLVED}: {damaged}", Exit.FOLDER)

@@ -12,10 +12,9 @@ from unlearnkit.plugins import Plugins
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.run import folder as folders
 from unlearnkit.run import manifest, runner
-from unlearnkit.run.events import FORMAT
 from unlearnkit.run.folder import held, refuse_begun
 from unlearnkit.run.interrupts import Stop, Tell, signals
-from unlearnkit.seal import SEAL, Sealed
+from unlearnkit.seal import FORMAT, SEAL, Sealed
 
 
 def start(
@@ -58,7 +57,7 @@ def resume(
 
     def save(hashes: list[str]) -> None:
         known.update(resolved_sha256=hashes, seeds=recipe.seeds)
-        write_record(folder / folders.MANIFEST, known)
+        write_record(folder / folders.MANIFEST, {"format": FORMAT, **known})
 
     def checked() -> None:
         if folders.changed(folder, resolved):

@@ -46,9 +46,21 @@ def plain(value: object, base: Path) -> Any:
 def _content(text: str, base: Path) -> str:
     try:
         path = None if text.startswith("hub:") else resolve(text, base)  # a pinned reference is its content
-        return text if path is None or path == base else f"sha256:{sha256(path)}"
+        return text if path is None or path == base else f"sha256:{_hashed(path, _state(path))}"
     except (UserError, OSError, ValueError):  # a word, not a file
         return text
+
+
+def _state(path: Path) -> tuple[tuple[str, int, int], ...]:
+    """Return what of the files at a path changes with them."""
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files)
+
+
+@cache
+def _hashed(path: Path, state: tuple[tuple[str, int, int], ...]) -> str:
+    """Return the SHA-256 of a file or folder, once for each state of it: every solution asks for it."""
+    return sha256(path)
 
 
 def software(values: Iterable[object]) -> dict[str, str]:

@@ -48,9 +48,9 @@ def _made(folder: Path, recipe: Path, commit: str) -> Path:
     subprocess.run(["tar", "-x", "-C", tree], input=archive.stdout, check=True)
     environment = {**os.environ, "PYTHONPATH": str(tree)}
     environment.pop("LD_PRELOAD", None)
-    code = "from unlearnkit.cli import main; main()"
-    words = ["run", str(recipe), "--to", str(run), *trials.sets(trials.SHORT)]
-    done = subprocess.run([sys.executable, "-c", code, *words], env=environment, capture_output=True, text=True)
+    code = "from unlearnkit.cli import main; main()"  # `-c` looks in the working folder first
+    words = [sys.executable, "-c", code, "run", str(recipe), "--to", str(run), *trials.sets(trials.SHORT)]
+    done = subprocess.run(words, cwd=tree, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-800:]
     shutil.rmtree(tree)
     return run

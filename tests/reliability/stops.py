@@ -59,10 +59,11 @@ def _stopped(recipe: Path, what: str, overrides: tuple[str, ...], count: int) ->
         acknowledged, obeyed, outcome = _signalled(process, wanted, before)
         if outcome.code == 0:
             continue  # it was through before the signal came
-        phases[phase] += 1
         slowest = [max(slowest[0], acknowledged or 0), max(slowest[1], obeyed)]
         said = ""
-        if outcome.code != 128 + wanted or "Traceback" in outcome.err:
+        if outcome.code == -wanted and not run.exists():
+            phase = "nothing yet"  # the signal did what it does to any process
+        elif outcome.code != 128 + wanted or "Traceback" in outcome.err:
             said = outcome.told
         elif acknowledged is None or acknowledged > ACKNOWLEDGED:
             said = f"acknowledged after {acknowledged} s; then {outcome.told}"
@@ -70,6 +71,7 @@ def _stopped(recipe: Path, what: str, overrides: tuple[str, ...], count: int) ->
             said = f"it left after {obeyed:.1f} s"
         elif run.exists() and any(run.iterdir()):
             said = goes_on(recipe, run, whole, overrides)
+        phases[phase] += 1
         tally.check(not said, f"{wanted.name} after {moment:.2f} s, in {phase}: {said}")
     tally.note = f"acknowledged within {slowest[0]:.2f} s, left within {slowest[1]:.2f} s; " + ", ".join(
         f"{phase} {times}" for phase, times in phases.most_common()

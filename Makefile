@@ -1,4 +1,4 @@
-.PHONY: install quickstart test test-slow test-lowest test-newest coverage downstream benchmark lint schemas docs gallery
+.PHONY: install quickstart test test-slow test-lowest test-newest coverage downstream benchmark reliability lint schemas docs gallery
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -54,6 +54,10 @@ downstream: install
 
 benchmark: install
 	$(BIN)/python -m benchmarks
+
+# make reliability NAMES="flips kills", all of them when left out
+reliability: install
+	$(BIN)/python tests/reliability $(NAMES)
 
 lint: install
 	$(BIN)/ruff check .

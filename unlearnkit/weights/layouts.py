@@ -40,7 +40,8 @@ _NOTES: ContextVar[list[str] | None] = ContextVar("notes", default=None)
 @contextmanager
 def noted() -> Iterator[list[str]]:
     """Yield a list to which `read` adds a line for each time that it took other names or another table than written."""
-    token = _NOTES.set(notes := [])
+    notes: list[str] = []
+    token = _NOTES.set(notes)
     try:
         yield notes
     finally:
@@ -72,7 +73,9 @@ def read(path: Path, *wanted: Collection[str]) -> dict[str, Tensor]:
             if heads:
                 head = _only([f"{head}." if head else "" for head in heads], path)
                 if spelt is bare or (head and tuple(head[:-1].split(".")) not in tables) or AVERAGED.search(head):
-                    _note(f"{path}: of the names, {head or 'the wrappers in them'} is left out")
+                    _note(
+                        f"{path.name}: the weights are those named {head or 'with wrappers in between'}, which is left out"
+                    )
                 return {name[len(head) :]: _wide(value) for name, value in spelt.items() if name.startswith(head)}
     chosen = next((place for place in (("model",), ("state_dict",)) if place in tables), None)
     own = [place for place in tables if not AVERAGED.search(".".join(place))] or list(tables)

@@ -3,6 +3,7 @@
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -117,7 +118,7 @@ def _checkpoint(path: Path) -> object:
     names: set[str] = set()
     while True:
         try:
-            unmade = [(Unmade, name) for name in names]
+            unmade: list[Any] = [(Unmade, name) for name in names]
             with path.open("rb") as stream, torch.serialization.safe_globals(unmade):
                 return torch.load(stream, map_location="cpu", weights_only=True)
         except Exception as error:  # what torch advises, to load all that is in the file, is what must not be done

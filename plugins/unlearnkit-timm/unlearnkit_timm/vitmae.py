@@ -76,8 +76,10 @@ def sized(section: "MAE", found: Mapping[str, Any], folder: Path) -> "MAE":
         "hidden_act": "gelu", "num_channels": 3, "qkv_bias": True, "intermediate_size": 4 * said["width"],
         "decoder_intermediate_size": 4 * said["decoder_width"],
     }  # fmt: skip
-    if other := [f"{key}: {found[key]}" for key, value in fixed.items() if found.get(key, value) != value]:
-        raise UserError(f"{folder}: a ViTMAE with {', '.join(other)} is not supported; give one of the published kind")
+    if unusual := [f"{key}: {found[key]}" for key, value in fixed.items() if found.get(key, value) != value]:
+        raise UserError(
+            f"{folder}: a ViTMAE with {', '.join(unusual)} is not supported; give one of the published kind"
+        )
     return sized
 
 

@@ -73,9 +73,8 @@ def read(path: Path, *wanted: Collection[str]) -> dict[str, Tensor]:
             if heads:
                 head = _only([f"{head}." if head else "" for head in heads], path)
                 if spelt is bare or (head and tuple(head[:-1].split(".")) not in tables) or AVERAGED.search(head):
-                    _note(
-                        f"{path.name}: the weights are those named {head or 'with wrappers in between'}, which is left out"
-                    )
+                    where = f"behind {head}" if head else "with wrappers in their names"
+                    _note(f"{path.name}: the weights taken are those {where}, which is left out of the names")
                 return {name[len(head) :]: _wide(value) for name, value in spelt.items() if name.startswith(head)}
     chosen = next((place for place in (("model",), ("state_dict",)) if place in tables), None)
     own = [place for place in tables if not AVERAGED.search(".".join(place))] or list(tables)

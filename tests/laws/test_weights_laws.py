@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import nn
 
+from unlearnkit.builtin.models.sections import VitMae
 from unlearnkit.errors import UserError
 from unlearnkit.weights import load, noted, read
 
@@ -170,3 +171,12 @@ def test_shards_without_their_index_are_told(tmp_path):
     save_file({"w": torch.ones(2)}, tmp_path / "model-00001-of-00002.safetensors")
     with pytest.raises(UserError, match="come without their index"):
         read(tmp_path)
+
+
+def test_the_small_autoencoder_names_the_layout_of_transformers(tmp_path):
+    found = {"vit.embeddings.cls_token": torch.ones(1, 1, 4), "decoder.mask_token": torch.ones(1, 1, 4)}
+    save_file(found, tmp_path / "model.safetensors")
+    with pytest.raises(
+        UserError, match="looks like ViTMAE of transformers, which `kind: mae` of unlearnkit-timm takes"
+    ):
+        VitMae(kind="vit-mae").build(tmp_path)

@@ -59,7 +59,7 @@ def fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path, s
     for what, names in (("other shapes", shapes), ("missing", missing), ("not in the model", unknown)):
         if names:
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            seen = f" The file looks like {looks}." if looks and what != "other shapes" else ""
+            seen = f" The file looks like {looks}." if looks and missing else ""
             wrong = f"the weights do not fit the model; {what}: {'; '.join(names[:SHOWN])}{more}.{seen}"
             advice = f"Set the kind and sizes of `{section}:` to those the weights were trained with"
             raise UserError(f"{path}: {wrong} {advice}", Exit.RECIPE)

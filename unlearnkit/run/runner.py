@@ -131,6 +131,8 @@ def _work(run: Run, bench: Workbench, tools: Instruments) -> None:
                 (run.folder / place).mkdir(exist_ok=True)
         name, device = bench.recipe.name, str(bench.device)
         run.event("start", name=name, problems=len(sizes(bench)), steps=bench.steps, device=device)
+        for note in run.manifest.get("notes", ()):
+            run.event("warning", message=note)
         for what, failed in tools.failures():
             instruments.tell(run, what, failed)
         _prepare(run, bench)

@@ -30,7 +30,7 @@ from unlearnkit.solver.problem import Problem
 from unlearnkit.solver.schedule import budget
 from unlearnkit.solver.side import Side
 from unlearnkit.solver.tryout import try_losses, try_parts
-from unlearnkit.weights import resolve
+from unlearnkit.weights import noted, resolve
 
 SETS = ("forget", "retain")
 SPLITS = ("train", "validation")
@@ -170,7 +170,8 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None) -> Workbench:
     weighed = sha256(weights) if weights else None
     chosen = dict(zip(SETS, split(recipe.data, base, recipe.seed), strict=True))
     torch.manual_seed(recipe.seed)
-    student = recipe.model.build(weights)
+    with noted() as notes:
+        student = recipe.model.build(weights)
     # The reference is copied before anything is trained or resumed, and from the weights file alone.
     reference = copy.deepcopy(student)
     for adapter in (student, reference):
@@ -204,6 +205,7 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None) -> Workbench:
         "weights": {"ref": recipe.model.weights, "sha256": weighed},
         "data": [_described(part, seen[name]) for name, part in chosen.items()],
         **({"target_weights": others} if others else {}),
+        **({"notes": notes} if notes else {}),
     }
     steps = budget(recipe.training, *(len(chosen[name].train) for name in SETS))
     basis = _basis(recipe, base, device, weighed, {name: halves["train"] for name, halves in seen.items()}, steps)

@@ -4,10 +4,11 @@ from .fitting import family as family
 from .fitting import fit as fit
 from .fitting import load as load
 from .fitting import save as save
+from .layouts import noted as noted
+from .layouts import read as read
 from .places import HUB as HUB
 from .places import cached as cached
 from .places import located as located
 from .places import packaged as packaged
 from .places import resolve as resolve
 from .places import sample as sample
-from .reading import read as read

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from unlearnkit.disk import write_file
 from unlearnkit.errors import Exit, UserError
-from unlearnkit.weights.reading import read
+from unlearnkit.weights.layouts import read
 
 FAMILIES = {
     "a masked autoencoder (MAE)": ("decoder_pred.weight", "decoder_blocks.0.attn.qkv.weight", "cls_token"),
@@ -21,6 +21,10 @@ FAMILIES = {
     "a Palette U-Net": ("denoise_fn.input_blocks.0.0.weight",),
     "Stable Diffusion in its original layout": ("model.diffusion_model.input_blocks.0.0.weight",),
     "a U-Net of diffusers": ("down_blocks.0.resnets.0.conv1.weight", "mid_block.resnets.0.conv1.weight"),
+    "ViTMAE of transformers, which `kind: mae` of unlearnkit-timm takes": (
+        "vit.embeddings.cls_token",
+        "decoder.mask_token",
+    ),
     "unlearnkit's own vit-mae": ("encoder.blocks.0.fc1.weight", "decoder.mask_token"),
 }
 """Names that tell a layout, for messages."""
@@ -35,9 +39,9 @@ def family(tensors: Mapping[str, Tensor]) -> str | None:
 
 
 def load(module: nn.Module, path: Path) -> None:
-    """Copy a file, or a folder's `model.safetensors`, into `module`; raise `UserError` as `fit` does."""
-    path = path / "model.safetensors" if path.is_dir() else path
-    fit(module.state_dict(), read(path), path)
+    """Copy a file or a folder of weights into `module`; raise `UserError` as `read` and `fit` do."""
+    wanted = module.state_dict()
+    fit(wanted, read(path, wanted), path)
 
 
 def fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path, section: str = "model") -> None:
@@ -55,7 +59,7 @@ def fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path, s
     for what, names in (("other shapes", shapes), ("missing", missing), ("not in the model", unknown)):
         if names:
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            seen = f" The file looks like {looks}." if looks and what != "other shapes" else ""
+            seen = f" The file looks like {looks}." if looks and missing else ""
             wrong = f"the weights do not fit the model; {what}: {'; '.join(names[:SHOWN])}{more}.{seen}"
             advice = f"Set the kind and sizes of `{section}:` to those the weights were trained with"
             raise UserError(f"{path}: {wrong} {advice}", Exit.RECIPE)

@@ -1,13 +1,12 @@
-"""Files of weights to tables of tensors, by their content whatever their names are, without running any of it."""
+"""Files of weights to what they hold, by their content whatever their names are, without running any of it."""
 
-import argparse
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
 from unlearnkit.errors import UserError, first_line
 
@@ -21,7 +20,10 @@ NONE = (
     (rb"$", "it is empty; download it again"),
     (rb"version https://git-lfs", "it is a pointer of Git LFS in place of the file; fetch that with `git lfs pull`"),
     (rb"\s*<", "it is a web page (HTML) or XML, such as a page that asks to log in; download the file itself"),
-    (rb"\s*[\[{]", "it is JSON, such as an index or a configuration; give the file of the weights"),
+    (
+        rb"\s*[\[{]",
+        "it is JSON, such as an index or a configuration; give the folder that it is in, or the file of the weights",
+    ),
     (rb"\x1f\x8b|BZh|\xfd7zXZ|7z\xbc|Rar!|\x28\xb5\x2f\xfd", "it is a compressed archive; unpack it"),
     (rb"(?s).{257}ustar", "it is a tar archive; unpack it"),
     (rb"\x93NUMPY", f"it is an array of numpy; {ALONE}"),
@@ -33,16 +35,35 @@ NONE = (
 """How files begin that hold no weights, what they are and what to do."""
 
 
-def read(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file, or of a checkpoint of torch that holds nothing but tensors.
+HARMLESS = re.compile(
+    r"(numpy|pytorch_lightning|lightning|lightning_fabric|lightning_utilities|omegaconf|argparse|pathlib|collections|"
+    r"datetime|decimal|fractions|uuid|enum|typing|torch\.optim|torch\.torch_version)\.[\w.]+|"
+    r"(builtins\.)?(set|frozenset|complex|slice|range|bytearray|bytes|int|float|bool|str|list|dict|tuple|object|Any)"
+)
+"""What training scripts keep beside the weights, by its name in a pickle; none of it is made, see `Unmade`."""
+MOST = 200
+"""Such names in a file at most."""
 
-    Where a checkpoint's weights stand under `model` or `state_dict`, as training scripts save them, those are returned.
+
+class Unmade:
+    """What stands in a checkpoint for an object or a function of another package, which is neither made nor called."""
+
+    def __new__(cls, *_: object, **__: object) -> "Unmade":
+        """Take what the other would be made from."""
+        return super().__new__(cls)
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+
+    def __setstate__(self, state: object) -> None:
+        """Keep nothing."""
+
+
+def held(path: Path) -> object:
+    """Return what a safetensors file or a checkpoint of torch holds, an `Unmade` for what is `HARMLESS`.
+
     Raise `UserError` for a file that is damaged or something else, such as TorchScript; nothing of it is run.
     """
-    found = _checkpoint(path) if content(path) == CHECKPOINT else _safetensors(path)
-    if not (isinstance(found, dict) and found and all(map(_plain, found, found.values()))):
-        raise UserError(f"{path}: this holds no table of tensors; give a file of a model's weights")
-    return dict(found)
+    return _checkpoint(path) if content(path) == CHECKPOINT else _safetensors(path)
 
 
 def content(path: Path) -> str:
@@ -85,7 +106,7 @@ def _zipped(path: Path) -> str:
     return ""
 
 
-def _safetensors(path: Path) -> dict[str, Tensor]:
+def _safetensors(path: Path) -> object:
     try:
         return load_file(path)
     except Exception as error:  # of safetensors, of the disk, or of torch for a type of numbers that it does not know
@@ -94,25 +115,20 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _checkpoint(path: Path) -> object:
-    try:
-        # Training scripts save their arguments beside the weights; a namespace runs no code.
-        with path.open("rb") as stream, torch.serialization.safe_globals([argparse.Namespace]):
-            found = torch.load(stream, map_location="cpu", weights_only=True)
-    except Exception as error:  # what torch advises, to load the file with all that is in it, is what must not be done
-        named = re.search(r"GLOBAL ([\w.]{1,80})", str(error))
-        what = f"names {named[1]}, and reading that could run code" if named else "is damaged or pickles other things"
-        raise UserError(f"{path}: this is no complete checkpoint of plain tensors: it {what}; {ALONE}") from None
-    if isinstance(found, dict):
-        return next((found[key] for key in ("model", "state_dict") if isinstance(found.get(key), dict)), found)
-    return found
-
-
-def _plain(name: object, value: object) -> bool:
-    """Tell whether this is a tensor whose values are there, under a name that can be shown."""
-    return (
-        isinstance(name, str)
-        and name.isprintable()
-        and isinstance(value, Tensor)
-        and (value.layout, value.device.type) == (torch.strided, "cpu")
-        and not (value.is_quantized or value.is_nested)
-    )
+    names: set[str] = set()
+    while True:
+        try:
+            unmade: list[Any] = [(Unmade, name) for name in names]
+            with path.open("rb") as stream, torch.serialization.safe_globals(unmade):
+                return torch.load(stream, map_location="cpu", weights_only=True)
+        except Exception as error:  # what torch advises, to load all that is in the file, is what must not be done
+            named = re.search(r"GLOBAL ([\w.]{1,200})", str(error))
+            if named and HARMLESS.fullmatch(named[1]) and len(names) < MOST:
+                builtin = "" if "." in named[1] else "builtins."
+                if builtin + named[1] not in names:
+                    names.add(builtin + named[1])
+                    continue
+            what = (
+                f"names {named[1]}, and reading that could run code" if named else "is damaged or pickles other things"
+            )
+            raise UserError(f"{path}: this is no complete checkpoint of plain tensors: it {what}; {ALONE}") from None

@@ -151,3 +151,29 @@ def test_a_folder_of_another_family_is_refused(tmp_path):
     with pytest.raises(UserError) as caught:
         VQGAN(kind="vq-gan").build(tmp_path)
     assert "VQModel" in str(caught.value)
+
+
+@pytest.mark.parametrize("options", [{"variant": "fp16"}, {"safe_serialization": False}, {"max_shard_size": "4KB"}])
+def test_folders_are_read_as_they_are_found(tmp_path, options):
+    net = built(KL)[0].net.half()
+    net.save_pretrained(tmp_path / "vae", **options)
+    for folder in (tmp_path / "vae", tmp_path):  # its own, and the pipeline's
+        again = type(KL)(kind=KL.kind).build(folder).net.state_dict()
+        assert all(torch.equal(value.float(), again[name]) for name, value in net.state_dict().items())
+
+
+def test_attention_under_its_old_names_is_read(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    built(KL)[0].save(tmp_path)
+    file = tmp_path / "diffusion_pytorch_model.safetensors"
+    state, names = load_file(file), {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    old = {}
+    for name, value in state.items():
+        for new, was in names.items():
+            name = name.replace(f".{new}.", f".{was}.")
+        old[name] = value
+    assert old.keys() != state.keys()
+    save_file(old, file)
+    again = type(KL)(kind=KL.kind).build(tmp_path).net.state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in state.items())

@@ -283,7 +283,7 @@ def test_the_published_sizes_fit(width, depth, heads, monkeypatch, tmp_path):
 
     with torch.device("meta"):
         weights = {name: torch.empty(shape) for name, shape in published(width, depth, 8, 16, PUBLISHED)}
-        monkeypatch.setattr(mage, "read", lambda path: weights)
+        monkeypatch.setattr(mage, "read", lambda path, *wanted: weights)
         adapter = Mage(kind="mage").build(tmp_path / "mage.pth")
     assert adapter.image_size == 256
     assert adapter.sizes == {

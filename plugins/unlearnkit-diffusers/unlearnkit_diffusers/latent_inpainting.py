@@ -25,7 +25,7 @@ from unlearnkit.weights import save as save_tensors
 from unlearnkit_diffusers.autoencoders import fresh
 from unlearnkit_diffusers.diffusion import Noising, Sampler, sampling, start
 from unlearnkit_diffusers.sizes import chosen, ratio, read_facts, require_divisor, require_given, require_side
-from unlearnkit_diffusers.unet import LOCAL, Halves, pretrained, require_plain
+from unlearnkit_diffusers.unet import Halves, pretrained, require_plain
 
 if TYPE_CHECKING:
     from unlearnkit_diffusers.diffusion_sections import LatentInpainting
@@ -202,16 +202,19 @@ def _context(prompt: str, width: int, folder: Path | None) -> Tensor:
 
 def _encoded(prompt: str, folder: Path) -> Tensor:
     try:
-        from transformers import CLIPTextModel, CLIPTokenizer
+        from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
     except ImportError:
         raise UserError(
             f"model.prompt: the text encoder in {folder} needs `pip install 'unlearnkit-diffusers[prompt]'`",
             Exit.PLUGIN,
         ) from None
+    place, wanted = folder / "text_encoder", "CLIP's text model"
     tokenizer = _part(CLIPTokenizer, folder / "tokenizer", "CLIP's tokenizer", local_files_only=True)
-    encoder = _part(
-        CLIPTextModel, folder / "text_encoder", "CLIP's text model with safetensors", dtype=torch.float32, **LOCAL
-    )
+    config = _part(CLIPTextConfig, place, wanted, local_files_only=True)
+    own: Any = {"config": config, "state_dict": read(place), "dtype": torch.float32, "output_loading_info": True}
+    encoder, info = _part(CLIPTextModel, place, wanted, source=None, **own)
+    if missing := sorted(info["missing_keys"]):
+        raise UserError(f"{place}: its weights lack {missing[0]}; give {wanted}")
     words = tokenizer(
         prompt, padding="max_length", max_length=tokenizer.model_max_length, truncation=True, return_tensors="pt"
     )
@@ -221,6 +224,6 @@ def _encoded(prompt: str, folder: Path) -> Tensor:
 
 def _part(kind: Any, folder: Path, wanted: str, **options: Any) -> Any:
     try:
-        return kind.from_pretrained(folder, **options)
-    except Exception as error:  # transformers and diffusers raise many kinds for files that are none of their own
+        return kind.from_pretrained(options.pop("source", folder), **options)
+    except Exception as error:  # transformers raises many kinds for files that are none of its own
         raise UserError(f"{folder}: {first_line(error)}; give {wanted}") from None

@@ -19,7 +19,7 @@ from unlearnkit.weights import fit, read
 from unlearnkit.weights import save as save_tensors
 from unlearnkit_diffusers import taming
 from unlearnkit_diffusers.sizes import read_facts
-from unlearnkit_diffusers.unet import pretrained
+from unlearnkit_diffusers.unet import placed, pretrained
 
 PIXELS = "pixels.json"
 SUFFIXES = (".safetensors", ".pth")
@@ -49,6 +49,7 @@ def load(kind: Any, weights: Path) -> tuple[Any, bool]:
     `VQModel` whose decoder reads the codes beside the latents (Kandinsky's).
     """
     if weights.is_dir():
+        weights = placed(kind, weights)
         if kind is AutoencoderTiny and not (weights / "config.json").exists():
             encoder, decoder = (_half(weights, half) for half in SHIFTS)
             if encoder and decoder:
@@ -58,9 +59,9 @@ def load(kind: Any, weights: Path) -> tuple[Any, bool]:
             raise UserError(f"{weights}: a VQModel with norm_type {norm} is not supported; give one with group")
         return net, bool(read_facts(weights / PIXELS).get("unit"))
     if kind is VQModel:
-        tensors = read(weights)
+        tensors = read(weights, taming.KNOWN)
         return taming.vqgan(tensors, weights), taming.unit(tensors)
-    wanted = "a folder of diffusers (config.json and safetensors)"
+    wanted = "a folder of diffusers (config.json and weights)"
     if kind is AutoencoderTiny:
         wanted += ", or from a folder with TAESD's two files (such as taesd_encoder.pth and taesd_decoder.pth)"
     raise UserError(f"{weights}: an {kind.__name__} is loaded from {wanted}; give it")

@@ -43,6 +43,8 @@ HEADS = {"heads": "width", "decoder_heads": "decoder_width"}
 """The field of the width that each number of heads divides."""
 PUBLISHED_HEADS = {768: {"heads": 12, "decoder_heads": 16}, 1024: {"heads": 16, "decoder_heads": 16}}
 """Heads of the published models by width (ViT-B, ViT-L), which a checkpoint does not say."""
+PUBLISHED = {"token_emb.word_embeddings.weight", "decoder_embed.weight", "vqgan.quantize.embedding.weight"}
+"""Names that tell a published checkpoint."""
 DECODER = ("decoder_embed.", "decoder_pos_embed_learned", "decoder_blocks.", "decoder_norm.", "mlm_layer.")
 UNUSED = ("cls_token", "pos_embed", "patch_embed.", "mask_token", "decoder_pos_embed", "decoder_pred.")
 """What a published checkpoint holds beside what it uses."""
@@ -304,7 +306,7 @@ def _first_stage(reference: str | None, image_size: int | None) -> tuple[Any, bo
 def _read(weights: Path, given: Mapping[str, int | None]) -> tuple[Any, bool, dict[str, Any], dict[str, Tensor]]:
     """Return the VQ-GAN, whether its images are in [0, 1], the sizes, and the transformer's weights."""
     if not weights.is_dir():
-        return _published(read(weights), weights, given)
+        return _published(read(weights, PUBLISHED), weights, given)
     facts = read_facts(weights / "config.json")
     if facts.get("model") != "mage" or not {"image_size", *SIZES} <= facts.keys():
         raise UserError(

@@ -125,16 +125,17 @@ def _read(section: "Palette", path: Path) -> tuple[Any, Mapping[str, Any], dict[
     unet: Any
     usual, facts = USUAL, {}
     if path.is_dir():
-        unet = pretrained(UNet2DModel, path / "unet" if (path / "unet").is_dir() else path)
+        unet = pretrained(UNet2DModel, path)
         facts = read_facts(path / FACTS)
-    elif palette_layout.recognised(tensors := read(path)):
+    elif palette_layout.recognised(tensors := read(path, *palette_layout.KNOWN)):
         config, renamed = palette_layout.convert(tensors, section.attention_head_dim or palette_layout.HEAD, path)
         unet = UNet2DModel(**config, sample_size=palette_layout.SIZE)
         fit(unet.state_dict(), renamed, path)
         usual, facts = palette_layout.SCHEDULE, {"noise_level": True}
     else:
         unet = _fresh(section)
-        fit(unet.state_dict(), tensors, path)
+        wanted = unet.state_dict()
+        fit(wanted, read(path, wanted), path)
     require_plain(unet, 6, 3, path)
     given = dict(section)
     if section.attention is not None:

@@ -18,6 +18,8 @@ from torch import Tensor
 from unlearnkit.errors import UserError
 
 PREFIX = "denoise_fn."
+KNOWN = {f"{PREFIX}input_blocks.0.0.weight"}, {"input_blocks.0.0.weight", "cond_embed.0.weight"}
+"""Names that tell the layout."""
 SIZE, HEAD, GROUPS = 256, 32, 32
 """Published side and attention head's channels; the groups of a normalisation, which the code fixes."""
 SCHEDULE: Mapping[str, Any] = {

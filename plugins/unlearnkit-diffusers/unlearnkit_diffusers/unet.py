@@ -8,14 +8,16 @@ alone is trained, and a frozen decoder cannot drift.
 Shape suffixes: B images, C and H and W of a level, T width of the time embedding, P words of a prompt.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from unlearnkit.errors import UserError, first_line
+from unlearnkit.weights import fit, read
+from unlearnkit_diffusers.sizes import read_facts
 
 
 class Encoder(nn.Module):
@@ -79,25 +81,54 @@ class Halves(nn.Module):
         return self.decoder(self.encoder(sample, time, context), time, context)
 
 
-LOCAL: Mapping[str, Any] = {"use_safetensors": True, "local_files_only": True}
-"""How weights of a folder are read: as safetensors, and nothing is fetched."""
+OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+"""How attention's matrices were called in diffusers when Stable Diffusion's autoencoder was published."""
+
+
+def placed(kind: Any, folder: Path) -> Path:
+    """Return where a model of a class `kind` stands: in its own folder, or in one of a pipeline's."""
+    if (folder / "config.json").exists():
+        return folder
+    inner = [config.parent for config in sorted(folder.glob("*/config.json")) if _class(config) == kind.__name__]
+    if len(inner) > 1:
+        names = " or ".join(f"{place.name}/" for place in inner)
+        raise UserError(f"{folder}: which {kind.__name__} is meant, {names}? Name that folder")
+    return inner[0] if inner else folder
+
+
+def _class(config: Path) -> str | None:
+    return read_facts(config).get("_class_name")
 
 
 def pretrained(kind: Any, folder: Path) -> Any:
-    """Return a model of diffusers of a class `kind` from its folder, in fp32; raise `UserError` where it is none."""
+    """Return a model of diffusers of a class `kind` from its folder or its pipeline's, in fp32.
+
+    Raise `UserError` where there is none, or where the weights do not fit its configuration.
+    """
+    folder = placed(kind, folder)
+    config = read_facts(folder / "config.json")
+    if not config or config.get("_class_name", kind.__name__) != kind.__name__:
+        other = f"its config.json is of a {config.get('_class_name')}" if config else "there is no config.json in it"
+        raise UserError(f"{folder}: this is no {kind.__name__} of diffusers: {other}; give the folder of one")
     try:
-        model, info = kind.from_pretrained(
-            folder, torch_dtype=torch.float32, low_cpu_mem_usage=False, output_loading_info=True, **LOCAL
-        )
+        model = kind.from_config(config)
     except Exception as error:  # diffusers raises many kinds for a configuration that is none of its own
-        raise UserError(f"{folder}: this is no {kind.__name__} with safetensors ({first_line(error)})") from None
-    # diffusers only warns where weights are missing, and draws them at random.
-    if odd := [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]:
+        raise UserError(f"{folder}: this is no {kind.__name__} of diffusers ({first_line(error)})") from None
+    wanted = model.state_dict()
+    found = {_renamed(name, wanted): value for name, value in read(folder, wanted).items()}
+    odd = sorted(wanted.keys() ^ found.keys())
+    if odd := odd or [name for name, value in wanted.items() if found[name].shape != value.shape]:
         raise UserError(
             f"{folder}: the weights do not fit their config.json: {odd[0]} and {len(odd) - 1} more are missing or "
-            f"unknown; download the folder again"
+            f"unknown, or of another shape; download the folder again"
         )
-    return model
+    fit(wanted, found, folder)
+    return model.eval()
+
+
+def _renamed(name: str, wanted: Collection[str]) -> str:
+    new = re.sub(r"\b(query|key|value|proj_attn)(?=\.(weight|bias)$)", lambda old: OLD[old[0]], name)
+    return new if new in wanted else name
 
 
 PLAIN: Mapping[str, Any] = {

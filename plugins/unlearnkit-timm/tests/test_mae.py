@@ -372,3 +372,61 @@ def test_fresh_weights_come_from_the_seed():
     assert all(
         torch.equal(value, one.module.official()[name]) for name, value in second.build(None).module.official().items()
     )
+
+
+@pytest.fixture(params=[False, True], ids=["pixels", "normalised"])
+def vitmae(request, tmp_path):
+    """Return transformers' own model and its folder."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ViTMAEConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=16, patch_size=4,
+        decoder_hidden_size=12, decoder_num_hidden_layers=1, decoder_num_attention_heads=3,
+        decoder_intermediate_size=48, mask_ratio=0.25, norm_pix_loss=request.param,
+    )  # fmt: skip
+    torch.manual_seed(9)
+    model = transformers.ViTMAEForPreTraining(config).eval()
+    model.save_pretrained(tmp_path / "published")
+    return model, tmp_path / "published"
+
+
+def test_a_folder_of_transformers_computes_what_transformers_computes(vitmae):
+    model, folder = vitmae
+    adapter = MAE(kind="mae").build(folder)
+    assert adapter.norm_pix_loss == model.config.norm_pix_loss
+    images, view = views(adapter, CenterCrop(kind="center-crop"))
+    hidden = torch.zeros(16)
+    hidden[[5, 6, 9, 10]] = 1  # the patches with the largest noise are hidden there
+    places = torch.tensor([[place for place in range(16) if not hidden[place]]] * 2)
+    with torch.no_grad():
+        theirs = model(adapter._in(images), noise=hidden.expand(2, -1))
+        ours = adapter.module.decoder(adapter.module.encoder(adapter._in(view.images), places, None), places, None)
+        assert torch.allclose(ours, theirs.logits, rtol=0, atol=1e-5)
+        assert adapter.own_loss(images, view).item() == pytest.approx(theirs.loss.item(), abs=1e-5)
+
+
+def test_what_came_from_transformers_goes_back(vitmae, tmp_path):
+    model, folder = vitmae
+    (tmp_path / "again").mkdir()
+    MAE(kind="mae").build(folder).save(tmp_path / "again")
+    again, info = type(model).from_pretrained(tmp_path / "again", output_loading_info=True)
+    assert not any(info.values())
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
+    # The names that modules of transformers have, in a pickle.
+    torch.save(model.state_dict(), tmp_path / "again" / "pytorch_model.bin")
+    (tmp_path / "again" / "model.safetensors").unlink()
+    found = MAE(kind="mae").build(tmp_path / "again").module.official()
+    assert all(
+        torch.equal(value, found[name]) for name, value in MAE(kind="mae").build(folder).module.official().items()
+    )
+
+
+def test_what_a_configuration_of_transformers_says_counts(vitmae):
+    _, folder = vitmae
+    with pytest.raises(UserError, match=r"model\.heads: the recipe says 4, but the weights .* 2; leave it out"):
+        MAE(kind="mae", heads=4).build(folder)
+    with pytest.raises(UserError, match=r"ViTMAE; give its folder with config\.json"):
+        SMALL.build(folder / "model.safetensors")
+    said = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(said.replace('"gelu"', '"relu"'))
+    with pytest.raises(UserError, match="hidden_act: relu is not supported"):
+        MAE(kind="mae").build(folder)

@@ -21,8 +21,9 @@ class MAE(ModelSection):
     """A masked autoencoder (He et al. 2022): the encoder is a vision transformer of timm, the decoder as published.
 
     `weights` is a file in the layout of the official checkpoints with decoder (`mae_pretrain_vit_base_full.pth`,
-    `mae_visualize_vit_large.pth`), which is also what `unlearnkit pretrain` and `unlearnkit export` write, or a file of
-    an encoder alone, of timm or of the official MAE, with `decoder: fresh`.
+    `mae_visualize_vit_large.pth`), which is also what `unlearnkit pretrain` and `unlearnkit export` write, a folder of
+    transformers' ViTMAE (`facebook/vit-mae-base`), whose configuration gives the sizes that are left out and
+    `norm_pix_loss`, or a file of an encoder alone, of timm or of the official MAE, with `decoder: fresh`.
     """
 
     kind: Literal["mae"]

@@ -23,7 +23,9 @@ def network(architecture: str, weights: str, size: int | None, base: Path, devic
     check_name("extractor timm", architecture)
     path = resolve(weights, base, "extractor timm")
     assert path is not None
-    found = read(path)
+    with torch.device("meta"):
+        names = timm.create_model(architecture, num_classes=0).state_dict()
+    found = read(path, names)
     name = timm.get_pretrained_cfg_value(architecture, "classifier") or ""
     head = found.get(f"{name}.weight") if isinstance(name, str) else None
     model: Any = timm.create_model(architecture, num_classes=0 if head is None else len(head))

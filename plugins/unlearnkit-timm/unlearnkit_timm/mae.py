@@ -4,6 +4,7 @@ Parameters have the names of the official checkpoints, so that these load as the
 N patches, V visible patches, D width of the encoder, P values of a patch.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +17,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unlearnkit.contracts import Embedding, ModelAdapter, View
+from unlearnkit.disk import write_json
 from unlearnkit.errors import UserError
 from unlearnkit.patches import placed, sincos_positions, taken, visible
 from unlearnkit.weights import fit, read, save
+from unlearnkit_timm import vitmae
 from unlearnkit_timm.names import check_name
 
 if TYPE_CHECKING:
     from unlearnkit_timm import MAE
 
+ENCODER = {"cls_token", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"}
+"""Names that tell the weights of an encoder."""
 NORM = partial(nn.LayerNorm, eps=1e-6)
 PIXELS = {"imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), "half": ((0.5,) * 3, (1.0,) * 3)}
 """Mean and deviation that pixels are normalised with."""
@@ -111,8 +116,12 @@ class MAEAdapter(ModelAdapter):
 
     module: MaskedAutoencoder
 
-    def __init__(self, module: MaskedAutoencoder, norm_pix_loss: bool) -> None:
+    def __init__(
+        self, module: MaskedAutoencoder, norm_pix_loss: bool, configuration: Mapping[str, Any] | None = None
+    ) -> None:
+        """Take the model, and the configuration of transformers where it is to be written as transformers does."""
         self.module, self.encoder, self.norm_pix_loss = module, module.encoder, norm_pix_loss
+        self.configuration = configuration
         self.patch_size = module.encoder.patch_size
         self.image_size = module.encoder.vit.patch_embed.img_size[0]
 
@@ -142,7 +151,12 @@ class MAEAdapter(ModelAdapter):
         return (error * weight).sum() / weight.sum()
 
     def save(self, folder: Path) -> None:
-        save(self.module.official(), folder / "model.safetensors")
+        """Write the weights by their official names, or as transformers has them where they came so."""
+        tensors = self.module.official()
+        if self.configuration is not None:
+            write_json(folder / "config.json", self.configuration)
+            tensors = vitmae.theirs(tensors)
+        save(tensors, folder / "model.safetensors")
 
     def _in(self, images: Tensor) -> Tensor:
         return (images - self.module.mean) / self.module.std
@@ -193,12 +207,15 @@ def _initialise(module: nn.Module) -> None:
 
 def build(section: "MAE", weights: Path | None) -> MAEAdapter:
     """Return the adapter of a section; raise `UserError` where sizes or weights do not fit."""
+    configuration = vitmae.configuration(weights) if weights is not None and weights.is_dir() else None
+    if weights is not None and configuration is not None:
+        section = vitmae.sized(section, configuration, weights)
     encoder = Encoder(_transformer(section))
     decoder = Decoder(encoder, section.decoder_width, section.decoder_depth, section.decoder_heads)
     module = MaskedAutoencoder(encoder, decoder, section.normalize)
     if weights is not None:
-        _load(module, weights / "model.safetensors" if weights.is_dir() else weights, section.decoder == "fresh")
-    return MAEAdapter(module, section.norm_pix_loss)
+        _load(module, weights, section.decoder == "fresh", configuration)
+    return MAEAdapter(module, section.norm_pix_loss, configuration)
 
 
 def _transformer(section: "MAE") -> VisionTransformer:
@@ -228,11 +245,19 @@ def _transformer(section: "MAE") -> VisionTransformer:
     return vit
 
 
-def _load(module: MaskedAutoencoder, path: Path, fresh: bool) -> None:
-    """Load the official layout, or an encoder alone where a fresh decoder is wanted."""
-    found = read(path)
+def _load(module: MaskedAutoencoder, path: Path, fresh: bool, configuration: Mapping[str, Any] | None) -> None:
+    """Load the official layout, that of transformers, or an encoder alone where a fresh decoder is wanted."""
+    wanted = module.official()
+    found = read(path, wanted, ENCODER, *vitmae.NAMES)
+    if any(names <= found.keys() for names in vitmae.NAMES):
+        if configuration is None:
+            raise UserError(f"{path}: these are the weights of transformers' ViTMAE; give its folder with config.json")
+        found = vitmae.official(found)
+    for layer in module.modules():
+        if configuration is not None and isinstance(layer, nn.LayerNorm):
+            layer.eps = configuration.get("layer_norm_eps", 1e-12)
     whole = any(name.startswith("decoder_") or name == "mask_token" for name in found)
-    if not whole and {"cls_token", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"} <= found.keys():
+    if not whole and found.keys() >= ENCODER:
         if not fresh:
             raise UserError(
                 f"{path}: these are the weights of an encoder alone; take the checkpoint with decoder "
@@ -242,4 +267,4 @@ def _load(module: MaskedAutoencoder, path: Path, fresh: bool) -> None:
         kept = {name: value for name, value in found.items() if not name.startswith(heads)}
         fit(module.encoder.vit.state_dict(), kept, path)
     else:
-        fit(module.official(), found, path)
+        fit(wanted, found, path)

@@ -30,10 +30,10 @@ def audited(
     models = [("original", bench.recipe.model.train, bench.origin, None), *trained]
     entries = []
     for name, (section, audit) in instruments.audits.items():
-        cells = dict[str, Cell]()
+        cells, facts = dict[str, Cell](), kept.facts([audit])
         for model, part, theta, solution in models:
             path = folder / "audits" / name / f"{model}.json"
-            origin = kept.origin(bench, solution, {"audit": section}, [audit])
+            origin = kept.origin(bench, solution, {"audit": section}, facts)
             if (cell := kept.load(path, origin, watcher)) is None:
                 bench.put(part, theta)
                 found = audit if isinstance(audit, Failed) else _examined(audit, bench, watcher)

@@ -1,6 +1,6 @@
 """What was found of a model, kept in the run folder under the hash of all that it was computed from."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -15,21 +15,24 @@ from unlearnkit.solver.problem import Solution
 from unlearnkit.solver.workbench import Workbench
 
 
-def origin(
-    bench: Workbench, of: Solution | None, sections: Mapping[str, object], tools: Iterable[Metric | Audit | Failed]
-) -> Origin:
-    """Return all that figures of a solution, or of the original model, depend on, found by `tools` of some sections.
+def facts(tools: Iterable[Metric | Audit | Failed]) -> list[object]:
+    """Return what tools say that they read beside the recipe, such as the hash of their weights.
 
-    Tools say in their facts what they read beside the recipe, such as the hash of their weights.
+    It is asked before they are used, as what they add then depends on where a run was stopped.
     """
-    facts = [tried(tool.describe) if not isinstance(tool, Failed) else tool for tool in tools]
+    told = (tried(tool.describe) if not isinstance(tool, Failed) else tool for tool in tools)
+    return [one.reason if isinstance(one, Failed) else dict(one) for one in told]
+
+
+def origin(bench: Workbench, of: Solution | None, sections: Mapping[str, object], facts: Sequence[object]) -> Origin:
+    """Return all that figures of a solution, or of the original model, depend on, found by tools of some sections."""
     return {
         **bench.basis,
         "of": "original" if of is None else of.digest,
         "validation": dict(bench.validation),
         "sections": plain(sections, bench.base),
         "software": bench.basis["software"] | software(sections.values()) | dict(_libraries()),
-        "facts": [told.reason if isinstance(told, Failed) else dict(told) for told in facts],
+        "facts": facts,
     }
 
 

@@ -100,7 +100,7 @@ def _looked_at(
     name = "original" if solution is None else solution.problem.id
     path, origin = (
         folder / "evaluations" / f"{name}.json",
-        kept.origin(bench, solution, {"evaluate": evaluate.model_copy(update={"audits": []})}, gauge.metrics.values()),
+        kept.origin(bench, solution, {"evaluate": evaluate.model_copy(update={"audits": []})}, gauge.facts),
     )
     paths = [_picture(of, title) for of in SETS if len(bench.images[of]["validation"]) for title in titles]
     found = kept.load(path, origin, gauge.watcher)

@@ -2,10 +2,12 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unlearnkit.contracts import Images, Item
+from unlearnkit.data.copies import copies
+from unlearnkit.data.lists import nfc
 from unlearnkit.data.selection import no_images, select, shuffled
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.data import Data, PerClass, Selection
@@ -24,6 +26,13 @@ class Chosen:
     source: Images
     train: Sequence[Item]
     validation: Sequence[Item]
+    notes: Sequence[str] = ()
+    """What a reader of its figures must know: images that were left out or set aside."""
+
+    @property
+    def items(self) -> Sequence[Item]:
+        """All of its images."""
+        return [*self.train, *self.validation]
 
 
 def sections(data: Data) -> tuple[DataSection, DataSection]:
@@ -32,7 +41,7 @@ def sections(data: Data) -> tuple[DataSection, DataSection]:
 
 
 def split(data: Data, base: Path, seed: int, sources: Sequence[Images] | None = None) -> tuple[Chosen, Chosen]:
-    """Return the forget set and the retain set of a recipe, which share no image of a source.
+    """Return the forget set and the retain set of a recipe, which share no image, under whatever name.
 
     Relative paths start at `base`; `sources` are the two of `sections` where they are open already. Raise `UserError`
     where a source is not there, or a selection names what it does not have, or leaves nothing.
@@ -42,22 +51,50 @@ def split(data: Data, base: Path, seed: int, sources: Sequence[Images] | None = 
         ours, theirs = sections(data)
         opened = ours.open(base)
         sources = opened, opened if theirs == ours else theirs.open(base)
-    forget = select("forget", sources[0], data.forget, base, seed)
-    forgotten = forget if sources[0] is sources[1] else ()
-    retain = select("retain", sources[1], data.retain, base, seed, forgotten)
+    selected = select("forget", sources[0], data.forget, base, seed)
+    forgotten = selected if sources[0] is sources[1] else ()
+    rest = select("retain", sources[1], data.retain, base, seed, forgotten)
 
-    def chosen(name: str, source: Images, selection: Selection, items: Sequence[Item]) -> Chosen:
+    def chosen(name: str, source: Images, selection: Selection, items: Sequence[Item], whole: bool = False) -> Chosen:
         present = {item.label for item in items}
-        classes = [label for label in selection.classes or sorted(present) if label in present]
-        return choose(name, source, classes, selection.per_class or data.per_class, seed, items)
+        wanted = map(nfc, selection.classes or ())
+        classes = [label for name in wanted for label in sorted(present) if nfc(label) == name] or sorted(present)
+        count = selection.per_class or (PerClass() if whole else data.per_class)
+        return choose(name, source, classes, count, seed, items, whole)
 
-    return chosen("forget", sources[0], data.forget, forget), chosen("retain", sources[1], data.retain, retain)
+    forget = chosen("forget", sources[0], data.forget, selected, data.forget.files is not None)
+    if data.forget.files is not None and (aside := len(selected) - len(forget.train)):
+        note = (
+            f"data.forget.files: {aside} of {len(selected)} images are not trained on, for they are validation images"
+        )
+        forget = replace(forget, notes=[f"{note} of their source or more than `data.forget.per_class` says"])
+    found = copies(sources[0], selected, sources[1])
+    left_out: list[Item] = []
+    while True:
+        # Drawn first, so that no file is read that is not used, and again without what is a copy.
+        retain = chosen("retain", sources[1], data.retain, rest)
+        if not (twice := found(retain.items)):
+            return forget, replace(retain, notes=told(left_out))
+        left_out += twice
+        gone = set(twice)
+        if not (rest := [item for item in rest if item not in gone]):
+            raise UserError(f"data.retain: nothing is left. {told(left_out)[0]}", Exit.RECIPE)
+
+
+def told(left_out: Sequence[Item]) -> list[str]:
+    """Return the note that so many copies are left out of the retain set, where there are any."""
+    found = f"{len(left_out)} of its images are copies of forget images and left out"
+    return [f"data.retain: {found}, such as '{left_out[0].key}'"] if left_out else []
 
 
 def choose(
-    name: str, source: Images, classes: Sequence[str], count: PerClass, seed: int, items: Sequence[Item] | None = None
-) -> Chosen:
-    """Draw the images of each class out of `items` or all; raise `UserError` where one is unknown or too small."""
+    name: str, source: Images, classes: Sequence[str], count: PerClass, seed: int, items: Sequence[Item] | None = None,
+    whole: bool = False,
+) -> Chosen:  # fmt: skip
+    """Draw the images of each class out of `items` or all; raise `UserError` where one is unknown or too small.
+
+    Where neither the source nor `count` says how many are for validation, it is a part, or none of a `whole` set.
+    """
     every, found = Counter(item.label for item in source.items), defaultdict[str, list[Item]](list)
     for item in source.items if items is None else items:
         found[item.label].append(item)
@@ -68,16 +105,20 @@ def choose(
         mine = shuffled(found[label], seed, "split", label)
         free = [item for item in mine if item.split is None]
         given = {item.key for item in mine if item.split == "validation"}
-        cut = len(free) // VALIDATION_PART if count.validation is None else max(0, count.validation - len(given))
+        part = 0 if whole else len(free) // VALIDATION_PART
+        cut = part if count.validation is None else max(0, count.validation - len(given))
+        if count.at_most:
+            cut = min(cut, len(free) // VALIDATION_PART)
         aside = given | {item.key for item in free[:cut]}
         halves = [[item for item in mine if (item.key in aside) == held] for held in (False, True)]
         # Single images of a class may all be validation images, where the source says which are.
         partly = not free and len(mine) < every[label]
         both = (("training", halves[0], count.train, train), ("validation", halves[1], count.validation, validation))
-        for part, half, wanted, into in both:
-            if len(half) < (wanted or 0) or (part == "training" and not half and not partly):
-                few = f"the {name} set has {len(half)} {part} images, but {wanted or 1} are asked for"
-                advice = "lower the number or choose another class"
+        for which, half, wanted, into in both:
+            short = len(half) < (wanted or 0) and not count.at_most
+            if short or (which == "training" and not half and not partly):
+                few = f"the {name} set has {len(half)} {which} images, but {wanted or 1} are asked for"
+                advice = "lower the number, add `at_most: true` or choose another class"
                 raise UserError(f"data.per_class: class '{label}' of {few}; {advice}", Exit.RECIPE)
             into.extend(half[:wanted])
     if not train:

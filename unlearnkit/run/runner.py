@@ -133,6 +133,9 @@ def _work(run: Run, bench: Workbench, tools: Instruments) -> None:
         run.event("start", name=name, problems=len(sizes(bench)), steps=bench.steps, device=device)
         for what, failed in tools.failures():
             instruments.tell(run, what, failed)
+        for note in (note for part in bench.chosen.values() for note in part.notes):
+            if note not in run.manifest.get("warnings", ()):
+                run.warn(note)
         _prepare(run, bench)
         bounds = bound(run, bench)
         swept, outside = sweep(run, bench, bounds)

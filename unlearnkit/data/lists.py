@@ -17,7 +17,7 @@ def nfc(text: str) -> str:
 
 
 def slashed(written: str) -> str:
-    """Return a path of a list as keys are compared: composed letters, `/` for a backslash, nothing that says nothing."""
+    """Return a path of a list as keys are compared: letters composed, `/` for a backslash, no `./`."""
     return nfc(Path(written.replace("\\", "/")).as_posix())
 
 

@@ -88,7 +88,7 @@ def _listed(path: Path, place: str, source: Images) -> frozenset[str]:
     keys, found, problems = {item.key for item in source.items}, set[str](), list[tuple[str, str]]()
     alike, named = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
     for where, written in told:
-        key = written if written in keys else written.strip("\"',;")
+        key = written if written in keys else written.strip("\"',; ")
         if key in keys or not key:
             found |= {key} - {""}
             continue

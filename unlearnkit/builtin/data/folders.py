@@ -172,7 +172,7 @@ class Manifest(Files):
         self.take(items, empty=f"data.source.path: {path} lists no images")
 
     def _found(self, written: str) -> str:
-        """Return the key of a file that is there: with `/` for a backslash, and letters as its file system composes them."""
+        """Return the key of a file that is there: `/` for a backslash, letters as its file system composes them."""
         place = self.root / written
         if place.name in self._names(place.parent):
             return written

@@ -48,6 +48,10 @@ def folder(root: Path) -> ImageFolder:
     return ImageFolder(kind="image-folder", root=str(root))
 
 
+def both(chosen) -> list:
+    return [*chosen.train, *chosen.validation]
+
+
 def refused(section, words: str) -> str:
     with pytest.raises(UserError, match=words) as caught:
         section.open(Path())
@@ -272,8 +276,8 @@ def test_a_list_of_keys_says_the_same_however_it_was_saved(tmp_path, text):
     (tmp_path / "keys.txt").write_text(text)
     data = Data(source=folder(tmp_path / "in"), forget=Selection(files="keys.txt"), retain=Selection())
     forget, retain = split(data, tmp_path, 0)
-    assert [item.key for item in forget.items] == ["a/0.png", "b/0.png"]
-    assert [item.key for item in retain.items] == ["c/0.png"]
+    assert [item.key for item in both(forget)] == ["a/0.png", "b/0.png"]
+    assert [item.key for item in both(retain)] == ["c/0.png"]
 
 
 def test_names_are_equal_however_their_letters_are_composed(tmp_path):
@@ -282,7 +286,7 @@ def test_names_are_equal_however_their_letters_are_composed(tmp_path):
     (tmp_path / "keys.txt").write_text(unicodedata.normalize("NFC", f"{ACCENTED}/0.png"))
     for forget in (Selection(files="keys.txt"), Selection(classes=[unicodedata.normalize("NFC", ACCENTED)])):
         found = split(Data(source=folder(tmp_path), forget=forget, retain=Selection()), tmp_path, 0)
-        assert [item.key for item in found[0].items] == [f"{ACCENTED}/0.png"]
+        assert [item.key for item in both(found[0])] == [f"{ACCENTED}/0.png"]
         assert found[0].classes == (ACCENTED,)
 
 
@@ -320,11 +324,11 @@ def test_no_pixel_of_a_forget_image_is_retained(tmp_path_factory, copied, elsewh
     marks = {name: {mark for half in images[name].values() for mark in half.hashes[1]} for name in images}
     assert not marks["forget"] & marks["retain"]
     assert [item.key for item in forget.train] == [item.key for item in clean[0].train]
-    left_out = 6 - len(found["retain"].items) if bounded and anew else len(copied) if not bounded else None
+    left_out = 6 - len(both(found["retain"])) if bounded and anew else len(copied) if not bounded else None
     if left_out:
         assert f"{left_out} of its images are copies of forget images" in found["retain"].notes[0]
     if not anew:
-        assert len(found["retain"].items) == len(clean[1].items)
+        assert len(both(found["retain"])) == len(both(clean[1]))
 
 
 def test_copies_that_are_left_out_are_told_in_the_report(tiny, tmp_path):
@@ -358,7 +362,7 @@ def test_what_is_set_aside_of_a_request_is_told(tmp_path):
         written(tmp_path / half / "dog" / "0.png", 5 + number)
     (tmp_path / "keys.txt").write_text("train/cat/0.png\nval/cat/0.png\n")
     forget = sets(tmp_path)[1][0]
-    assert "1 of 2 images are not trained on, for they are validation images" in forget.notes[0]
+    assert "1 of 2 are not trained on, for they are validation images" in forget.notes[0]
 
 
 def test_a_smaller_class_gives_what_it_has_where_the_recipe_says_at_most(tmp_path):

@@ -96,10 +96,8 @@ class Pixels:
         """The SHA-256 of all images as one, and of each, from one look at them."""
         whole, each = hashlib.sha256(), list[bytes]()
         for part in self.chunks():
-            for image in part.cpu().numpy():
-                pixels = image.tobytes()
-                whole.update(pixels)
-                each.append(hashlib.sha256(pixels).digest())
+            whole.update(part.cpu().numpy().tobytes())
+            each += [hashlib.sha256(image.tobytes()).digest() for image in part.cpu().numpy()]
         return whole.hexdigest(), each
 
 
@@ -134,10 +132,7 @@ def load(chosen: Mapping[str, Chosen], size: int, data: Data, device: torch.devi
 def load_apart(
     chosen: Mapping[str, Chosen], size: int, data: Data, device: torch.device
 ) -> tuple[dict[str, Chosen], dict[str, dict[str, Pixels]]]:
-    """Return the sets and their images as `load` does, without images of the retain set that look like a forget image.
-
-    Those that do have the same pixels at `size`. Raise `UserError` where nothing is left.
-    """
+    """Return the sets and what `load` does, without retain images of a forget image's pixels; `UserError` of none."""
     images, retain = load(chosen, size, data, device), chosen["retain"]
     forgotten = {mark for half in images["forget"].values() for mark in half.hashes[1]}
     pairs = [pair for half in images["retain"].values() for pair in zip(half.items, half.hashes[1], strict=True)]

@@ -3,9 +3,10 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence, Set
+from contextlib import suppress
 from difflib import get_close_matches
-from itertools import takewhile
-from pathlib import Path, PurePosixPath
+from operator import eq
+from pathlib import Path
 
 import torch
 
@@ -81,10 +82,8 @@ def _listed(path: Path, place: str, source: Images) -> frozenset[str]:
     lines = enumerate(content.splitlines(), 1)
     told: Iterable[tuple[str, str]] = ((f"line {number}", line.strip()) for number, line in lines)
     if content.lstrip().startswith("["):
-        try:
+        with suppress(ValueError, RecursionError):  # a name may begin so too
             told = [(f"entry {number}", str(key).strip()) for number, key in enumerate(json.loads(content), 1)]
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{place}: {path} is no JSON ({error})", Exit.RECIPE) from None
     keys, found, problems = {item.key for item in source.items}, set[str](), list[tuple[str, str]]()
     alike, named = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
     for where, written in told:
@@ -95,12 +94,12 @@ def _listed(path: Path, place: str, source: Images) -> frozenset[str]:
         if not alike:  # where there are millions, this takes a while
             for known in sorted(keys):
                 alike[slashed(known)].append(known)
-                named[_parts(known)[-1]].append(known)
+                named[_parts(known)[0]].append(known)
         if (meant := slashed(key)) in alike:
             found.update(alike[meant])
             continue
         parts = _parts(meant)
-        near = max(named.get(parts[-1], ()), key=lambda known: _shared(_parts(known), parts), default=None)
+        near = max(named.get(parts[0], ()), key=lambda known: sum(map(eq, _parts(known), parts)), default=None)
         hint = f"did you mean '{near}'?" if near else f"a key of this source is '{min(keys, default='')}'"
         problems.append((where, f"the source has no image '{key}'; {hint}"))
     refuse_lines(path, problems)
@@ -108,14 +107,8 @@ def _listed(path: Path, place: str, source: Images) -> frozenset[str]:
 
 
 def _parts(key: str) -> tuple[str, ...]:
-    """Return the parts of a key as hints compare them: in small letters."""
-    return PurePosixPath("/", slashed(key).casefold()).parts
-
-
-def _shared(one: Sequence[str], other: Sequence[str]) -> int:
-    """Return how many of the last parts two keys share."""
-    pairs = zip(reversed(one), reversed(other), strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    """Return the parts of a key as hints compare them: in small letters, the last one first."""
+    return tuple(reversed(slashed(key).casefold().split("/")))
 
 
 def _values(source: Images, column: str, wanted: Sequence[str], place: str) -> frozenset[str]:
@@ -126,9 +119,8 @@ def _values(source: Images, column: str, wanted: Sequence[str], place: str) -> f
     if column not in columns:
         raise UserError(f"{place}: unknown column '{column}'; {_hint(column, columns)}", Exit.RECIPE)
     values = {item.columns[column] for item in source.items if column in item.columns}
-    same = {nfc(value) for value in values}
     for value in wanted:
-        if nfc(value) not in same:
+        if nfc(value) not in map(nfc, values):
             raise UserError(f"{place}.{column}: no image has the value '{value}'; {_hint(value, values)}", Exit.RECIPE)
     return frozenset(value for value in values if nfc(value) in map(nfc, wanted))
 

@@ -1,12 +1,12 @@
 """The two sets and their training and validation images, drawn from the seed."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from unlearnkit.contracts import Images, Item
-from unlearnkit.data.copies import copies
 from unlearnkit.data.lists import nfc
 from unlearnkit.data.selection import no_images, select, shuffled
 from unlearnkit.errors import Exit, UserError
@@ -28,11 +28,6 @@ class Chosen:
     validation: Sequence[Item]
     notes: Sequence[str] = ()
     """What a reader of its figures must know: images that were left out or set aside."""
-
-    @property
-    def items(self) -> Sequence[Item]:
-        """All of its images."""
-        return [*self.train, *self.validation]
 
 
 def sections(data: Data) -> tuple[DataSection, DataSection]:
@@ -64,21 +59,37 @@ def split(data: Data, base: Path, seed: int, sources: Sequence[Images] | None = 
 
     forget = chosen("forget", sources[0], data.forget, selected, data.forget.files is not None)
     if data.forget.files is not None and (aside := len(selected) - len(forget.train)):
-        note = (
-            f"data.forget.files: {aside} of {len(selected)} images are not trained on, for they are validation images"
-        )
-        forget = replace(forget, notes=[f"{note} of their source or more than `data.forget.per_class` says"])
+        why = "they are validation images of their source or more than `data.forget.per_class` says"
+        forget = replace(forget, notes=[f"data.forget.files: {aside} of {len(selected)} are not trained on, for {why}"])
     found = copies(sources[0], selected, sources[1])
-    left_out: list[Item] = []
+    left_out: dict[Item, None] = {}
     while True:
         # Drawn first, so that no file is read that is not used, and again without what is a copy.
         retain = chosen("retain", sources[1], data.retain, rest)
-        if not (twice := found(retain.items)):
-            return forget, replace(retain, notes=told(left_out))
-        left_out += twice
-        gone = set(twice)
-        if not (rest := [item for item in rest if item not in gone]):
-            raise UserError(f"data.retain: nothing is left. {told(left_out)[0]}", Exit.RECIPE)
+        if not (twice := found([*retain.train, *retain.validation])):
+            return forget, replace(retain, notes=told([*left_out]))
+        left_out |= dict.fromkeys(twice)
+        if not (rest := [item for item in rest if item not in left_out]):
+            raise UserError(f"data.retain: nothing is left. {told([*left_out])[0]}", Exit.RECIPE)
+
+
+def copies(forget: Images, forgotten: Iterable[Item], source: Images) -> Callable[[Sequence[Item]], list[Item]]:
+    """Return what finds the images of a source whose files are those of forgotten ones, byte for byte."""
+    sized = defaultdict[object, list[Item]](list)  # no file is read without one of its length on the other side
+    for item in forgotten:
+        sized[forget.fingerprint(item, whole=False)].append(item)
+    sized.pop(None, None)
+
+    @cache
+    def hashes(size: object) -> set[object]:
+        return {mark for item in sized[size] if (mark := forget.fingerprint(item, whole=True)) is not None}
+
+    def found(items: Sequence[Item]) -> list[Item]:
+        sizes = ((item, source.fingerprint(item, whole=False)) for item in items)
+        near = ((item, size) for item, size in sizes if size in sized)
+        return [item for item, size in near if source.fingerprint(item, whole=True) in hashes(size)]
+
+    return found
 
 
 def told(left_out: Sequence[Item]) -> list[str]:
@@ -91,9 +102,9 @@ def choose(
     name: str, source: Images, classes: Sequence[str], count: PerClass, seed: int, items: Sequence[Item] | None = None,
     whole: bool = False,
 ) -> Chosen:  # fmt: skip
-    """Draw the images of each class out of `items` or all; raise `UserError` where one is unknown or too small.
+    """Draw the images of each class out of `items` or all, none of a `whole` set for validation if nobody says so.
 
-    Where neither the source nor `count` says how many are for validation, it is a part, or none of a `whole` set.
+    Raise `UserError` where a class is unknown or too small.
     """
     every, found = Counter(item.label for item in source.items), defaultdict[str, list[Item]](list)
     for item in source.items if items is None else items:
@@ -105,10 +116,9 @@ def choose(
         mine = shuffled(found[label], seed, "split", label)
         free = [item for item in mine if item.split is None]
         given = {item.key for item in mine if item.split == "validation"}
-        part = 0 if whole else len(free) // VALIDATION_PART
-        cut = part if count.validation is None else max(0, count.validation - len(given))
-        if count.at_most:
-            cut = min(cut, len(free) // VALIDATION_PART)
+        part = len(free) // VALIDATION_PART
+        cut = part * (not whole) if count.validation is None else max(0, count.validation - len(given))
+        cut = min(cut, part) if count.at_most else cut
         aside = given | {item.key for item in free[:cut]}
         halves = [[item for item in mine if (item.key in aside) == held] for held in (False, True)]
         # Single images of a class may all be validation images, where the source says which are.

@@ -6,10 +6,9 @@ import json
 import os
 import zipfile
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -48,29 +47,24 @@ class Folder(Files):
         self.root, self.facts = root, {"name": root.name}
         if not root.is_dir():
             raise UserError(f"data.source.root: there is no folder {root}", Exit.RECIPE)
+        keys = [PurePosixPath(key) for key in _below(root)]
         if not (tops := _folders(root)):
             raise UserError(f"data.source.root: {root} has no folders; it needs one a class", Exit.RECIPE)
-        keys = [PurePosixPath(key) for key in _below(root)]
-        splits = _splits(root, keys)
-        if splits is None:
+        if (splits := _splits(root, keys)) is None:
             self.take((Item(str(key), key.parts[0]) for key in keys if len(key.parts) > 1), tops)
             return
-        items: list[Item] = []
-        labels = {label for half in splits for label in _folders(root / half)}
+        items, labels = list[Item](), {label for half in splits for label in _folders(root / half)}
         for half, split in splits.items():
             mine = [key for key in keys if key.parts[0] == half]
-            sorted_ = any(len(key.parts) > 2 for key in mine)
-            known = {} if sorted_ else _solution(root)
-            if (loose := [key for key in mine if len(key.parts) == 2 and key.stem not in known]) and not sorted_:
-                found = f"{root / half} has {len(loose)} loose images, such as {loose[0].name}, and no class folders"
+            deep = [key for key in mine if len(key.parts) > 2]
+            known = {} if deep else _solution(root)
+            if not deep and (loose := [key.name for key in mine if key.stem not in known]):
+                found = f"{root / half} has {len(loose)} loose images, such as {loose[0]}, and no class folders"
                 advice = (
-                    f"sort them into folders of their classes, put {SOLUTION} beside {half}, or give as root a folder"
+                    f"sort them by class, put {SOLUTION} beside {half}, or give as root a folder of class folders alone"
                 )
-                raise UserError(f"data.source.root: {found}; {advice} of class folders alone", Exit.RECIPE)
-            named = (
-                (key, key.parts[1] if sorted_ else known[key.stem]) for key in mine if sorted_ < len(key.parts) - 1
-            )
-            items += [Item(str(key), label, split) for key, label in named]
+                raise UserError(f"data.source.root: {found}; {advice}", Exit.RECIPE)
+            items += [Item(str(key), key.parts[1] if deep else known[key.stem], split) for key in deep or mine]
         self.take(items, labels | {item.label for item in items})
 
 
@@ -108,23 +102,14 @@ def _splits(root: Path, keys: Sequence[PurePosixPath]) -> dict[str, str | None] 
     full = {key.parts[0] for key in keys if len(key.parts) > 1}
     named = {top for top in full if top.lower() in SPLITS}
     train = {top for top in named if SPLITS[top.lower()] == "train"}
-    others = sorted(full - named)
-    if not named or (others and named == train and len(train) == 1 and _loose(train, keys)):
+    others, deep = sorted(full - named), {key.parts[0] for key in keys if len(key.parts) > 2}
+    if not named or (others and named == train and len(train) == 1 and not train & deep):
         return None
     if others and (not train or named == train):
-        found = f"{root} has {_listed(named)}, which is a name of a split, beside {_listed(others)}"
+        found = f"{root} has {', '.join(sorted(named))}, which is a name of a split, beside {', '.join(others[:3])}"
         advice = "take them apart, or give as root the folder whose folders are the classes"
         raise UserError(f"data.source.root: {found}; {advice}", Exit.RECIPE)
     return halves(f"data.source.root: {root}", named)
-
-
-def _loose(tops: Collection[str], keys: Iterable[PurePosixPath]) -> bool:
-    """Tell whether folders have images and no folders of images."""
-    return all(len(key.parts) == 2 for key in keys if key.parts[0] in tops)
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names)[:3])
 
 
 def _solution(root: Path) -> dict[str, str]:
@@ -138,16 +123,15 @@ class Manifest(Files):
     """The images that a CSV or JSON file lists, one a line or entry, with columns; paths start at its folder."""
 
     def __init__(self, path: Path, file: str, label: str | None, split: str | None) -> None:
-        self.path, self.root, self.facts = path, path.parent, {"name": path.name}
+        self.root, self.facts = path.parent, {"name": path.name}
+        self._names = cache(_names)  # a look at a folder is faster than one at each of its files
         written = read_text(path, "data.source.path")
         as_json = path.suffix.lower() in (".json", ".jsonl", ".ndjson") or written.lstrip().startswith(("[", "{"))
         rows = list(_json(written) if as_json else _csv(written, file))
         columns = {name for _, row in rows if not isinstance(row, str) for name in row}
         label = label or ("label" if "label" in columns else None)
         split = split or ("split" if "split" in columns else None)
-        lines: dict[str, str] = {}
-        items: list[Item] = []
-        problems: list[tuple[str, str]] = []
+        lines, items, problems = dict[str, str](), list[Item](), list[tuple[str, str]]()
         for where, row in rows:
             try:
                 if isinstance(row, str):
@@ -160,14 +144,13 @@ class Manifest(Files):
                 lines[key] = where
                 named = _column(row, label) if label else UNLABELLED
                 part = _column(row, split) if split else None
-                if part is not None and part.lower() not in SPLITS:
+                if part and part.lower() not in SPLITS:
                     raise ValueError(f"'{part}' is no split; write train, validation or test")
+                half = SPLITS[part.lower()] if part else None
+                if half or not part:
+                    items.append(Item(key, named, half, {name: value for name, value in row.items() if name != file}))
             except (OSError, ValueError) as error:
                 problems.append((where, str(error)))
-                continue
-            half = None if part is None else SPLITS[part.lower()]
-            if part is None or half is not None:
-                items.append(Item(key, named, half, {name: value for name, value in row.items() if name != file}))
         refuse_lines(path, problems)
         self.take(items, empty=f"data.source.path: {path} lists no images")
 
@@ -186,15 +169,11 @@ class Manifest(Files):
             found /= part if part in ("/", "..") else names[nfc(part)]
         return str(found)
 
-    @cached_property
-    def _names(self) -> Callable[[Path], Mapping[str, str]]:
-        """The names in a folder, also as they are compared: a look at a folder is faster than one at each file."""
 
-        def names(folder: Path) -> Mapping[str, str]:
-            there = os.listdir(folder) if folder.is_dir() else ()
-            return {nfc(name): name for name in there} | {name: name for name in there}
-
-        return cache(names)
+def _names(folder: Path) -> Mapping[str, str]:
+    """Return the names in a folder by themselves and as they are compared."""
+    there = os.listdir(folder) if folder.is_dir() else ()
+    return {nfc(name): name for name in there} | {name: name for name in there}
 
 
 Row = tuple[str, Mapping[str, str] | str]
@@ -202,28 +181,20 @@ Row = tuple[str, Mapping[str, str] | str]
 
 
 def _csv(written: str, file: str) -> Iterator[Row]:
-    def reader(delimiter: str) -> Any:
-        return csv.reader(io.StringIO(written, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
-
-    def names(delimiter: str) -> list[str]:
-        with suppress(csv.Error):
-            return [name.strip() for name in next(reader(delimiter), [])]
-        return []
-
-    best = max(",;\t", key=lambda one: (file in names(one), len(names(one))))
-    columns, rows = names(best), reader(best)
+    """Yield the lines of a CSV whose delimiter gives the column `file`, or else the most columns."""
+    rows: Any = csv.reader(())
     try:
+        heads = ((one, csv.reader(io.StringIO(written), delimiter=one, skipinitialspace=True)) for one in ",;\t")
+        names = {one: [name.strip() for name in next(head, [])] for one, head in heads}
+        best = max(names, key=lambda one: (file in names[one], len(names[one])))
+        rows = csv.reader(io.StringIO(written, newline=""), delimiter=best, strict=True, skipinitialspace=True)
         next(rows, None)
-        for values in rows:
-            if not values:
-                continue
-            if len(values) != len(columns):
-                yield f"line {rows.line_num}", f"expected {len(columns)} columns, as line 1 has"
-                continue
-            cells = zip(columns, map(str.strip, values), strict=True)
-            yield f"line {rows.line_num}", {name: value for name, value in cells if value}
+        for values in filter(None, rows):
+            cells, count = zip(names[best], map(str.strip, values), strict=False), len(names[best])
+            row = {name: value for name, value in cells if value}
+            yield f"line {rows.line_num}", row if len(values) == count else f"expected {count} columns, as line 1 has"
     except csv.Error as error:
-        yield f"line {rows.line_num}", f"no CSV ({error})"
+        yield f"line {max(1, rows.line_num)}", f"no CSV ({error})"
 
 
 def _json(written: str) -> Iterator[Row]:

@@ -115,10 +115,7 @@ def square(open_image: Callable[[], Image.Image], place: str, size: int, enlarge
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Return an image as RGB, turned as its EXIF data say; as it is stored where they cannot be read.
-
-    Transparency is dropped: the stored colours count. Raise `ValueError` for colours that cannot be made RGB.
-    """
+    """Return an image as RGB without transparency, upright where its EXIF data can be read; `ValueError` for no RGB."""
     image.load()  # in some formats they stand behind the pixels
     try:
         turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
@@ -194,12 +191,9 @@ def in_split(key: PurePosixPath) -> Item:
 
 
 def halves(place: str, names: Collection[str]) -> dict[str, str | None]:
-    """Return which splits are used, as what: one alone is split by the seed; test stands in for a validation half.
-
-    Raise `UserError` that starts with `place` where there are not two for these.
-    """
+    """Return which splits are used, as what; raise `UserError` that starts with `place` for others than these."""
     if len(names) == 1:
-        return dict.fromkeys(names)
+        return dict.fromkeys(names)  # the seed splits it
     train, validation, test = (
         [name for name in names if SPLITS.get(name.lower(), "") == kind] for kind in ("train", "validation", None)
     )

@@ -133,9 +133,8 @@ class Shards(Files):
 
 def _matching(base: Path, pattern: str, field: str) -> list[Path]:
     place = expanded(base, pattern)
-    found = sorted(map(Path, glob.glob(str(place), recursive=True)))
-    if shown := [path for path in found if "__MACOSX" not in path.parts]:
-        return shown
+    if found := [Path(name) for name in sorted(glob.glob(str(place), recursive=True)) if "__MACOSX" not in name]:
+        return found
     raise UserError(f"data.source.{field}: no file matches {place}", Exit.RECIPE)
 
 

@@ -59,7 +59,7 @@ class Manifest(_Pictures):
     label: str | None = None
     """Column with the class; `label` where there is one, else all images are of the class `all`."""
     split: str | None = None
-    """Column with train, validation or test (left out), or their usual other names; `split` where there is one, else the seed splits."""
+    """Column with train, validation or test (left out); `split` where there is one, else the seed splits."""
 
     def open(self, base: Path) -> contracts.Images:
         return self._opened(data.Manifest(expanded(base, self.path), self.file, self.label, self.split))

@@ -68,7 +68,7 @@ def test_a_folder_with_halves_fixes_the_split(tmp_path, held_back):
 
 
 def test_a_class_may_be_called_train(tmp_path):
-    written(tmp_path / "in" / "train" / "steam" / "a.png", 1)
+    written(tmp_path / "in" / "train" / "a.png", 1)
     written(tmp_path / "in" / "bus" / "b.png", 2)
     images = ImageFolder(kind="image-folder", root="in").open(tmp_path)
     assert [(item.label, item.split) for item in images.items] == [("bus", None), ("train", None)]
@@ -422,7 +422,7 @@ def test_a_plan_without_the_data_counts_and_says_what_is_missing(tmp_path, unlea
 def test_a_plan_lists_the_classes_and_says_what_memory_does_not_hold(tmp_path, unlearnkit):
     for label in "abcdef":
         for number in range(3):
-            written(tmp_path / "imagenet" / label / f"{number}.png", number)
+            written(tmp_path / "imagenet" / label / f"{number}.png", 3 * ord(label) + number)
     overrides = "data.forget={draw: 2}", "data.retain={draw: 3}", "data.per_class={train: 2}"
     plan = planned(tmp_path, unlearnkit, *overrides)
     assert plan["sets"]["forget"] == {"train": 4, "validation": 0}

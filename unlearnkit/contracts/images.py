@@ -43,3 +43,7 @@ class Images(ABC):
     def side(self, item: Item) -> int | None:
         """Return the shorter side of an image in pixels where it is known without decoding the image, else None."""
         return None
+
+    def fingerprint(self, item: Item, *, whole: bool) -> str | int | None:
+        """Return the length of an image's file, or its SHA-256 if `whole`; None where the image is no file."""
+        return None

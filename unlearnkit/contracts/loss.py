@@ -26,7 +26,10 @@ class Statistics:
     def sample(self, count: int, size: int, generator: torch.Generator) -> Tensor:
         """Return `count` noise images [count, 3, size, size], pixels independent, not clamped."""
         white = torch.randn(count, size, size, 3, generator=generator)
-        factor = torch.linalg.cholesky(self.covariance + 1e-8 * torch.eye(3))
+        factor, failed = torch.linalg.cholesky_ex(self.covariance + 1e-8 * torch.eye(3))
+        if failed:  # of grey images alone, whose colours are as good as one
+            values, vectors = torch.linalg.eigh(self.covariance)
+            factor = vectors * values.clamp(min=0).sqrt()
         return (white @ factor.T + self.mean).permute(0, 3, 1, 2).contiguous()
 
 

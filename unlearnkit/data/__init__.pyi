@@ -4,6 +4,7 @@ from .decoding import decode as decode
 from .pixels import Pixels as Pixels
 from .pixels import in_memory as in_memory
 from .pixels import load as load
+from .pixels import load_apart as load_apart
 from .pixels import to_float as to_float
 from .seeding import batch_index as batch_index
 from .seeding import seeded as seeded

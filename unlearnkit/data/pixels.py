@@ -1,17 +1,21 @@
 """Decoded images as uint8 [N, 3, S, S]: held in memory, or decoded for each batch, to the same bytes."""
 
+import hashlib
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from unlearnkit.contracts import Images, Item
 from unlearnkit.data.decoding import Decoders, Found, Order, Rows, decode
-from unlearnkit.data.sets import Chosen
+from unlearnkit.data.sets import Chosen, told
 from unlearnkit.device import send
 from unlearnkit.disk import MIB
+from unlearnkit.errors import UserError
 from unlearnkit.recipe.data import Data
 
 CHUNK = 128
@@ -87,6 +91,15 @@ class Pixels:
             for part in rows:
                 yield self[part]
 
+    @cached_property
+    def hashes(self) -> tuple[str, list[bytes]]:
+        """The SHA-256 of all images as one, and of each, from one look at them."""
+        whole, each = hashlib.sha256(), list[bytes]()
+        for part in self.chunks():
+            whole.update(part.cpu().numpy().tobytes())
+            each += [hashlib.sha256(image.tobytes()).digest() for image in part.cpu().numpy()]
+        return whole.hexdigest(), each
+
 
 def to_float(images: Tensor) -> Tensor:
     """Return uint8 images as float32 in [0, 1]."""
@@ -114,3 +127,21 @@ def load(chosen: Mapping[str, Chosen], size: int, data: Data, device: torch.devi
         place = device if half == "train" else torch.device("cpu")
         found[name][half] = Pixels(chosen[name].source, items, size, place, None if fits else data.workers)
     return found
+
+
+def load_apart(
+    chosen: Mapping[str, Chosen], size: int, data: Data, device: torch.device
+) -> tuple[dict[str, Chosen], dict[str, dict[str, Pixels]]]:
+    """Return the sets and what `load` does, without retain images of a forget image's pixels; `UserError` of none."""
+    images, retain = load(chosen, size, data, device), chosen["retain"]
+    forgotten = {mark for half in images["forget"].values() for mark in half.hashes[1]}
+    pairs = [pair for half in images["retain"].values() for pair in zip(half.items, half.hashes[1], strict=True)]
+    gone = {item.key: item for item, mark in pairs if mark in forgotten}
+    if not gone:
+        return dict(chosen), images
+    train, validation = ([item for item in half if item.key not in gone] for half in (retain.train, retain.validation))
+    notes = [*retain.notes, *told(list(gone.values()))]
+    if not train:
+        raise UserError(f"data.retain: nothing is left to train on. {notes[-1]}")
+    apart = {**chosen, "retain": replace(retain, train=train, validation=validation, notes=notes)}
+    return apart, load(apart, size, data, device)

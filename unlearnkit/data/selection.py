@@ -1,19 +1,21 @@
 """Which images of a source a selection means."""
 
+import json
+from collections import defaultdict
 from collections.abc import Iterable, Sequence, Set
+from contextlib import suppress
 from difflib import get_close_matches
-from pathlib import Path, PurePosixPath
+from operator import eq
+from pathlib import Path
 
 import torch
 
 from unlearnkit.contracts import Images, Item
+from unlearnkit.data.lists import SHOWN, nfc, read_text, refuse_lines, slashed
 from unlearnkit.data.seeding import seeded
 from unlearnkit.disk import expanded
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.data import Selection
-
-SHOWN = 20
-"""Names listed of many that there are."""
 
 
 def select(
@@ -28,10 +30,11 @@ def select(
     taken = {item.key for item in forgotten}
     items: Sequence[Item] = source.items
     if selection.classes is not None:
-        wanted, there = frozenset(selection.classes), {item.label for item in source.items}
-        if unknown := [label for label in selection.classes if label not in there]:
+        there = {label: nfc(label) for label in {item.label for item in source.items}}
+        if unknown := [label for label in selection.classes if nfc(label) not in set(there.values())]:
             raise no_images(name, unknown[0], source)
-        items = [item for item in items if item.label in wanted]
+        wanted = set(map(nfc, selection.classes))
+        items = [item for item in items if there[item.label] in wanted]
     if selection.files is not None:
         listed = _listed(expanded(base, selection.files), f"{place}.files", source)
         if both := sorted(listed & taken):
@@ -45,8 +48,8 @@ def select(
         drawn = _drawn(name, items, selection.draw, {item.label for item in forgotten}, seed)
         items = [item for item in items if item.label in drawn]
     left = [item for item in items if item.key not in taken]
-    gone = {item.label for item in items} - {item.label for item in left}
-    if shared := sorted(gone.intersection(selection.classes or ())):
+    gone = {nfc(label) for label in {item.label for item in items} - {item.label for item in left}}
+    if shared := sorted(label for label in selection.classes or () if nfc(label) in gone):
         raise UserError(f"data: {shared} is in the forget set and in the retain set", Exit.RECIPE)
     if not left:
         why = "all of them are in the forget set" if items else "no image fits every criterion"
@@ -74,27 +77,38 @@ def shuffled(items: Iterable[Item], *purpose: object) -> list[Item]:
 
 
 def _listed(path: Path, place: str, source: Images) -> frozenset[str]:
-    """Return the keys that a text file lists, one a line."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (FileNotFoundError, IsADirectoryError):
-        raise UserError(f"{place}: there is no file {path}", Exit.RECIPE) from None
-    except UnicodeDecodeError:
-        raise UserError(f"{place}: {path} is no UTF-8 text; give a list of keys, one a line", Exit.RECIPE) from None
-    except OSError as error:
-        raise UserError(f"{place}: {path} cannot be read ({error.strerror})", Exit.RECIPE) from None
-    keys, found = {item.key for item in source.items}, set()
-    for number, line in enumerate(lines, 1):
-        if not (written := line.strip()):
+    """Return the keys that a text file lists, one a line, or a JSON array of them; a backslash is read as `/`."""
+    content = read_text(path, place)
+    lines = enumerate(content.splitlines(), 1)
+    told: Iterable[tuple[str, str]] = ((f"line {number}", line.strip()) for number, line in lines)
+    if content.lstrip().startswith("["):
+        with suppress(ValueError, RecursionError):  # a name may begin so too
+            told = [(f"entry {number}", str(key).strip()) for number, key in enumerate(json.loads(content), 1)]
+    keys, found, problems = {item.key for item in source.items}, set[str](), list[tuple[str, str]]()
+    alike, named = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
+    for where, written in told:
+        key = written if written in keys else written.strip("\"',; ")
+        if key in keys or not key:
+            found |= {key} - {""}
             continue
-        key = written if written in keys else str(PurePosixPath(written))
-        if key not in keys:
-            # By its last part, which finds a path that starts elsewhere, and is fast where there are millions.
-            alike = sorted(known for known in keys if PurePosixPath(known).name == PurePosixPath(key).name)
-            hint = f"did you mean '{alike[0]}'?" if alike else f"a key of this source is '{min(keys, default='')}'"
-            raise UserError(f"{path} line {number}: the source has no image '{written}'; {hint}", Exit.RECIPE)
-        found.add(key)
+        if not alike:  # where there are millions, this takes a while
+            for known in sorted(keys):
+                alike[slashed(known)].append(known)
+                named[_parts(known)[0]].append(known)
+        if (meant := slashed(key)) in alike:
+            found.update(alike[meant])
+            continue
+        parts = _parts(meant)
+        near = max(named.get(parts[0], ()), key=lambda known: sum(map(eq, _parts(known), parts)), default=None)
+        hint = f"did you mean '{near}'?" if near else f"a key of this source is '{min(keys, default='')}'"
+        problems.append((where, f"the source has no image '{key}'; {hint}"))
+    refuse_lines(path, problems)
     return frozenset(found)
+
+
+def _parts(key: str) -> tuple[str, ...]:
+    """Return the parts of a key as hints compare them: in small letters, the last one first."""
+    return tuple(reversed(slashed(key).casefold().split("/")))
 
 
 def _values(source: Images, column: str, wanted: Sequence[str], place: str) -> frozenset[str]:
@@ -106,9 +120,9 @@ def _values(source: Images, column: str, wanted: Sequence[str], place: str) -> f
         raise UserError(f"{place}: unknown column '{column}'; {_hint(column, columns)}", Exit.RECIPE)
     values = {item.columns[column] for item in source.items if column in item.columns}
     for value in wanted:
-        if value not in values:
+        if nfc(value) not in map(nfc, values):
             raise UserError(f"{place}.{column}: no image has the value '{value}'; {_hint(value, values)}", Exit.RECIPE)
-    return frozenset(wanted)
+    return frozenset(value for value in values if nfc(value) in map(nfc, wanted))
 
 
 def no_images(name: str, label: str, source: Images) -> UserError:

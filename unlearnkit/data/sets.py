@@ -1,11 +1,13 @@
 """The two sets and their training and validation images, drawn from the seed."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from unlearnkit.contracts import Images, Item
+from unlearnkit.data.lists import nfc
 from unlearnkit.data.selection import no_images, select, shuffled
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.data import Data, PerClass, Selection
@@ -24,6 +26,8 @@ class Chosen:
     source: Images
     train: Sequence[Item]
     validation: Sequence[Item]
+    notes: Sequence[str] = ()
+    """What a reader of its figures must know: images that were left out or set aside."""
 
 
 def sections(data: Data) -> tuple[DataSection, DataSection]:
@@ -32,7 +36,7 @@ def sections(data: Data) -> tuple[DataSection, DataSection]:
 
 
 def split(data: Data, base: Path, seed: int, sources: Sequence[Images] | None = None) -> tuple[Chosen, Chosen]:
-    """Return the forget set and the retain set of a recipe, which share no image of a source.
+    """Return the forget set and the retain set of a recipe, which share no image, under whatever name.
 
     Relative paths start at `base`; `sources` are the two of `sections` where they are open already. Raise `UserError`
     where a source is not there, or a selection names what it does not have, or leaves nothing.
@@ -42,22 +46,66 @@ def split(data: Data, base: Path, seed: int, sources: Sequence[Images] | None = 
         ours, theirs = sections(data)
         opened = ours.open(base)
         sources = opened, opened if theirs == ours else theirs.open(base)
-    forget = select("forget", sources[0], data.forget, base, seed)
-    forgotten = forget if sources[0] is sources[1] else ()
-    retain = select("retain", sources[1], data.retain, base, seed, forgotten)
+    selected = select("forget", sources[0], data.forget, base, seed)
+    forgotten = selected if sources[0] is sources[1] else ()
+    rest = select("retain", sources[1], data.retain, base, seed, forgotten)
 
-    def chosen(name: str, source: Images, selection: Selection, items: Sequence[Item]) -> Chosen:
+    def chosen(name: str, source: Images, selection: Selection, items: Sequence[Item], whole: bool = False) -> Chosen:
         present = {item.label for item in items}
-        classes = [label for label in selection.classes or sorted(present) if label in present]
-        return choose(name, source, classes, selection.per_class or data.per_class, seed, items)
+        wanted = map(nfc, selection.classes or ())
+        classes = [label for name in wanted for label in sorted(present) if nfc(label) == name] or sorted(present)
+        count = selection.per_class or (PerClass() if whole else data.per_class)
+        return choose(name, source, classes, count, seed, items, whole)
 
-    return chosen("forget", sources[0], data.forget, forget), chosen("retain", sources[1], data.retain, retain)
+    forget = chosen("forget", sources[0], data.forget, selected, data.forget.files is not None)
+    if data.forget.files is not None and (aside := len(selected) - len(forget.train)):
+        why = "they are validation images of their source or more than `data.forget.per_class` says"
+        forget = replace(forget, notes=[f"data.forget.files: {aside} of {len(selected)} are not trained on, for {why}"])
+    found = copies(sources[0], selected, sources[1])
+    left_out: dict[Item, None] = {}
+    while True:
+        # Drawn first, so that no file is read that is not used, and again without what is a copy.
+        retain = chosen("retain", sources[1], data.retain, rest)
+        if not (twice := found([*retain.train, *retain.validation])):
+            return forget, replace(retain, notes=told([*left_out]))
+        left_out |= dict.fromkeys(twice)
+        if not (rest := [item for item in rest if item not in left_out]):
+            raise UserError(f"data.retain: nothing is left. {told([*left_out])[0]}", Exit.RECIPE)
+
+
+def copies(forget: Images, forgotten: Iterable[Item], source: Images) -> Callable[[Sequence[Item]], list[Item]]:
+    """Return what finds the images of a source whose files are those of forgotten ones, byte for byte."""
+    sized = defaultdict[object, list[Item]](list)  # no file is read without one of its length on the other side
+    for item in forgotten:
+        sized[forget.fingerprint(item, whole=False)].append(item)
+    sized.pop(None, None)
+
+    @cache
+    def hashes(size: object) -> set[object]:
+        return {mark for item in sized[size] if (mark := forget.fingerprint(item, whole=True)) is not None}
+
+    def found(items: Sequence[Item]) -> list[Item]:
+        sizes = ((item, source.fingerprint(item, whole=False)) for item in items)
+        near = ((item, size) for item, size in sizes if size in sized)
+        return [item for item, size in near if source.fingerprint(item, whole=True) in hashes(size)]
+
+    return found
+
+
+def told(left_out: Sequence[Item]) -> list[str]:
+    """Return the note that so many copies are left out of the retain set, where there are any."""
+    found = f"{len(left_out)} of its images are copies of forget images and left out"
+    return [f"data.retain: {found}, such as '{left_out[0].key}'"] if left_out else []
 
 
 def choose(
-    name: str, source: Images, classes: Sequence[str], count: PerClass, seed: int, items: Sequence[Item] | None = None
-) -> Chosen:
-    """Draw the images of each class out of `items` or all; raise `UserError` where one is unknown or too small."""
+    name: str, source: Images, classes: Sequence[str], count: PerClass, seed: int, items: Sequence[Item] | None = None,
+    whole: bool = False,
+) -> Chosen:  # fmt: skip
+    """Draw the images of each class out of `items` or all, none of a `whole` set for validation if nobody says so.
+
+    Raise `UserError` where a class is unknown or too small.
+    """
     every, found = Counter(item.label for item in source.items), defaultdict[str, list[Item]](list)
     for item in source.items if items is None else items:
         found[item.label].append(item)
@@ -68,16 +116,19 @@ def choose(
         mine = shuffled(found[label], seed, "split", label)
         free = [item for item in mine if item.split is None]
         given = {item.key for item in mine if item.split == "validation"}
-        cut = len(free) // VALIDATION_PART if count.validation is None else max(0, count.validation - len(given))
+        part = len(free) // VALIDATION_PART
+        cut = part * (not whole) if count.validation is None else max(0, count.validation - len(given))
+        cut = min(cut, part) if count.at_most else cut
         aside = given | {item.key for item in free[:cut]}
         halves = [[item for item in mine if (item.key in aside) == held] for held in (False, True)]
         # Single images of a class may all be validation images, where the source says which are.
         partly = not free and len(mine) < every[label]
         both = (("training", halves[0], count.train, train), ("validation", halves[1], count.validation, validation))
-        for part, half, wanted, into in both:
-            if len(half) < (wanted or 0) or (part == "training" and not half and not partly):
-                few = f"the {name} set has {len(half)} {part} images, but {wanted or 1} are asked for"
-                advice = "lower the number or choose another class"
+        for which, half, wanted, into in both:
+            short = len(half) < (wanted or 0) and not count.at_most
+            if short or (which == "training" and not half and not partly):
+                few = f"the {name} set has {len(half)} {which} images, but {wanted or 1} are asked for"
+                advice = "lower the number, add `at_most: true` or choose another class"
                 raise UserError(f"data.per_class: class '{label}' of {few}; {advice}", Exit.RECIPE)
             into.extend(half[:wanted])
     if not train:

@@ -15,6 +15,9 @@ class PerClass(Section):
     """For training; all that the source has when left out."""
     validation: Annotated[int, Field(ge=0)] | None = None
     """For validation, never trained on; all that the source has when left out."""
+    at_most: bool = False
+    """Take what there is of a class with fewer images, of which at most a quarter is for validation; otherwise such a
+    class is a mistake."""
 
 
 class Selection(Section):
@@ -23,7 +26,8 @@ class Selection(Section):
     classes: Annotated[list[str], Field(min_length=1)] | None = None
     """Names of the source's classes; all when left out."""
     files: str | None = None
-    """A text file, relative to the recipe, with the key of one image a line: its path below the source's folder."""
+    """A text file, relative to the recipe, with the key of one image a line: its path below the source's folder. All of
+    a forget set by `files` is trained on, whatever `data.per_class` says, unless its own `per_class` says otherwise."""
     where: Annotated[dict[str, str | list[str]], Field(min_length=1)] | None = None
     """Values, or lists of them, that columns of the source must have, such as `{identity: [n03, n17]}`."""
     draw: Annotated[int, Field(gt=0)] | None = None

@@ -84,6 +84,7 @@ def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
         "steps": seeds * (steps * len(problems) - spared) if steps else None,
         "images_seen": 2 * seeds * (steps * len(problems) - spared) * recipe.training.batch_size if steps else None,
         "sets": counts,
+        "notes": [note for part in chosen or () for note in part.notes],
         "classes": {part.name: list(part.classes) for part in chosen} if chosen else None,
         "parameters": {"trained": sizes[recipe.model.train], "all": every},
         "memory_mib": {
@@ -127,8 +128,9 @@ def _counts(recipe: Recipe, chosen: tuple[Chosen, Chosen] | None) -> dict[str, d
         return {part.name: {"train": len(part.train), "validation": len(part.validation)} for part in chosen}
     return {
         name: {
-            half: wanted * classes if wanted and (classes := _classes(selection)) else None
-            for half, wanted in (selection.per_class or recipe.data.per_class).model_dump().items()
+            half: wanted * classes if wanted and not count.at_most and (classes := _classes(selection)) else None
+            for count in [selection.per_class or recipe.data.per_class]
+            for half, wanted in (("train", count.train), ("validation", count.validation))
         }
         for name, selection in (("forget", recipe.data.forget), ("retain", recipe.data.retain))
     }
@@ -153,6 +155,7 @@ def lines(plan: dict[str, Any]) -> list[str]:
         of = f" of {len(classes):,} classes: {named}" if classes else ""
         training, validation = map(_shown, counts.values())
         rows.append(f"  {name} set: {training} training and {validation} validation images{of}")
+    rows += [f"  {note}" for note in plan["notes"]]
     times = f", for each of {plan['seeds']} seeds" if plan["seeds"] > 1 else ""
     each, steps = _shown(plan["steps_each"]), _shown(plan["steps"])
     rows.append(f"  {len(plan['problems'])} problems of up to {each} steps{times}: {steps} steps")

@@ -14,7 +14,7 @@ from torch.nn import Parameter
 
 from unlearnkit.contracts import ModelAdapter, Part, Setting, Sources, Task, shared, trainable
 from unlearnkit.control import Stage
-from unlearnkit.data import Chosen, Pixels, colour_statistics, digest, load, seeded, split, to_float
+from unlearnkit.data import Chosen, Pixels, colour_statistics, digest, load_apart, seeded, split, to_float
 from unlearnkit.device import choose_device, make_deterministic
 from unlearnkit.disk import MIB, sha256
 from unlearnkit.errors import Exit, UserError
@@ -185,7 +185,7 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None) -> Workbench:
         wanted.build().degrade(torch.zeros(1, 3, *[student.image_size] * 2), seeded(recipe.seed, "fits"))
     try_parts(recipe, reference, device)
     task = recipe.task.build()
-    images = load(chosen, student.image_size, recipe.data, device)
+    chosen, images = load_apart(chosen, student.image_size, recipe.data, device)
     others: dict[str, str] = {}
     setting = Setting(reference, task, _sources(recipe, base, device, chosen, images, others))
     losses = {"forget": recipe.forget.build(setting), "retain": recipe.retain.build(setting)}

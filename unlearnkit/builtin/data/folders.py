@@ -5,13 +5,16 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from unlearnkit.builtin.data.pictures import SPLITS, SUFFIXES, UNLABELLED, Files, in_split, text
+from unlearnkit.builtin.data.pictures import SPLITS, SUFFIXES, UNLABELLED, Files, halves, hidden, in_split, text
 from unlearnkit.contracts import Item
+from unlearnkit.data.lists import nfc, read_text, refuse_lines
 from unlearnkit.errors import Exit, UserError
 
 
@@ -23,109 +26,200 @@ class Archive(Files):
         # All at once, because a zip handle is not safe to share between the decoding threads.
         with zipfile.ZipFile(path) as archive:
             self._bytes = {name: archive.read(name) for name in archive.namelist()}
-        self.take(in_split(PurePosixPath(name)) for name in self._bytes)
+        paths = map(PurePosixPath, self._bytes)
+        self.take(in_split(path) for path in paths if not any(map(hidden, path.parts)))
         self.facts = json.loads((path.parent / "source.json").read_text(encoding="utf-8"))
 
     def bytes_of(self, item: Item) -> bytes:
         return self._bytes[item.key]
+
+    def size_of(self, item: Item) -> int:
+        return len(self._bytes[item.key])
 
     def place(self, item: Item) -> str:
         return f"{self.root.name}:{item.key}"
 
 
 class Folder(Files):
-    """Folders of images below `root`, one a class; or `train` and `validation` (or `val`), which hold these."""
+    """Folders of images below `root`, one a class; or folders of the usual names of splits, which hold these."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.facts = root, {"name": root.name}
         if not root.is_dir():
             raise UserError(f"data.source.root: there is no folder {root}", Exit.RECIPE)
-        classes = _folders(root)
-        splits = {path.name for path in classes}
-        fixed = "train" in splits and not splits.isdisjoint(("validation", "val"))
-        if fixed:
-            halves = [path for path in classes if path.name in ("train", "validation", "val")]
-            classes = [path for half in halves for path in _folders(half)]
-        if not classes:
+        keys = [PurePosixPath(key) for key in _below(root)]
+        if not (tops := _folders(root)):
             raise UserError(f"data.source.root: {root} has no folders; it needs one a class", Exit.RECIPE)
-        files = [path for folder in classes for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
-        keys = (PurePosixPath(path.relative_to(root)) for path in files)
-        items = (in_split(key) if fixed else Item(str(key), key.parts[0]) for key in keys)
-        self.take(items, {path.name for path in classes})
+        if (splits := _splits(root, keys)) is None:
+            self.take((Item(str(key), key.parts[0]) for key in keys if len(key.parts) > 1), tops)
+            return
+        items, labels = list[Item](), {label for half in splits for label in _folders(root / half)}
+        for half, split in splits.items():
+            mine = [key for key in keys if key.parts[0] == half]
+            deep = [key for key in mine if len(key.parts) > 2]
+            known = {} if deep else _solution(root)
+            if not deep and (loose := [key.name for key in mine if key.stem not in known]):
+                found = f"{root / half} has {len(loose)} loose images, such as {loose[0]}, and no class folders"
+                advice = (
+                    f"sort them by class, put {SOLUTION} beside {half}, or give as root a folder of class folders alone"
+                )
+                raise UserError(f"data.source.root: {found}; {advice}", Exit.RECIPE)
+            items += [Item(str(key), key.parts[1] if deep else known[key.stem], split) for key in deep or mine]
+        self.take(items, labels | {item.label for item in items})
 
 
-def _folders(path: Path) -> list[Path]:
-    return [found for found in path.iterdir() if found.is_dir() and not found.name.startswith(".")]
+SOLUTION = "LOC_val_solution.csv"
+"""The classes of ImageNet's validation images as Kaggle gives them."""
+
+
+def _folders(path: Path) -> set[str]:
+    return {found.name for found in path.iterdir() if found.is_dir() and not hidden(found.name)}
+
+
+def _below(root: Path) -> Iterator[str]:
+    """Yield the paths of the images below a folder that are not hidden; each folder is read once, links come last."""
+    waiting, links, seen = deque([""]), deque[str](), set[tuple[int, int]]()
+    while waiting or links:
+        place = (waiting or links).popleft()
+        try:
+            status, entries = (root / place).stat(), sorted(os.scandir(root / place), key=lambda entry: entry.name)
+        except OSError as error:
+            raise UserError(f"{root / place}: cannot be read ({error.strerror}); mend or remove it") from None
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        for entry in entries:
+            if hidden(entry.name):
+                continue
+            if entry.is_dir():
+                (links if entry.is_symlink() else waiting).append(f"{place}{entry.name}/")
+            elif PurePosixPath(entry.name).suffix.lower() in SUFFIXES:
+                yield f"{place}{entry.name}"
+
+
+def _splits(root: Path, keys: Sequence[PurePosixPath]) -> dict[str, str | None] | None:
+    """Return which folders are splits, as what, or None for classes; raise `UserError` where nobody can tell."""
+    full = {key.parts[0] for key in keys if len(key.parts) > 1}
+    named = {top for top in full if top.lower() in SPLITS}
+    train = {top for top in named if SPLITS[top.lower()] == "train"}
+    others, deep = sorted(full - named), {key.parts[0] for key in keys if len(key.parts) > 2}
+    if not named or (others and named == train and len(train) == 1 and not train & deep):
+        return None
+    if others and (not train or named == train):
+        found = f"{root} has {', '.join(sorted(named))}, which is a name of a split, beside {', '.join(others[:3])}"
+        advice = "take them apart, or give as root the folder whose folders are the classes"
+        raise UserError(f"data.source.root: {found}; {advice}", Exit.RECIPE)
+    return halves(f"data.source.root: {root}", named)
+
+
+def _solution(root: Path) -> dict[str, str]:
+    """Return the class of each image of the flat validation folder, as a file beside it or above says; else nothing."""
+    path = next((found for place in (root, *root.parents[:3]) if (found := place / SOLUTION).is_file()), None)
+    lines = read_text(path, "data.source.root").splitlines() if path else ()
+    return {name: boxes.split()[0] for name, _, boxes in (line.partition(",") for line in lines) if boxes.strip()}
 
 
 class Manifest(Files):
-    """The images that a CSV or JSONL file lists, one a line, with columns; paths start at its folder."""
+    """The images that a CSV or JSON file lists, one a line or entry, with columns; paths start at its folder."""
 
     def __init__(self, path: Path, file: str, label: str | None, split: str | None) -> None:
-        self.path, self.root, self.facts = path, path.parent, {"name": path.name}
-        rows = list(self._jsonl() if path.suffix.lower() in (".jsonl", ".ndjson") else self._csv())
-        label = label or ("label" if any("label" in row for _, row in rows) else None)
-        split = split or ("split" if any("split" in row for _, row in rows) else None)
-        # A look at a folder is faster than one at each of its files.
-        names = cache(lambda folder: frozenset(os.listdir(folder) if folder.is_dir() else ()))
-        lines: dict[str, int] = {}
-        items: list[Item] = []
-        for line, row in rows:
-            key = self._column(line, row, file)
-            if key in lines:
-                raise self._wrong(line, f"'{key}' is on line {lines[key]} already; remove one of them")
-            lines[key] = line
-            where = self.root / key
-            if where.name not in names(where.parent):
-                raise self._wrong(line, f"there is no file {where}")
-            named = self._column(line, row, label) if label else UNLABELLED
-            part = self._column(line, row, split) if split else None
-            if part is not None and part not in SPLITS:
-                raise self._wrong(line, f"'{part}' is no split; write train, validation or test")
-            if part is None or SPLITS[part] is not None:
-                columns = {name: value for name, value in row.items() if name != file}
-                items.append(Item(key, named, None if part is None else SPLITS[part], columns))
+        self.root, self.facts = path.parent, {"name": path.name}
+        self._names = cache(_names)  # a look at a folder is faster than one at each of its files
+        written = read_text(path, "data.source.path")
+        as_json = path.suffix.lower() in (".json", ".jsonl", ".ndjson") or written.lstrip().startswith(("[", "{"))
+        rows = list(_json(written) if as_json else _csv(written, file))
+        columns = {name for _, row in rows if not isinstance(row, str) for name in row}
+        label = label or ("label" if "label" in columns else None)
+        split = split or ("split" if "split" in columns else None)
+        lines, items, problems = dict[str, str](), list[Item](), list[tuple[str, str]]()
+        for where, row in rows:
+            try:
+                if isinstance(row, str):
+                    raise ValueError(row)
+                key = self._found(_column(row, file))
+                if any(map(hidden, PurePosixPath(key).parts)):
+                    continue
+                if key in lines:
+                    raise ValueError(f"'{key}' is on {lines[key]} already; remove one of them")
+                lines[key] = where
+                named = _column(row, label) if label else UNLABELLED
+                part = _column(row, split) if split else None
+                if part and part.lower() not in SPLITS:
+                    raise ValueError(f"'{part}' is no split; write train, validation or test")
+                half = SPLITS[part.lower()] if part else None
+                if half or not part:
+                    items.append(Item(key, named, half, {name: value for name, value in row.items() if name != file}))
+            except (OSError, ValueError) as error:
+                problems.append((where, str(error)))
+        refuse_lines(path, problems)
         self.take(items, empty=f"data.source.path: {path} lists no images")
 
-    def _read(self) -> str:
+    def _found(self, written: str) -> str:
+        """Return the key of a file that is there: `/` for a backslash, letters as its file system composes them."""
+        place = self.root / written
+        if place.name in self._names(place.parent):
+            return written
+        found = PurePosixPath()
+        for part in PurePosixPath(written.replace("\\", "/")).parts:
+            names = self._names(self.root / found)
+            if part not in ("/", "..") and nfc(part) not in names:
+                close = [name for name in names.values() if nfc(name).casefold() == nfc(part).casefold()]
+                hint = f"; did you mean '{found / close[0]}'?" if close else ""
+                raise ValueError(f"there is no file {place}{hint}")
+            found /= part if part in ("/", "..") else names[nfc(part)]
+        return str(found)
+
+
+def _names(folder: Path) -> Mapping[str, str]:
+    """Return the names in a folder by themselves and as they are compared."""
+    there = os.listdir(folder) if folder.is_dir() else ()
+    return {nfc(name): name for name in there} | {name: name for name in there}
+
+
+Row = tuple[str, Mapping[str, str] | str]
+"""Where a line or entry is: its values by their columns, or what is wrong with it."""
+
+
+def _csv(written: str, file: str) -> Iterator[Row]:
+    """Yield the lines of a CSV whose delimiter gives the column `file`, or else the most columns."""
+    rows: Any = csv.reader(())
+    try:
+        heads = ((one, csv.reader(io.StringIO(written), delimiter=one, skipinitialspace=True)) for one in ",;\t")
+        names = {one: [name.strip() for name in next(head, [])] for one, head in heads}
+        best = max(names, key=lambda one: (file in names[one], len(names[one])))
+        rows = csv.reader(io.StringIO(written, newline=""), delimiter=best, strict=True, skipinitialspace=True)
+        next(rows, None)
+        for values in filter(None, rows):
+            cells, count = zip(names[best], map(str.strip, values), strict=False), len(names[best])
+            row = {name: value for name, value in cells if value}
+            yield f"line {rows.line_num}", row if len(values) == count else f"expected {count} columns, as line 1 has"
+    except csv.Error as error:
+        yield f"line {max(1, rows.line_num)}", f"no CSV ({error})"
+
+
+def _json(written: str) -> Iterator[Row]:
+    """Yield the objects of a JSON array or of JSON lines."""
+    whole = written.lstrip().startswith("[")
+    for number, line in enumerate([written] if whole else written.split("\n"), 1):
+        if not line.strip():
+            continue
         try:
-            return self.path.read_text(encoding="utf-8-sig")
-        except (FileNotFoundError, IsADirectoryError):
-            raise UserError(f"data.source.path: there is no file {self.path}", Exit.RECIPE) from None
-        except UnicodeDecodeError:
-            raise UserError(f"{self.path}: no UTF-8 text; save it as UTF-8", Exit.RECIPE) from None
-        except OSError as error:
-            raise UserError(f"data.source.path: {self.path} cannot be read ({error.strerror})", Exit.RECIPE) from None
+            found = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            yield f"line {number}", f"no JSON ({error})"
+            continue
+        for entry, row in enumerate(found if whole else [found], 1):
+            where = f"entry {entry}" if whole else f"line {number}"
+            if isinstance(row, dict):
+                cells = ((name.strip(), text(value).strip()) for name, value in row.items() if value is not None)
+                yield where, {name: cell for name, cell in cells if cell}
+            else:
+                yield where, 'expected an object, such as {"file": "a.png", "label": "cats"}'
 
-    def _csv(self) -> Iterator[tuple[int, dict[str, str]]]:
-        reader = csv.DictReader(io.StringIO(self._read(), newline=""), strict=True)
-        try:
-            for row in reader:
-                if None in row or None in row.values():
-                    columns = len(reader.fieldnames or ())
-                    raise self._wrong(reader.line_num, f"expected {columns} columns, as line 1 has")
-                yield reader.line_num, {name: value for name, value in row.items() if value != ""}
-        except csv.Error as error:
-            raise self._wrong(reader.line_num, f"no CSV ({error})") from None
 
-    def _jsonl(self) -> Iterator[tuple[int, dict[str, str]]]:
-        for number, line in enumerate(self._read().split("\n"), 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise self._wrong(number, f"no JSON ({error})") from None
-            if not isinstance(row, dict):
-                raise self._wrong(number, 'expected an object, such as {"file": "a.png", "label": "cats"}')
-            yield number, {name: text(value) for name, value in row.items() if value is not None}
-
-    def _column(self, line: int, row: Mapping[str, str], name: str) -> str:
-        if name not in row:
-            close = get_close_matches(name, list(row), 1)
-            hint = f"did you mean '{close[0]}'? " if close else ""
-            raise self._wrong(line, f"nothing in the column '{name}'; {hint}The line has: {', '.join(row)}")
-        return row[name]
-
-    def _wrong(self, line: int, message: str) -> UserError:
-        return UserError(f"{self.path} line {line}: {message}", Exit.RECIPE)
+def _column(row: Mapping[str, str], name: str) -> str:
+    if name not in row:
+        close = get_close_matches(name, list(row), 1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        raise ValueError(f"nothing in the column '{name}'; {hint}The line has: {', '.join(row)}")
+    return row[name]

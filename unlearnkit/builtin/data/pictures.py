@@ -1,9 +1,10 @@
 """Images that Pillow can open."""
 
+import hashlib
 import io
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -17,17 +18,20 @@ from torch import Tensor
 from unlearnkit.contracts import Images, Item
 from unlearnkit.errors import Exit, UserError, first_line
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+SUFFIXES = frozenset((
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".jp2", ".ppm", ".pgm",
+))  # fmt: skip
 
 SPLITS: Mapping[str, str | None] = {
     "train": "train", "training": "train", "validation": "validation", "val": "validation", "valid": "validation",
-    "test": None,
+    "dev": "validation", "test": None, "testing": None,
 }  # fmt: skip
-"""What names of splits mean; images of a test split are left out."""
+"""What names of splits mean, in small letters; images of a test split are left out beside others for validation."""
 
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Formats of images by Pillow's names."""
-ORIENTATION = 0x0112
+BITS, PHOTOMETRIC, ORIENTATION = 258, 262, 274
+"""Tags of TIFF and EXIF."""
 TURNS = dict(enumerate(
     (Turn.FLIP_LEFT_RIGHT, Turn.ROTATE_180, Turn.FLIP_TOP_BOTTOM, Turn.TRANSPOSE, Turn.ROTATE_270, Turn.TRANSVERSE,
      Turn.ROTATE_90), 2,
@@ -101,7 +105,7 @@ def square(open_image: Callable[[], Image.Image], place: str, size: int, enlarge
     Raise `UserError` that names its `place` where it cannot be read, or is smaller and not to be enlarged.
     """
     with _readable(place):
-        image = upright(open_image()).convert("RGB")
+        image = upright(open_image())
     if min(image.size) < size and not enlarge:
         found = f"{image.width} x {image.height} px, but the model works on {size} px"
         advice = "remove the image, set data.source.enlarge, or use a model of a smaller size"
@@ -111,13 +115,34 @@ def square(open_image: Callable[[], Image.Image], place: str, size: int, enlarge
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Return an image turned as its EXIF data say; as it is stored where they cannot be read."""
+    """Return an image as RGB without transparency, upright where its EXIF data can be read; `ValueError` for no RGB."""
     image.load()  # in some formats they stand behind the pixels
     try:
         turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
     except Exception:  # they are bytes that anything may have written
-        return image
+        turn = None
+    image.info.pop("transparency", None)  # Pillow warns of what it cannot keep, and it is not kept
+    image = (_scaled(image) if image.mode[0] in "IF" else image).convert("RGB")
     return image if turn is None else image.transpose(turn)
+
+
+def _scaled(image: Image.Image) -> Image.Image:
+    """Return a grey image of more than 8 bits a pixel with 8; raise `ValueError` where its white is not known."""
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(BITS, (16,))[0]
+    white = 1 if image.mode == "F" else 2**bits - 1
+    grey = np.asarray(image, np.float64) / white
+    if (image.mode == "I" and tags) or not (grey.min() >= 0 and grey.max() <= 1):
+        found = "decimal numbers outside 0 to 1" if image.mode == "F" else "32 bits or signs"
+        raise ValueError(f"grey of {found}, whose black and white nobody says: save it with 8 or 16 bits")
+    if tags.get(PHOTOMETRIC) == 0:  # white is zero, which Pillow minds with 8 bits alone
+        grey = 1 - grey
+    return Image.fromarray((grey * 255).round().astype(np.uint8))
+
+
+def hidden(name: str) -> bool:
+    """Tell whether a file or folder is none of the images: hidden, or what macOS puts into archives."""
+    return (name.startswith(".") and name not in (".", "..")) or name == "__MACOSX"
 
 
 def opened(file: BinaryIO | Path) -> Image.Image:
@@ -131,6 +156,16 @@ class Files(Pictures):
     def bytes_of(self, item: Item) -> bytes:
         """Return an image's file."""
         return (self.root / item.key).read_bytes()
+
+    def size_of(self, item: Item) -> int:
+        """Return the length of an image's file."""
+        return (self.root / item.key).stat().st_size
+
+    def fingerprint(self, item: Item, *, whole: bool) -> str | int | None:
+        try:
+            return hashlib.sha256(self.bytes_of(item)).hexdigest() if whole else self.size_of(item)
+        except OSError:  # told where it is decoded
+            return None
 
     def open_image(self, item: Item) -> Image.Image:
         return opened(io.BytesIO(self.bytes_of(item)))
@@ -153,6 +188,20 @@ class Rows(Pictures):
 def in_split(key: PurePosixPath) -> Item:
     """Return the item of `split/class/file`."""
     return Item(str(key), key.parts[1], SPLITS[key.parts[0]])
+
+
+def halves(place: str, names: Collection[str]) -> dict[str, str | None]:
+    """Return which splits are used, as what; raise `UserError` that starts with `place` for others than these."""
+    if len(names) == 1:
+        return dict.fromkeys(names)  # the seed splits it
+    train, validation, test = (
+        [name for name in names if SPLITS.get(name.lower(), "") == kind] for kind in ("train", "validation", None)
+    )
+    held = validation or test
+    if len(train) != 1 or len(held) != 1:
+        found = f"{place} has the splits {', '.join(sorted(names))}"
+        raise UserError(f"{found}; expected one for train and one for validation (or test)", Exit.RECIPE)
+    return {train[0]: "train", held[0]: "validation"}
 
 
 def text(value: object) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from unlearnkit.builtin.data.pictures import SPLITS, SUFFIXES, UNLABELLED, Files, Rows, opened, text
+from unlearnkit.builtin.data.pictures import SUFFIXES, UNLABELLED, Files, Rows, halves, hidden, opened, text
 from unlearnkit.contracts import Item
 from unlearnkit.disk import expanded
 from unlearnkit.errors import Exit, UserError, first_line
@@ -127,10 +127,13 @@ class Shards(Files):
             stream.seek(offset)
             return stream.read(size)
 
+    def size_of(self, item: Item) -> int:
+        return self._spans[item.key][2]
+
 
 def _matching(base: Path, pattern: str, field: str) -> list[Path]:
     place = expanded(base, pattern)
-    if found := sorted(map(Path, glob.glob(str(place), recursive=True))):
+    if found := [Path(name) for name in sorted(glob.glob(str(place), recursive=True)) if "__MACOSX" not in name]:
         return found
     raise UserError(f"data.source.{field}: no file matches {place}", Exit.RECIPE)
 
@@ -147,7 +150,7 @@ def _samples(path: Path, read: Collection[str]) -> Iterator[tuple[str, dict[str,
             for member in archive:
                 folder, _, file = member.name.removeprefix("./").rpartition("/")
                 name, dot, ext = file.partition(".")
-                if not member.isfile() or not name or not dot:
+                if not member.isfile() or not dot or any(map(hidden, f"{folder}/{file}".split("/"))):
                     continue
                 if member.issparse():  # it would be read as long as it says
                     raise UserError(f"{path}: {member.name} is a sparse file; write the shard again", Exit.RECIPE)
@@ -185,11 +188,11 @@ class HuggingFace(Rows):
             raise UserError(f"data.source: a hugging-face source needs {advice}", Exit.PLUGIN) from None
         self.root, self.image, self.tables = path, image, {}
         found = _load(datasets, path)
-        halves = {"": found} if isinstance(found, datasets.Dataset) else dict(found)
+        splits = {"": found} if isinstance(found, datasets.Dataset) else dict(found)
         items: list[Item] = []
         labels = set[str]()
-        for half, split in _splits(path, halves):
-            rows = halves[half]
+        for half, split in halves(f"data.source.path: {path}", splits).items():
+            rows = splits[half]
             if not isinstance(rows.features.get(image), datasets.Image):
                 listed = f"there is: {', '.join(rows.column_names)}"
                 raise UserError(f"data.source.image: {path} has no column '{image}' of images; {listed}", Exit.RECIPE)
@@ -220,7 +223,7 @@ def _load(datasets: Any, path: Path) -> Any:
             return datasets.load_dataset("parquet", data_files=str(path))
         if any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
             return datasets.load_from_disk(str(path))
-        if any(path.rglob("*.parquet")):
+        if any(not any(map(hidden, file.relative_to(path).parts)) for file in path.rglob("*.parquet")):
             return datasets.load_dataset("parquet", data_dir=str(path))
         return datasets.load_dataset("imagefolder", data_dir=str(path))
 
@@ -255,18 +258,6 @@ def _classes(datasets: Any, path: Path, rows: Any, label: str | None) -> tuple[l
             raise UserError(f"{path}: row {values.index(-1)} has no '{column}' (-1)", Exit.RECIPE)
         return [feature.names[value] for value in values], set(feature.names)
     return [text(value) for value in values], {text(value) for value in values}
-
-
-def _splits(path: Path, halves: Collection[str]) -> list[tuple[str, str | None]]:
-    """Return which halves are used, as what: one alone is split by the seed; test stands in for a validation half."""
-    if len(halves) == 1:
-        return [(next(iter(halves)), None)]
-    validation = [half for half in halves if SPLITS.get(half) == "validation"] or [h for h in halves if h == "test"]
-    train = [half for half in halves if SPLITS.get(half) == "train"]
-    if len(train) != 1 or len(validation) != 1:
-        found = f"{path} has the splits {', '.join(halves)}"
-        raise UserError(f"data.source.path: {found}; expected train and validation (or test)", Exit.RECIPE)
-    return [(train[0], "train"), (validation[0], "validation")]
 
 
 def _columns(datasets: Any, rows: Any) -> dict[str, list[Any]]:

@@ -35,7 +35,7 @@ class _Pictures(DataSection):
 
 
 class ImageFolder(_Pictures):
-    """A folder with one folder of images a class; or with folders `train` and `validation` (or `val`) of these."""
+    """A folder with one folder of images a class; or with folders of splits, such as `train` and `val`, of these."""
 
     kind: Literal["image-folder"]
     """A folder of images."""
@@ -47,19 +47,19 @@ class ImageFolder(_Pictures):
 
 
 class Manifest(_Pictures):
-    """A CSV or JSONL file that lists images, one a line, with columns that selections can read."""
+    """A CSV or JSON file that lists images, one a line or entry, with columns that selections can read."""
 
     kind: Literal["manifest"]
     """A file that lists images."""
     path: str
-    """The file, absolute or relative to the recipe; paths in it start at its folder. `.jsonl` is read as JSON lines,
-    anything else as CSV with a line of names."""
+    """The file, absolute or relative to the recipe; paths in it start at its folder. JSON lines and
+    arrays are known by how they begin, anything else is CSV with a line of names."""
     file: str = "file"
     """Column with the path of the image, which is also its key."""
     label: str | None = None
     """Column with the class; `label` where there is one, else all images are of the class `all`."""
     split: str | None = None
-    """Column with train, validation or test (which is left out); `split` where there is one, else the seed splits."""
+    """Column with train, validation or test (left out); `split` where there is one, else the seed splits."""
 
     def open(self, base: Path) -> contracts.Images:
         return self._opened(data.Manifest(expanded(base, self.path), self.file, self.label, self.split))

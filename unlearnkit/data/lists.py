@@ -1,0 +1,43 @@
+"""Lists as people keep them: their text, names that are equal, and all that is wrong in one message."""
+
+import codecs
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from unlearnkit.errors import Exit, UserError
+
+SHOWN = 20
+"""Things listed of many that there are."""
+
+
+def nfc(text: str) -> str:
+    """Return a name as it is compared: its letters composed, whichever way its file system writes them."""
+    return unicodedata.normalize("NFC", text)
+
+
+def slashed(written: str) -> str:
+    """Return a path of a list as keys are compared: letters composed, `/` for a backslash, no `./`."""
+    return nfc(Path(written.replace("\\", "/")).as_posix())
+
+
+def read_text(path: Path, place: str) -> str:
+    """Return the text of a list, UTF-8 or what a byte order mark says; raise `UserError` with `place` without it."""
+    try:
+        data = path.read_bytes()
+        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return data.decode("utf-16" if wide else "utf-8-sig")
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError(f"{place}: there is no file {path}", Exit.RECIPE) from None
+    except UnicodeDecodeError:
+        raise UserError(f"{place}: {path} is no UTF-8 text; save it as UTF-8", Exit.RECIPE) from None
+    except OSError as error:
+        raise UserError(f"{place}: {path} cannot be read ({error.strerror})", Exit.RECIPE) from None
+
+
+def refuse_lines(path: Path, problems: Sequence[tuple[str, str]]) -> None:
+    """Raise one `UserError` of the problems in a list, each with its line or entry, where there are any."""
+    if problems:
+        told = [f"{path} {where}: {problem}" for where, problem in problems[:SHOWN]]
+        more = [f"and {len(problems) - SHOWN} more such lines"] if len(problems) > SHOWN else []
+        raise UserError("\n".join(told + more), Exit.RECIPE)

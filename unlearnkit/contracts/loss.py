@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -26,11 +27,16 @@ class Statistics:
     def sample(self, count: int, size: int, generator: torch.Generator) -> Tensor:
         """Return `count` noise images [count, 3, size, size], pixels independent, not clamped."""
         white = torch.randn(count, size, size, 3, generator=generator)
+        return (white @ self.factor.T + self.mean).permute(0, 3, 1, 2).contiguous()
+
+    @cached_property
+    def factor(self) -> Tensor:
+        """A [3, 3] whose product with its transpose is the covariance."""
         factor, failed = torch.linalg.cholesky_ex(self.covariance + 1e-8 * torch.eye(3))
         if failed:  # of grey images alone, whose colours are as good as one
             values, vectors = torch.linalg.eigh(self.covariance)
             factor = vectors * values.clamp(min=0).sqrt()
-        return (white @ factor.T + self.mean).permute(0, 3, 1, 2).contiguous()
+        return factor
 
 
 def standard_normal() -> Statistics:

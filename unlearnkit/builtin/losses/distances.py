@@ -53,10 +53,11 @@ def noise(distribution: Distribution, colours: Statistics, size: int) -> Substit
     if distribution == "constant":
         return Substitute(lambda view, _: torch.full_like(view.images, GREY), True, "constant")
 
+    statistics = colours if distribution == "images" else standard_normal()
+
     def drawn(view: View, generator: torch.Generator) -> Tensor:
         count = len(view.images)
         if distribution in ("images", "identity"):
-            statistics = colours if distribution == "images" else standard_normal()
             return send(statistics.sample(count, size, generator), view.images.device)
         draw = torch.rand if distribution == "uniform" else torch.randn
         images = send(draw(count, 3, size, size, generator=generator), view.images.device)

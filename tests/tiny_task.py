@@ -81,3 +81,15 @@ def resumed(run: Path, *overrides: str, plugins: Plugins | None = None, tell: Te
     base = Path(json.loads((run / "manifest.json").read_text())["base"])
     found = load(run / "recipe.resolved.json", plugins, overrides, base)
     return resume(found.recipe, found.resolved, run, overrides, plugins, tell)
+
+
+def failing(real, at: int, error: BaseException):
+    """Return a function that does as `real` but fails, before it has done anything, at the call of that number."""
+    calls = iter(range(10**6))
+
+    def call(*arguments, **options):
+        if next(calls) == at:
+            raise error
+        return real(*arguments, **options)
+
+    return call

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tiny_task import failing
 
 MODULE = "acme_unlearning"
 BREAKS = {
@@ -96,18 +97,6 @@ def test_a_mistake_is_one_message_and_writes_nothing(tiny, unlearnkit, options, 
 
 RECIPE = ["--model", "vit-mae", "--data", "pictures", "--forget", "red", "--to", "new/own.yaml"]
 PACKAGE = ["--plugin", "acme-unlearning", "--to", "new"]
-
-
-def failing(real, at, error):
-    """Return a function that does as `real` but fails at the call of that number."""
-    calls = iter(range(10**6))
-
-    def call(*arguments, **options):
-        if next(calls) == at:
-            raise error
-        return real(*arguments, **options)
-
-    return call
 
 
 @pytest.mark.parametrize("where", [(os, "open"), (os, "fsync"), (os, "mkdir"), (Path, "rename"), (Path, "write_text")])

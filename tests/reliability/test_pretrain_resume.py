@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_task import MODEL, write_tiny
+from tiny_task import MODEL, failing, write_tiny
 
 from unlearnkit import disk
 from unlearnkit.errors import Exit, UserError
@@ -53,18 +53,6 @@ def resumed(to: Path, tell=lambda step, figures: None) -> list[str]:
     warned: list[str] = []
     pretrain.resume(to, discover(), tell, warned.append)
     return warned
-
-
-def failing(real, at: int, error: BaseException):
-    """Return a function that does as `real` but fails, before it has done anything, at the call of that number."""
-    calls = iter(range(10**6))
-
-    def call(*arguments, **options):
-        if next(calls) == at:
-            raise error
-        return real(*arguments, **options)
-
-    return call
 
 
 @pytest.fixture(scope="module")

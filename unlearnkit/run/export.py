@@ -15,7 +15,7 @@ from unlearnkit.run import checkpoint
 from unlearnkit.run.folder import refuse_used
 from unlearnkit.seal import Sealed
 from unlearnkit.solver.flat import Flat
-from unlearnkit.solver.workbench import Workbench
+from unlearnkit.solver.workbench import Workbench, listed
 
 ORIGINAL, FORGOTTEN = "original", "forgotten.txt"
 """In a run folder: the original model, and the keys of the forget set's images, one a line."""
@@ -23,8 +23,8 @@ ORIGINAL, FORGOTTEN = "original", "forgotten.txt"
 
 def keep_original(run: Path, bench: Workbench) -> None:
     """Keep in a run folder what an export needs of the original model and of the forget set when both are gone."""
-    keys = sorted(item.key for half in bench.images["forget"].values() for item in half.items)
-    write_text(run / FORGOTTEN, "".join(f"{key}\n" for key in keys))
+    forget = bench.chosen["forget"]
+    write_text(run / FORGOTTEN, listed((*forget.train, *forget.validation)))
     with new_folder(run / ORIGINAL, replace=True) as part:
         saved(bench.reference, part)
 

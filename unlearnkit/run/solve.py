@@ -31,8 +31,8 @@ def solve(
     memory.reset_peak(bench.device)
     descent = bench.begun(problem)
     checkpoints = run.folder / "checkpoints" / problem.id
-    saved = checkpoint.newest(checkpoints, run.warn)
-    if saved is not None and saved[1].pop("origin") == digest(origin):
+    saved, hashed = checkpoint.newest(checkpoints, run.warn), digest(origin)
+    if saved is not None and saved[1].pop("origin") == hashed:
         descent.load(*saved)
     else:
         shutil.rmtree(checkpoints, ignore_errors=True)
@@ -43,7 +43,7 @@ def solve(
 
     def save() -> None:
         tensors, facts = descent.state()
-        checkpoint.write(checkpoints / f"step-{descent.done:09d}", tensors, {**facts, "origin": digest(origin)})
+        checkpoint.write(checkpoints / f"step-{descent.done:09d}", tensors, {**facts, "origin": hashed})
         checkpoint.rotate(checkpoints)
 
     _descend(run, bench.recipe.training.checkpoint_every, descent, save, ends)
@@ -113,8 +113,7 @@ def _descend(run: Run, every: int, descent: Descent, save: Callable[[], None], e
                     descent.step()
                     if (point := descent.latest()) is not None:
                         run.event("step", id=descent.problem.id, **point)
-                    stopping = run.stop.signal is not None
-                    if stopping:
+                    if run.stop.signal is not None:
                         save()
                 run.check_signal()
                 look()

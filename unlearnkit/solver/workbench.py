@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from unlearnkit.contracts import ModelAdapter, Part, Setting, Sources, Task, shared, trainable
+from unlearnkit.contracts import Item, ModelAdapter, Part, Setting, Sources, Task, shared, trainable
 from unlearnkit.control import Stage
 from unlearnkit.data import Chosen, Pixels, colour_statistics, digest, load_apart, seeded, split, to_float
 from unlearnkit.device import choose_device, make_deterministic
@@ -244,11 +244,16 @@ def _seen(images: Pixels) -> str:
     return _hash([digest(images), [[item.key, item.label] for item in images.items]])
 
 
+def listed(items: Iterable[Item]) -> str:
+    """Return the keys of images, one a line: what the hash of a set's files is of."""
+    return "".join(f"{key}\n" for key in sorted(item.key for item in items))
+
+
 def _described(part: Chosen, seen: Mapping[str, str]) -> dict[str, object]:
-    keys = sorted(item.key for item in (*part.train, *part.validation))
+    files = listed((*part.train, *part.validation))
     return {
         "set": part.name, **part.source.describe(), "classes": list(part.classes), "digest": _hash(seen),
-        "files": len(keys), "files_sha256": hashlib.sha256("".join(f"{key}\n" for key in keys).encode()).hexdigest(),
+        "files": len(part.train) + len(part.validation), "files_sha256": hashlib.sha256(files.encode()).hexdigest(),
     }  # fmt: skip
 
 

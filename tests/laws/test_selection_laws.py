@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from unlearnkit.contracts import Images, Item
 from unlearnkit.data import choose, seeded, select, split
 from unlearnkit.errors import UserError
+from unlearnkit.plugins import discover
 from unlearnkit.recipe.data import Data, PerClass, Selection
 from unlearnkit.recipe.sections import DataSection
+from unlearnkit.recipe.validate import load
 
 LABELS = ("ant", "bee", "cow")
 
@@ -302,7 +304,7 @@ def test_a_mistake_in_a_recipe_is_found_without_the_data(tmp_path, unlearnkit, f
         ("{classes: [ant]}", "{classes: [ant, bee], draw: 1}"),
     ],
 )
-def test_a_recipe_may_say(tmp_path, unlearnkit, forget, retain):
+def test_a_recipe_may_say(tmp_path, forget, retain):
     path = tmp_path / "recipe.yaml"
     path.write_text(RECIPE.format(forget=forget, retain=retain))
-    unlearnkit("validate", path).succeeded()
+    load(path, discover())

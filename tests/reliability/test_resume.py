@@ -143,3 +143,17 @@ def test_a_run_that_decodes_each_batch_can_be_killed_too(whole, shared_tiny, tmp
     time.sleep(1)  # a killed run's processes see that it is gone and let go of the folder
     unlearnkit("resume", run).succeeded()
     assert files(run) == files(whole)
+
+
+def test_a_recipe_that_is_not_as_the_run_began_with_is_named(tiny, unlearnkit):
+    """The recipe goes into the sealed folder as it was written: a run does not go on beside another one."""
+    unlearnkit("run", tiny, "--to", "run").succeeded()
+    (tiny.parent / "run" / "seal.json").unlink()
+    recipe = tiny.parent / "run" / "recipe.yaml"
+    written = recipe.read_bytes()
+    recipe.write_bytes(written.replace(b"seed: 3", b"seed: 4"))
+    outcome = unlearnkit("resume", "run")
+    assert outcome.code == 7
+    assert "run/recipe.yaml: damaged" in outcome.err
+    recipe.write_bytes(written)
+    unlearnkit("resume", "run").succeeded()

@@ -105,19 +105,26 @@ def resume(context: Context, run: RunFolder, set_: Overrides = None) -> None:
 
 @app.command(epilog="Example: unlearnkit validate recipes/quickstart.yaml")
 def validate(context: Context, recipe: RecipeFile, set_: Overrides = None, json_: Json = False) -> None:
-    """Check a recipe and print every problem with its place."""
+    """Check a recipe, and that what it names is there; print every problem with its place."""
     loaded = recipes.load(recipe, _plugins(context), set_ or ())
+    from unlearnkit.run.named import look
+
+    look(loaded.recipe, recipe.parent).refuse()
     _print(loaded.resolved, json_, [f"{recipe}: valid"])
 
 
 @app.command(epilog="Example: unlearnkit plan recipes/quickstart.yaml")
-def plan(context: Context, recipe: RecipeFile, set_: Overrides = None, json_: Json = False) -> None:
-    """Show what a recipe would run, without running it."""
+def plan(
+    context: Context, recipe: RecipeFile, set_: Overrides = None, json_: Json = False,
+    all_images: Annotated[bool, Option("--all-images", help="Look at every image, not at a sample.")] = False,
+) -> None:  # fmt: skip
+    """Show what a recipe would run, how long that takes, and what is missing or wrong, without running it."""
     _, its = _load(recipe, context, set_)
     from unlearnkit.run.plan import describe, lines
 
-    facts = describe(its, recipe.parent)
+    facts = describe(its, recipe.parent, all_images)
     _print(facts, json_, lines(facts))
+    raise typer.Exit(facts["exit_code"])
 
 
 @app.command("list", epilog="Example: unlearnkit list losses")

@@ -66,7 +66,7 @@ def write_recipe(
         return written, recipe
 
     enlarge, batch = _look(data, forget, made(Path(), enlarge=False, batch=BATCH)[1])
-    missing: list[str] = describe(made(Path(), enlarge=enlarge, batch=batch)[1], Path())["missing"]
+    missing: list[str] = describe(made(Path(), enlarge=enlarge, batch=batch)[1], Path(), timed=False)["missing"]
     with disk_errors(to.parent):
         to.parent.mkdir(parents=True, exist_ok=True)
     written, _ = made(to.parent, enlarge=enlarge, batch=batch)

@@ -13,6 +13,7 @@ from .selection import select as select
 from .selection import shuffled as shuffled
 from .sets import Chosen as Chosen
 from .sets import choose as choose
+from .sets import few as few
 from .sets import sections as sections
 from .sets import split as split
 from .views import again as again

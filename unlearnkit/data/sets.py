@@ -92,6 +92,16 @@ def copies(forget: Images, forgotten: Iterable[Item], source: Images) -> Callabl
     return found
 
 
+def few(part: Chosen, count: int) -> Chosen:
+    """Return a set with about so many training and validation images, at least one of each class."""
+
+    def some(items: Sequence[Item]) -> list[Item]:
+        seen, most = Counter[str](), max(1, count // max(1, len(part.classes)))
+        return [item for item in items if (seen.update([item.label]) or seen[item.label]) <= most]
+
+    return replace(part, train=some(part.train), validation=some(part.validation))
+
+
 def told(left_out: Sequence[Item]) -> list[str]:
     """Return the note that so many copies are left out of the retain set, where there are any."""
     found = f"{len(left_out)} of its images are copies of forget images and left out"

@@ -93,9 +93,10 @@ def begun(folder: Path) -> dict[str, Any]:
         advice = f"no run was begun here; `unlearnkit run RECIPE --to {folder}` begins one"
         raise UserError(f"{folder}: there is no {MANIFEST}: {advice}", Exit.FOLDER)
     manifest = read_formatted(folder / MANIFEST)
-    if _hash(folder / RESOLVED) not in manifest["resolved_sha256"]:
-        damaged = "damaged: it is not as unlearnkit wrote it; change a recipe with `unlearnkit resume --set`"
-        raise UserError(f"{folder / RESOLVED}: {damaged}", Exit.FOLDER)
+    for name, hashes in ((RESOLVED, manifest["resolved_sha256"]), (RECIPE, [manifest["recipe_sha256"]])):
+        if _hash(folder / name) not in hashes:
+            damaged = "damaged: it is not as unlearnkit wrote it; change a recipe with `unlearnkit resume --set`"
+            raise UserError(f"{folder / name}: {damaged}", Exit.FOLDER)
     return manifest
 
 

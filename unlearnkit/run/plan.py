@@ -1,53 +1,60 @@
-"""What a recipe would run, how many steps, how much memory and disk, without running it."""
+"""What a recipe would run, how many steps, how long, how much memory and disk, without running it."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
-from unlearnkit.contracts import ModelAdapter, Part, draws, trainable
-from unlearnkit.data import Chosen, in_memory, sections, split
+from unlearnkit.contracts import Item, ModelAdapter, Part, draws, trainable
+from unlearnkit.data import Chosen, decode, in_memory, load_apart
 from unlearnkit.device import choose_device
 from unlearnkit.disk import MIB
-from unlearnkit.errors import UserError
 from unlearnkit.fronts import HIGHEST, LOWEST
 from unlearnkit.recipe.data import Selection
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.sections import label
 from unlearnkit.run.folder import disk_bytes
+from unlearnkit.run.interrupts import device_errors
 from unlearnkit.run.memory import Need, need
+from unlearnkit.run.named import look
+from unlearnkit.run.pace import pace
 from unlearnkit.solver.schedule import budget
-from unlearnkit.weights import resolve
+from unlearnkit.solver.workbench import build
+from unlearnkit.weights import noted, resolve
 
-T = TypeVar("T")
 PARTS: tuple[Part, ...] = ("encoder", "all")
 SHOWN = 5
 """Classes named of many."""
+SAMPLE = 64
+"""Images of each set and split that are looked at where not all are."""
 
 
-def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
-    """Return the plan: problems, steps, sets, memory and disk in MiB, and what is missing on this machine."""
-    missing: list[str] = []
+def describe(recipe: Recipe, base: Path, every_image: bool = False, timed: bool = True) -> dict[str, Any]:
+    """Return the plan: problems, steps, seconds, sets, memory and disk in MiB, and what is missing on this machine.
 
-    def tried(what: Callable[..., T], *arguments: object) -> T | None:
-        try:
-            return what(*arguments)
-        except UserError as error:
-            missing.append(str(error))
-            return None
-
+    The weights are opened, a sample of the images or `every_image` is decoded, and where nothing is missing a step is
+    taken and, if `timed`, measured.
+    """
+    named = look(recipe, base)
+    tried, chosen = named.tried, named.chosen
     device = tried(choose_device, recipe.training.device)
-    # One after the other, so that a second source that is not there is told as well.
-    ours, theirs = sections(recipe.data)
-    opened = tried(ours.open, base)
-    sources = opened, opened if theirs == ours else tried(theirs.open, base)
-    chosen = None if None in sources else tried(split, recipe.data, base, recipe.seed, sources)
-    for build in [section.build for section in recipe.evaluate.metrics] + [one.build for one in recipe.evaluate.audits]:
-        tried(build, base, torch.device("cpu"))
-    adapter = tried(measured, recipe, base) or recipe.model.build(None)
+    instruments = [one.build for one in recipe.evaluate.metrics] + [one.build for one in recipe.evaluate.audits]
+    for instrument in instruments:
+        tried(instrument, base, torch.device("cpu"))
+    bench, found = None, None
+    with device_errors(), noted() as notes:
+        if not named.errors:
+            bench = tried(build, recipe, base, None, max(SAMPLE, 2 * recipe.training.batch_size))
+        own = bench.student if bench else tried(measured, recipe, base)
+        adapter = own or recipe.model.build(None)
+        looked = tried(_looked, recipe, chosen, adapter.image_size, every_image) if chosen else None
+        if bench and timed:
+            found = tried(pace, bench)
     sizes = {part: sum(p.numel() for p in trainable(adapter, part)) for part in PARTS}
-    every = sum(parameter.numel() for parameter in adapter.module.parameters())
+    all_of_it = sum(parameter.numel() for parameter in adapter.module.parameters())
     epsilons = recipe.epsilons.fractions or recipe.epsilons.values or []
     swept = [one for method in recipe.compare for one in method.each()]
     problems = [HIGHEST, LOWEST, *(name for name, _ in recipe.epsilons.asked)]
@@ -57,6 +64,7 @@ def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
     steps = budget(recipe.training, forget, retain) if forget and retain else recipe.training.steps
     seeds = len(recipe.seeds or [recipe.seed])
     spared = (len(epsilons) - 1) * (steps - max(1, round(recipe.sweep.share(1) * steps))) if steps else 0
+    taken = seeds * (steps * len(problems) - spared) if steps else None
     size = adapter.image_size
     task, here = recipe.task.build(), device or torch.device("cpu")
     needed = tried(need, adapter, task, recipe.model.train, recipe.training.precision, here) or Need(0, 0, 0)
@@ -72,7 +80,16 @@ def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
     # Student and reference, two gradients, two averages of the optimiser; autocast keeps the weights in bf16 as well.
     parts = [recipe.model.train] * (len(problems) - len(swept)) + [one.part or recipe.model.train for one in swept]
     vectors = [sizes[part] for part in parts]
-    state = 4 * (2 * every + 4 * max(vectors)) + (2 * every if recipe.training.precision == "bf16" else 0)
+    state = 4 * (2 * all_of_it + 4 * max(vectors)) + (2 * all_of_it if recipe.training.precision == "bf16" else 0)
+    seconds = None
+    if found and looked and taken:
+        reading = 0.0 if all(fits) else 2 * recipe.training.batch_size * looked.seconds
+        seconds = {
+            "step": max(found.step, reading),
+            "steps": taken * max(found.step, reading),
+            "looks": seeds * len(problems) * recipe.training.checks * rows * found.look,
+            "preparation": seeds * rows * (looked.seconds * all(fits) + found.frozen),
+        }
     return {
         "name": recipe.name,
         "device": str(device) if device else recipe.training.device,
@@ -81,12 +98,13 @@ def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
         "audits": [label(section) for section in recipe.evaluate.audits],
         "steps_each": steps,
         "seeds": seeds,
-        "steps": seeds * (steps * len(problems) - spared) if steps else None,
-        "images_seen": 2 * seeds * (steps * len(problems) - spared) * recipe.training.batch_size if steps else None,
+        "steps": taken,
+        "images_seen": 2 * taken * recipe.training.batch_size if taken else None,
+        "seconds": seconds,
         "sets": counts,
-        "notes": [note for part in chosen or () for note in part.notes],
+        "notes": [*notes, *(looked.notes if looked else ())],
         "classes": {part.name: list(part.classes) for part in chosen} if chosen else None,
-        "parameters": {"trained": sizes[recipe.model.train], "all": every},
+        "parameters": {"trained": sizes[recipe.model.train], "all": all_of_it, "from": "weights" if own else "recipe"},
         "memory_mib": {
             "weights, gradients, optimiser": round(state / MIB),
             "images": round(images / MIB),
@@ -96,6 +114,7 @@ def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
         "images": {
             "decoded": "once" if all(fits) else "for each batch where data.memory_mib does not hold them",
             "all_mib": round(sum(decoded) / MIB),
+            "looked_at": looked.count if looked else 0,
         },
         "frozen": {
             "computed": "at every step" if where == "nowhere" else "once an image",
@@ -103,14 +122,41 @@ def describe(recipe: Recipe, base: Path) -> dict[str, Any]:
             "kept_mib": round(kept / MIB),
             "where": where,
         },
-        "disk_mib": round(disk_bytes(vectors, recipe.evaluate.images, size, every) / MIB),
-        "missing": missing,
+        "disk_mib": round(disk_bytes(vectors, recipe.evaluate.images, size, all_of_it) / MIB),
+        "missing": named.lines,
+        "exit_code": named.code,
     }
 
 
 def measured(recipe: Recipe, base: Path) -> ModelAdapter:
     """Return the recipe's model with its weights, which may bring sizes of their own; raise `UserError` without."""
     return recipe.model.build(resolve(recipe.model.weights, base))
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """Images that were decoded, how long one took, and what is to be known of the sets."""
+
+    count: int
+    seconds: float
+    notes: Sequence[str]
+
+
+def _looked(recipe: Recipe, chosen: Sequence[Chosen], size: int, every: bool) -> _Looked:
+    """Decode images of the sets for a model of `size` px, all of them or a sample spread over each."""
+    began = time.perf_counter()
+    if every:
+        apart, found = load_apart({part.name: part for part in chosen}, size, recipe.data, torch.device("cpu"))
+        count, chosen = sum(len(half) for halves in found.values() for half in halves.values()), [*apart.values()]
+    else:
+        some = [(part.source, half[:: -(-len(half) // SAMPLE)]) for part in chosen for half in _halves(part) if half]
+        count = sum(len(decode(source, items, size)) for source, items in some)
+    notes = [note for part in chosen for note in part.notes]
+    return _Looked(count, (time.perf_counter() - began) / max(1, count), notes)
+
+
+def _halves(part: Chosen) -> tuple[Sequence[Item], Sequence[Item]]:
+    return part.train, part.validation
 
 
 def _why(recipe: Recipe, adapter: ModelAdapter, once: bool) -> str:
@@ -122,7 +168,7 @@ def _why(recipe: Recipe, adapter: ModelAdapter, once: bool) -> str:
     return "training.cache has too little room" if once else f"the task {recipe.task.kind} is random"
 
 
-def _counts(recipe: Recipe, chosen: tuple[Chosen, Chosen] | None) -> dict[str, dict[str, int | None]]:
+def _counts(recipe: Recipe, chosen: Sequence[Chosen] | None) -> dict[str, dict[str, int | None]]:
     """Return the images of each set, from the data or, where that is missing, from the recipe."""
     if chosen is not None:
         return {part.name: {"train": len(part.train), "validation": len(part.validation)} for part in chosen}
@@ -145,9 +191,10 @@ def _classes(selection: Selection) -> int | None:
 
 def lines(plan: dict[str, Any]) -> list[str]:
     """Return a plan as lines for a person."""
+    sizes = ", by the sizes in the recipe alone" * (plan["parameters"]["from"] == "recipe")
     rows = [
         f"{plan['name']} on {plan['device']}, {plan['precision']}",
-        f"  model: {plan['parameters']['trained']:,} trained parameters of {plan['parameters']['all']:,}",
+        f"  model: {plan['parameters']['trained']:,} trained parameters of {plan['parameters']['all']:,}{sizes}",
     ]
     for name, counts in plan["sets"].items():
         classes = plan["classes"][name] if plan["classes"] else []
@@ -160,6 +207,10 @@ def lines(plan: dict[str, Any]) -> list[str]:
     each, steps = _shown(plan["steps_each"]), _shown(plan["steps"])
     rows.append(f"  {len(plan['problems'])} problems of up to {each} steps{times}: {steps} steps")
     rows += [f"    {problem}" for problem in plan["problems"]]
+    if (spent := plan["seconds"]) is not None:
+        parts = ", ".join(f"{what} {_long(spent[what])}" for what in ("steps", "looks", "preparation"))
+        rows.append(f"  time here by a measured step of {spent['step']:.2g} s: {parts}")
+        rows.append("    looks are those at whole sets; landing, evaluation and audits come on top")
     if plan["audits"]:
         rows += ["  audits of the original and of each solution:", *(f"    {audit}" for audit in plan["audits"])]
     rows.append("  memory, MiB: " + ", ".join(f"{what} {value:,}" for what, value in plan["memory_mib"].items()))
@@ -169,8 +220,19 @@ def lines(plan: dict[str, Any]) -> list[str]:
     kept = f" ({frozen['why']})" if frozen["why"] else f", {frozen['kept_mib']:,} MiB in {frozen['where']}"
     rows.append(f"  frozen outputs: computed {frozen['computed']}{kept}")
     rows.append(f"  disk, MiB: {plan['disk_mib']:,}{' a seed' if plan['seeds'] > 1 else ''}")
-    missing = [f"    {text}" for text in plan["missing"]]
-    return rows + (["  missing here:", *missing] if missing else ["  nothing is missing"])
+    looked = plan["images"]["looked_at"]
+    missing = [f"    {line}" for text in plan["missing"] for line in text.splitlines()]
+    if missing:
+        return [*rows, "  missing or wrong here:", *missing]
+    return [*rows, f"  nothing is missing: the weights fit, and {looked:,} images were looked at"]
+
+
+def _long(seconds: float) -> str:
+    """Return a time as people say it."""
+    for unit, name in ((3600, "h"), (60, "min")):
+        if seconds >= unit:
+            return f"{seconds / unit:.1f} {name}"
+    return f"{seconds:.1f} s"
 
 
 def _shown(value: int | None) -> str:

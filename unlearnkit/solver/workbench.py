@@ -14,7 +14,7 @@ from torch.nn import Parameter
 
 from unlearnkit.contracts import Item, ModelAdapter, Part, Setting, Sources, Task, shared, trainable
 from unlearnkit.control import Stage
-from unlearnkit.data import Chosen, Pixels, colour_statistics, digest, load_apart, seeded, split, to_float
+from unlearnkit.data import Chosen, Pixels, colour_statistics, digest, few, load_apart, seeded, split, to_float
 from unlearnkit.device import choose_device, make_deterministic
 from unlearnkit.disk import MIB, sha256
 from unlearnkit.errors import Exit, UserError
@@ -159,16 +159,18 @@ def frozen_digest(model: ModelAdapter, part: Part) -> str:
     return state.hexdigest()
 
 
-def build(recipe: Recipe, base: Path, cache: Path | None = None) -> Workbench:
+def build(recipe: Recipe, base: Path, cache: Path | None = None, images: int | None = None) -> Workbench:
     """Build the workbench; raise `UserError` for whatever the recipe names that is missing or does not fit.
 
-    What is frozen is kept in memory, and where that is full in the folder `cache`.
+    What is frozen is kept in memory, and where that is full in the folder `cache`. With `images` it has about so many
+    of each set and split, some of each class: enough to try all that a run does on.
     """
     device = choose_device(recipe.training.device)
     make_deterministic(device)
     weights = resolve(recipe.model.weights, base)
+    parts = split(recipe.data, base, recipe.seed)
+    chosen = {part.name: part if images is None else few(part, images) for part in parts}
     weighed = sha256(weights) if weights else None
-    chosen = dict(zip(SETS, split(recipe.data, base, recipe.seed), strict=True))
     torch.manual_seed(recipe.seed)
     with noted() as notes:
         student = recipe.model.build(weights)
@@ -185,9 +187,9 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None) -> Workbench:
         wanted.build().degrade(torch.zeros(1, 3, *[student.image_size] * 2), seeded(recipe.seed, "fits"))
     try_parts(recipe, reference, device)
     task = recipe.task.build()
-    chosen, images = load_apart(chosen, student.image_size, recipe.data, device)
+    chosen, pixels = load_apart(chosen, student.image_size, recipe.data, device)
     others: dict[str, str] = {}
-    setting = Setting(reference, task, _sources(recipe, base, device, chosen, images, others))
+    setting = Setting(reference, task, _sources(recipe, base, device, chosen, pixels, others))
     losses = {"forget": recipe.forget.build(setting), "retain": recipe.retain.build(setting)}
     psi = recipe.control.epsilon.build()
     methods = [
@@ -200,7 +202,7 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None) -> Workbench:
     ]  # fmt: skip
     if any(stage.fresh for problem in methods for stage in problem.stages):
         fresh(recipe, reference)  # refused at once where it does not fit
-    seen = {name: {half: _seen(images[name][half]) for half in SPLITS} for name in SETS}
+    seen = {name: {half: _seen(pixels[name][half]) for half in SPLITS} for name in SETS}
     facts: dict[str, object] = {
         "weights": {"ref": recipe.model.weights, "sha256": weighed},
         "data": [_described(part, seen[name]) for name, part in chosen.items()],
@@ -213,13 +215,13 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None) -> Workbench:
     frozen = _hash({name: value for name, value in basis.items() if name != "training"})
     store = Store(cache, room.memory_mib * MIB, room.disk_mib * MIB, frozen, device)
     sides = {
-        name: Side(name, loss, images[name]["train"], task, student, recipe.seed, recipe.training, store)
+        name: Side(name, loss, pixels[name]["train"], task, student, recipe.seed, recipe.training, store)
         for name, loss in losses.items()
     }
     try_losses(recipe, sides)
     validation = {name: halves["validation"] for name, halves in seen.items()}
     return Workbench(
-        recipe, device, student, reference, flats, task, chosen, images, sides, store, methods, facts, basis,
+        recipe, device, student, reference, flats, task, chosen, pixels, sides, store, methods, facts, basis,
         validation, base,
     )  # fmt: skip
 

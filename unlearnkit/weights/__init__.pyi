@@ -10,5 +10,6 @@ from .places import HUB as HUB
 from .places import cached as cached
 from .places import located as located
 from .places import packaged as packaged
+from .places import pinned as pinned
 from .places import resolve as resolve
 from .places import sample as sample

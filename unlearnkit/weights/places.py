@@ -35,7 +35,7 @@ def resolve(reference: str | None, base: Path, key: str = "model.weights") -> Pa
     if reference.startswith("sample:"):
         return sample(reference.removeprefix("sample:"), "model.safetensors")
     if reference.startswith("hub:"):
-        return _from_hub(reference, key)
+        return _from_hub(reference, base, key)
     path = expanded(base, reference)
     if not path.exists():
         advice = "give one, sample:NAME, or hub:OWNER/NAME@COMMIT"
@@ -43,12 +43,18 @@ def resolve(reference: str | None, base: Path, key: str = "model.weights") -> Pa
     return path
 
 
-def _from_hub(reference: str, key: str) -> Path:
+def pinned(reference: str, base: Path, key: str = "model.weights") -> re.Match[str]:
+    """Return the parts of a reference to the hub, which is not asked; raise `UserError` for one without a commit."""
     match = HUB.fullmatch(reference)
     if match is None:
         forms = "hub:OWNER/NAME@COMMIT or hub:OWNER/NAME/FILE@COMMIT with the 40 digits of the commit"
         advice = f"write {forms}, so that it means the same tomorrow"
         raise UserError(f"{key}: '{reference}' is no pinned reference; {advice}", Exit.RECIPE)
+    return match
+
+
+def _from_hub(reference: str, base: Path, key: str) -> Path:
+    match = pinned(reference, base, key)
     try:
         from huggingface_hub import hf_hub_download, snapshot_download
     except ImportError:

@@ -177,3 +177,8 @@ def test_attention_under_its_old_names_is_read(tmp_path):
     save_file(old, file)
     again = type(KL)(kind=KL.kind).build(tmp_path).net.state_dict()
     assert all(torch.equal(value, again[name]) for name, value in state.items())
+
+
+def test_a_tiny_autoencoder_has_one_width():
+    with pytest.raises(UserError, match=r"model.block_out_channels: all levels .* give \[16, 16\]"):
+        AutoencoderTiny(kind="autoencoder-tiny", image_size=16, block_out_channels=(8, 16)).build(None)

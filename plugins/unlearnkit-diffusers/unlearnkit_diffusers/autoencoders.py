@@ -133,6 +133,9 @@ def autoencoder(weights: Path | None, *, kind: str, image_size: int | None = Non
     wanted = {NAMES.get(field, field): value for field, value in given.items() if value is not None}
     if cls is AutoencoderTiny:
         layers, channels = wanted.pop("layers_per_block", 1), wanted.pop("block_out_channels", None)
+        if len(set(channels or ())) > 1:
+            advice = f"give {[channels[-1]] * len(channels)}"
+            raise UserError(f"model.block_out_channels: all levels of an autoencoder-tiny have as many; {advice}")
         if channels is not None:  # of each half
             wanted |= dict.fromkeys(("encoder_block_out_channels", "decoder_block_out_channels"), channels)
             wanted |= dict.fromkeys(("num_encoder_blocks", "num_decoder_blocks"), (layers,) * len(channels))

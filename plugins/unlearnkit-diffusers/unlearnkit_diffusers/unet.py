@@ -10,6 +10,7 @@ Shape suffixes: B images, C and H and W of a level, T width of the time embeddin
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,8 @@ def pretrained(kind: Any, folder: Path) -> Any:
     if not config or config.get("_class_name", kind.__name__) != kind.__name__:
         other = f"its config.json is of a {config.get('_class_name')}" if config else "there is no config.json in it"
         raise UserError(f"{folder}: this is no {kind.__name__} of diffusers: {other}; give the folder of one")
+    if "block_out_channels" not in signature(kind.__init__).parameters:
+        config.pop("block_out_channels", None)  # which diffusers writes for AutoencoderTiny and warns of when it reads
     try:
         model = kind.from_config(config)
     except Exception as error:  # diffusers raises many kinds for a configuration that is none of its own

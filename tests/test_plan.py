@@ -1,0 +1,238 @@
+"""What `plan` and `validate` say is there was looked at: weights, images, classes, places; and a step was taken."""
+
+import json
+from pathlib import Path
+
+import diffusers
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from unlearnkit.plugins import discover
+from unlearnkit.recipe.validate import load
+from unlearnkit.run.plan import describe, lines
+from unlearnkit.solver.workbench import build
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers", "ignore::DeprecationWarning:numpy")
+BLOCKS = "block_out_channels: [8, 16]"
+SIZES = {
+    "vit-mae": "width: 8, depth: 1, heads: 2, patch_size: 4, decoder_width: 8, decoder_depth: 1, decoder_heads: 2",
+    "mae": "patch_size: 4, width: 8, depth: 1, heads: 2, decoder_width: 8, decoder_depth: 1, decoder_heads: 2",
+    "vq-gan": f"{BLOCKS}, codes: 16, code_width: 4",
+    "mage": "width: 16, depth: 1, heads: 2, decoder_width: 16, decoder_depth: 1, decoder_heads: 2",
+    "autoencoder-kl": f"{BLOCKS}, norm_num_groups: 4",
+    "autoencoder-tiny": "block_out_channels: [8, 8]",
+    "palette": f"{BLOCKS}, attention_head_dim: 8",
+    "latent-inpainting": f"{BLOCKS}, vae_channels: [8, 8], cross_attention_dim: 8, heads: 2, norm_num_groups: 4",
+}
+"""By kind, small sizes that are not the default ones."""
+QUICK = "training.steps=4", "training.checks=1", "training.batch_size=2", "data.per_class={train: 4, validation: 2}"
+
+
+def section(kind: str) -> str:
+    steps = {"palette": ", steps: 2", "latent-inpainting": ", steps: 2"}.get(kind, "")
+    return f"{{kind: {kind}, image_size: 16, {SIZES[kind]}{steps}}}"
+
+
+def planned(recipe: Path, *overrides: str):
+    return describe(load(recipe, discover(), overrides).recipe, recipe.parent)
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_parameters_are_those_of_the_weights_and_of_a_run(kind, tiny):
+    made = load(tiny, discover(), [f"model={section(kind)}"]).recipe
+    (tiny.parent / "weights").mkdir()
+    made.model.build(None).save(tiny.parent / "weights")
+    alone = kind in ("vit-mae", "mae", "autoencoder-tiny")  # which write not all sizes beside their weights
+    own = section(kind) if alone else f"{{kind: {kind}}}"
+    overrides = (f"model={own}", "model.weights=weights", *QUICK)
+    plan = planned(tiny, *overrides)
+    bench = build(load(tiny, discover(), overrides).recipe, tiny.parent)
+    assert plan["missing"] == []
+    assert plan["parameters"] == {
+        "trained": bench.flat.theta.numel(),
+        "all": sum(parameter.numel() for parameter in bench.reference.module.parameters()),
+        "from": "weights",
+    }
+    assert 0 < plan["seconds"]["step"] == pytest.approx(plan["seconds"]["steps"] / plan["steps"])
+    assert plan["images"]["looked_at"] == 18
+
+
+def unet(inputs=4, **sizes):
+    return diffusers.UNet2DConditionModel(
+        sample_size=8, in_channels=inputs, out_channels=4, block_out_channels=(8, 16), norm_num_groups=4,
+        down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2, layers_per_block=1,
+        cross_attention_dim=8, attention_head_dim=2, **sizes,
+    )  # fmt: skip
+
+
+def pipeline(folder: Path, name: str, net) -> None:
+    """Write what of a published pipeline matters here: its U-Net, its autoencoder, its index."""
+    net.save_pretrained(folder / "unet")
+    vae = diffusers.AutoencoderKL(
+        block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2, norm_num_groups=4,
+        up_block_types=("UpDecoderBlock2D",) * 2, layers_per_block=1, sample_size=16,
+    )  # fmt: skip
+    vae.save_pretrained(folder / "vae")
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": name}))
+
+
+def page(folder: Path) -> None:
+    (folder / "w").write_text("<!DOCTYPE html><html><title>Sign in</title></html>")
+
+
+def transformers_mae(folder: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    transformers.ViTMAEForPreTraining(transformers.ViTMAEConfig(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, image_size=16, patch_size=4,
+        decoder_hidden_size=8, decoder_num_hidden_layers=1, decoder_num_attention_heads=2, decoder_intermediate_size=32,
+    )).save_pretrained(folder / "w")  # fmt: skip
+
+
+def sdxl() -> diffusers.UNet2DConditionModel:
+    return unet(addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=56)
+
+
+def controlnet(folder: Path) -> None:
+    net = diffusers.ControlNetModel(
+        block_out_channels=(8, 16), down_block_types=("DownBlock2D",) * 2, norm_num_groups=4, cross_attention_dim=8,
+        layers_per_block=1, attention_head_dim=2,
+    )  # fmt: skip
+    net.save_pretrained(folder / "w")
+
+
+def single(folder: Path) -> None:
+    torch.save({"state_dict": {"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(8, 4, 3, 3)}}, folder / "w")
+
+
+def unconditional(folder: Path) -> None:
+    net = diffusers.UNet2DModel(
+        sample_size=16, block_out_channels=(8, 16), norm_num_groups=4, attention_head_dim=8, layers_per_block=1,
+        down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2,
+    )  # fmt: skip
+    net.save_pretrained(folder / "w")
+
+
+def other_sizes(folder: Path) -> None:
+    save_file({"encoder.blocks.0.fc1.weight": torch.zeros(4, 4), "decoder.mask_token": torch.zeros(4)}, folder / "w")
+
+
+MISFITS = {
+    "a web page": ("vit-mae", page, "it is a web page"),
+    "transformers' ViTMAE": ("vit-mae", transformers_mae, "ViTMAE of transformers, which `kind: mae`"),
+    "Stable Diffusion 1.5": (
+        "latent-inpainting", lambda folder: pipeline(folder / "w", "StableDiffusionPipeline", unet()),
+        "4 input and 4 output channels, but an inpainting one has 9 and 4",
+    ),
+    "InstructPix2Pix": (
+        "latent-inpainting", lambda folder: pipeline(folder / "w", "StableDiffusionInstructPix2PixPipeline", unet(8)),
+        "8 input and 4 output channels, but an inpainting one has 9 and 4",
+    ),
+    "SDXL": (
+        "latent-inpainting", lambda folder: pipeline(folder / "w", "StableDiffusionXLPipeline", sdxl()),
+        "4 input and 4 output channels, but an inpainting one has 9 and 4",
+    ),
+    "ControlNet": ("latent-inpainting", controlnet, "no unet/ in it"),
+    "a checkpoint in one file": ("latent-inpainting", single, "give the folder"),
+    "an unconditional U-Net": ("palette", unconditional, "3 input and 3 output channels"),
+    "other sizes": ("vit-mae", other_sizes, "the weights do not fit the model"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_a_plan_opens_the_weights_and_says_what_does_not_fit(name, tiny, unlearnkit):
+    kind, write, words = MISFITS[name]
+    write(tiny.parent)
+    outcome = unlearnkit("plan", tiny, "--set", f"model={{kind: {kind}}}", "--set", "model.weights=w")
+    assert outcome.code == 3
+    assert words in outcome.out
+    assert "by the sizes in the recipe alone" in outcome.out
+    assert "nothing is missing" not in outcome.out
+
+
+def test_a_variant_alone_is_no_misfit(tiny):
+    made = load(tiny, discover(), [f"model={section('vq-gan')}"]).recipe.model.build(None)
+    (tiny.parent / "w").mkdir()
+    made.save(tiny.parent / "w")
+    net = diffusers.VQModel.from_pretrained(tiny.parent / "w").half()
+    net.save_pretrained(tiny.parent / "half", variant="fp16")
+    assert planned(tiny, "model={kind: vq-gan, weights: half}", *QUICK)["missing"] == []
+
+
+def test_a_plan_looks_at_a_sample_of_the_images_or_at_all(tiny, unlearnkit, monkeypatch):
+    monkeypatch.setattr("unlearnkit.run.plan.SAMPLE", 2)
+    assert planned(tiny)["images"]["looked_at"] == 8
+    (whole := json.loads(unlearnkit("plan", tiny, "--json", "--all-images").succeeded().out))
+    assert whole["images"]["looked_at"] == 8 + 4 + 16 + 8
+    for path in (tiny.parent / "pictures" / "blue").glob("*.png"):
+        path.write_bytes(path.read_bytes()[:100])
+    outcome = unlearnkit("plan", tiny)
+    assert outcome.code == 3
+    assert "pictures/blue" in outcome.out
+    assert "missing or wrong here" in outcome.out
+
+
+def test_a_copy_under_another_name_is_told_by_a_look_at_all(tiny, unlearnkit):
+    forgotten = Image.open(tiny.parent / "pictures" / "red" / "00.png")
+    for place in range(12):
+        forgotten.save(tiny.parent / "pictures" / "blue" / f"{place:02}.bmp")
+    plan = unlearnkit("plan", tiny, "--all-images", "--set", "data.per_class={}").succeeded()
+    assert "12 of its images are copies of forget images and left out" in plan.out
+
+
+WRONG = {
+    "data.source.root=nowhere": "data.source.root: there is no folder",
+    "data.forget.classes=[rod]": "data.forget: unknown class 'rod'; did you mean 'red'?",
+    "model.weights=gone.safetensors": "model.weights: there is no file or folder",
+    "model.weights=sample:mae-224": "sample:mae-224: there is no such sample; there is: mae-64",
+    "model.weights=hub:some/model": "is no pinned reference",
+    "forget={kind: target-output, target: {kind: retrained, weights: gone}}": "forget.target.weights: there is no",
+    "evaluate.metrics=[{kind: lpips, weights: gone.pth}]": "evaluate.metrics[0].weights: there is no",
+    "data.forget={files: gone.txt}": "data.forget.files: there is no file",
+}
+
+
+@pytest.mark.parametrize("override", WRONG)
+def test_validate_knows_what_is_named(override, tiny, unlearnkit):
+    unlearnkit("validate", tiny).succeeded()
+    outcome = unlearnkit("validate", tiny, "--set", override)
+    assert outcome.code == 3
+    assert WRONG[override] in outcome.err
+    assert "valid" not in outcome.out
+
+
+def test_all_that_is_missing_is_said_at_once(tiny, unlearnkit):
+    outcome = unlearnkit("validate", tiny, "--set", "data.source.root=nowhere", "--set", "model.weights=gone")
+    assert len([line for line in outcome.err.splitlines() if line.startswith("error: ")]) == 2
+    recipe = tiny.parent / "pretrain.yaml"
+    recipe.write_text(
+        "model: {kind: vit-mae, weights: gone}\ntasks: [{kind: center-crop}]\npretrain: {}\nname: x\n"
+        "data: {source: {kind: image-folder, root: pictures}, classes: [rod]}\n"
+    )
+    outcome = unlearnkit("validate", recipe)
+    assert outcome.code == 3
+    assert "unknown class 'rod'" in outcome.err
+    assert "model.weights: there is no file" in outcome.err
+
+
+def test_what_is_wrong_with_names_is_said_before_anything_is_built(tiny, unlearnkit, monkeypatch):
+    def built(*given: object) -> None:
+        raise AssertionError("the model was built")
+
+    monkeypatch.setattr("unlearnkit.builtin.models.sections.VitMae.build", built)
+    (tiny.parent / "full").mkdir()
+    (tiny.parent / "full" / "file").write_text("")
+    assert "exists already" in unlearnkit("run", tiny, "--to", "full").err
+    assert "unknown class 'rod'" in unlearnkit("run", tiny, "--set", "data.forget.classes=[rod]").err
+    assert not (tiny.parent / "runs").exists()
+
+
+def test_a_plan_says_hours_and_what_comes_on_top(tiny):
+    plan = planned(tiny)
+    spent = plan["seconds"]
+    assert spent.keys() == {"step", "steps", "looks", "preparation"}
+    plan["seconds"] = {"step": 0.5, "steps": 7200.0, "looks": 90.0, "preparation": 3.0}
+    said = "\n".join(lines(plan))
+    assert "time here by a measured step of 0.5 s: steps 2.0 h, looks 1.5 min, preparation 3.0 s" in said
+    assert "landing, evaluation and audits come on top" in said

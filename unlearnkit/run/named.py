@@ -1,0 +1,84 @@
+"""What a recipe names, looked for on this machine: all that is missing in one pass, before anything is built."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from unlearnkit.contracts import Images
+from unlearnkit.data import Chosen, choose, sections, split
+from unlearnkit.errors import Exit, UserError
+from unlearnkit.recipe.pretraining import PretrainRecipe
+from unlearnkit.recipe.recipe import Recipe
+from unlearnkit.recipe.sections import DataSection, Section
+from unlearnkit.weights import pinned, resolve
+
+T = TypeVar("T")
+
+
+@dataclass
+class Named:
+    """The images of a recipe's sets, and every error of what it names."""
+
+    chosen: tuple[Chosen, Chosen] | None = None
+    errors: list[UserError] = field(default_factory=list)
+
+    def tried(self, what: Callable[..., T], *arguments: object) -> T | None:
+        """Return what a call returns, or keep its error and return None."""
+        try:
+            return what(*arguments)
+        except UserError as error:
+            if str(error) not in map(str, self.errors):
+                self.errors.append(error)
+            return None
+
+    @property
+    def code(self) -> Exit:
+        """That of the first error, or that all is there."""
+        return self.errors[0].code if self.errors else Exit.DONE
+
+    @property
+    def lines(self) -> list[str]:
+        """What is missing."""
+        return [str(error) for error in self.errors]
+
+    def refuse(self) -> None:
+        """Raise one `UserError` of all that is missing, where anything is."""
+        if len(self.errors) == 1:
+            raise self.errors[0]
+        if self.errors:
+            raise UserError("\n".join(f"error: {line}" for line in self.lines), self.code)
+
+
+def look(recipe: Recipe | PretrainRecipe, base: Path) -> Named:
+    """Look for the sources, classes, lists and weights of a recipe whose relative paths start at `base`.
+
+    No weights and no image are opened and nothing is fetched.
+    """
+    named = Named()
+    if isinstance(recipe, PretrainRecipe):
+        source: Images | None = named.tried(recipe.data.source.open, base)
+        if source is not None:
+            classes = recipe.data.classes or sorted(source.labels)
+            named.tried(choose, "training", source, classes, recipe.data.per_class, recipe.seed)
+    else:
+        # One after the other, so that a second source that is not there is told as well.
+        ours, theirs = sections(recipe.data)
+        opened = named.tried(ours.open, base)
+        other = opened if theirs == ours else named.tried(theirs.open, base)
+        if opened is not None and other is not None:
+            named.chosen = named.tried(split, recipe.data, base, recipe.seed, (opened, other))
+    for place, reference in _weights(recipe):
+        named.tried(pinned if reference.startswith("hub:") else resolve, reference, base, place)
+    return named
+
+
+def _weights(section: Section, above: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the references to weights in a section and below it, each with its place."""
+    for name, value in section:
+        place = f"{above}.{name}".removeprefix(".")
+        if name == "weights" and isinstance(value, str):
+            yield place, value
+        for number, one in enumerate(value if isinstance(value, list) else [value]):
+            if isinstance(one, Section) and not isinstance(one, DataSection):
+                yield from _weights(one, f"{place}[{number}]" if isinstance(value, list) else place)

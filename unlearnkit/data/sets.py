@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from unlearnkit.contracts import Images, Item
-from unlearnkit.data.lists import nfc
+from unlearnkit.data.lists import SHOWN, nfc
 from unlearnkit.data.selection import no_images, select, shuffled
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.data import Data, PerClass, Selection
@@ -78,7 +78,8 @@ def copies(forget: Images, forgotten: Iterable[Item], source: Images) -> Callabl
     sized = defaultdict[object, list[Item]](list)  # no file is read without one of its length on the other side
     for item in forgotten:
         sized[forget.fingerprint(item, whole=False)].append(item)
-    sized.pop(None, None)
+    for none in (None, 0):  # an empty file is told where it is decoded
+        sized.pop(none, None)
 
     @cache
     def hashes(size: object) -> set[object]:
@@ -96,6 +97,14 @@ def told(left_out: Sequence[Item]) -> list[str]:
     """Return the note that so many copies are left out of the retain set, where there are any."""
     found = f"{len(left_out)} of its images are copies of forget images and left out"
     return [f"data.retain: {found}, such as '{left_out[0].key}'"] if left_out else []
+
+
+def resembling(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the note that retain images are nearly forget images, by the keys of both, where there are any."""
+    listed = ", ".join(f"'{ours}' (like '{theirs}')" for ours, theirs in pairs[:SHOWN])
+    more = f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
+    found = f"{len(pairs)} of its images are nearly forget images (perceptual hash), such as {listed}{more}"
+    return [f"data.retain: {found}; look at them, and list them to forget or leave them out"] if pairs else []
 
 
 def choose(

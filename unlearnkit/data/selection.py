@@ -125,6 +125,15 @@ def _values(source: Images, column: str, wanted: Sequence[str], place: str) -> f
     return frozenset(value for value in values if nfc(value) in map(nfc, wanted))
 
 
+def named(label: str, source: Images, place: str) -> str:
+    """Return the class of a source that a recipe means: one of its labels, or the only one that is called so too."""
+    if label in source.labels or not (found := source.called(label)):
+        return label
+    if len(found) > 1:
+        raise UserError(f"{place}: '{label}' is a name of {' and of '.join(found)}; give one of these", Exit.RECIPE)
+    return found[0]
+
+
 def no_images(name: str, label: str, source: Images) -> UserError:
     """Return the error of a class that has no images, or that is none."""
     if label in source.labels:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unlearnkit.contracts import Images, Item
 from unlearnkit.data.lists import SHOWN, nfc
-from unlearnkit.data.selection import no_images, select, shuffled
+from unlearnkit.data.selection import named, no_images, select, shuffled
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.data import Data, PerClass, Selection
 from unlearnkit.recipe.sections import DataSection
@@ -46,6 +46,8 @@ def split(data: Data, base: Path, seed: int, sources: Sequence[Images] | None = 
         ours, theirs = sections(data)
         opened = ours.open(base)
         sources = opened, opened if theirs == ours else theirs.open(base)
+    sought = {"forget": _named("forget", data.forget, sources[0]), "retain": _named("retain", data.retain, sources[1])}
+    data = data.model_copy(update=sought)
     selected = select("forget", sources[0], data.forget, base, seed)
     forgotten = selected if sources[0] is sources[1] else ()
     rest = select("retain", sources[1], data.retain, base, seed, forgotten)
@@ -71,6 +73,14 @@ def split(data: Data, base: Path, seed: int, sources: Sequence[Images] | None = 
         left_out |= dict.fromkeys(twice)
         if not (rest := [item for item in rest if item not in left_out]):
             raise UserError(f"data.retain: nothing is left. {told([*left_out])[0]}", Exit.RECIPE)
+
+
+def _named(name: str, selection: Selection, source: Images) -> Selection:
+    """Return a selection with the source's own names of its classes."""
+    if selection.classes is None:
+        return selection
+    classes = dict.fromkeys(named(label, source, f"data.{name}.classes") for label in selection.classes)
+    return selection.model_copy(update={"classes": [*classes]})
 
 
 def copies(forget: Images, forgotten: Iterable[Item], source: Images) -> Callable[[Sequence[Item]], list[Item]]:

@@ -6,12 +6,13 @@ import json
 import os
 import zipfile
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from unlearnkit.builtin.data import imagenet
 from unlearnkit.builtin.data.pictures import SPLITS, SUFFIXES, UNLABELLED, Files, halves, hidden, in_split, text
 from unlearnkit.contracts import Item
 from unlearnkit.data.lists import nfc, read_text, refuse_lines
@@ -57,19 +58,21 @@ class Folder(Files):
         for half, split in splits.items():
             mine = [key for key in keys if key.parts[0] == half]
             deep = [key for key in mine if len(key.parts) > 2]
-            known = {} if deep else _solution(root)
+            known = {} if deep else imagenet.validation_classes(root, (key.stem for key in mine))
             if not deep and (loose := [key.name for key in mine if key.stem not in known]):
                 found = f"{root / half} has {len(loose)} loose images, such as {loose[0]}, and no class folders"
-                advice = (
-                    f"sort them by class, put {SOLUTION} beside {half}, or give as root a folder of class folders alone"
-                )
+                lists = f"put {imagenet.SOLUTION} or ImageNet's devkit beside {half}"
+                advice = f"sort them by class, {lists}, or give as root a folder of class folders alone"
                 raise UserError(f"data.source.root: {found}; {advice}", Exit.RECIPE)
             items += [Item(str(key), key.parts[1] if deep else known[key.stem], split) for key in deep or mine]
         self.take(items, labels | {item.label for item in items})
 
+    @cached_property
+    def _synsets(self) -> Mapping[str, Set[str]]:
+        return imagenet.names(self.root)
 
-SOLUTION = "LOC_val_solution.csv"
-"""The classes of ImageNet's validation images as Kaggle gives them."""
+    def called(self, name: str) -> Sequence[str]:
+        return sorted(self._synsets.get(imagenet.spelt(name), set()) & self.labels)
 
 
 def _folders(path: Path) -> set[str]:
@@ -110,13 +113,6 @@ def _splits(root: Path, keys: Sequence[PurePosixPath]) -> dict[str, str | None] 
         advice = "take them apart, or give as root the folder whose folders are the classes"
         raise UserError(f"data.source.root: {found}; {advice}", Exit.RECIPE)
     return halves(f"data.source.root: {root}", named)
-
-
-def _solution(root: Path) -> dict[str, str]:
-    """Return the class of each image of the flat validation folder, as a file beside it or above says; else nothing."""
-    path = next((found for place in (root, *root.parents[:3]) if (found := place / SOLUTION).is_file()), None)
-    lines = read_text(path, "data.source.root").splitlines() if path else ()
-    return {name: boxes.split()[0] for name, _, boxes in (line.partition(",") for line in lines) if boxes.strip()}
 
 
 class Manifest(Files):

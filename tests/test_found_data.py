@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import tarfile
 import unicodedata
 from pathlib import Path
@@ -19,7 +20,9 @@ from unlearnkit.builtin.data.sections import ImageFolder, Manifest, Sample, WebD
 from unlearnkit.data import decode, likeness, load_apart, split
 from unlearnkit.data.likeness import alike, perceptual
 from unlearnkit.errors import Exit, UserError
+from unlearnkit.plugins import discover
 from unlearnkit.recipe.data import Data, PerClass, Selection
+from unlearnkit.recipe.validate import load
 
 FEW = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -494,3 +497,47 @@ def test_a_smaller_class_gives_what_it_has_where_the_recipe_says_at_most(tmp_pat
     assert (len(forget.train), len(retain.train), len(retain.validation)) == (1, 6, 2)
     with pytest.raises(UserError, match="lower the number, add `at_most: true` or choose another class"):
         split(data.model_copy(update={"per_class": PerClass(train=500)}), tmp_path, 0)
+
+
+def test_the_data_part_of_the_guide_holds_to_the_letter(tmp_path):
+    """200 photographs, 40 listed; of two there are copies elsewhere, one as it is and one saved again in two forms."""
+    guide = (Path(__file__).parents[1] / "docs/how-to/single-images.md").read_text()
+    (tmp_path / "recipe.yaml").write_text(re.findall(r"```yaml\n(.*?)```", guide, re.S)[0])
+    source = Sample(kind="sample").open(Path())
+    kinds = ("airplanes", "faces", "motorbikes", "watch")
+    keys = {label: [item for item in source.items if item.label == label][:50] for label in kinds}
+    for label, items in keys.items():
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number, item in enumerate(items):
+            (tmp_path / "photos" / label / f"{number:04}.jpg").write_bytes(source.bytes_of(item))
+    listed = [f"{label}/{number:04}.jpg" for label in kinds for number in range(10)]
+    first, second = ((tmp_path / "photos" / name).read_bytes() for name in (listed[0], listed[15]))
+    (tmp_path / "photos" / "watch" / "holiday.jpg").write_bytes(first)
+    (tmp_path / "photos" / "faces" / "passport.png").write_bytes(saved_again(second, "PNG"))
+    (tmp_path / "photos" / "motorbikes" / "small.jpg").write_bytes(saved_again(second, quality=70))
+    (tmp_path / "requests").mkdir()
+    request = tmp_path / "requests" / "2024-17.txt"
+    overrides = [f"data.source.root={tmp_path / 'photos'}"]
+    recipe = load(tmp_path / "recipe.yaml", discover(installed=False), overrides).recipe
+    request.write_text("\n".join([*listed, "faces/9999.jpg", "Watch/0030.jpg"]))
+    with pytest.raises(
+        UserError, match=r"line 41: .*faces/9999.*\n.*line 42: .*did you mean 'watch/0030.jpg'"
+    ) as caught:
+        split(recipe.data, tmp_path, recipe.seed)
+    assert str(caught.value).count("\n") == 1
+    request.write_text("\n".join(listed))
+    forget, retain = split(recipe.data, tmp_path, recipe.seed)
+    found, images = load_apart({"forget": forget, "retain": retain}, 64, recipe.data, torch.device("cpu"))
+    assert sorted(item.key for item in found["forget"].train) == sorted(listed)
+    assert (found["forget"].validation, found["forget"].notes) == ([], ())
+    rest = both(found["retain"])
+    assert len(rest) == 200 - 40 + 1  # the one that is nearly a forget image
+    assert not {item.key for item in rest} & {*listed, "watch/holiday.jpg", "faces/passport.png"}
+    assert len(found["retain"].validation) <= len(rest) / 4
+    assert [len(images["retain"][half]) for half in ("train", "validation")] == [
+        len(found["retain"].train), len(found["retain"].validation),
+    ]  # fmt: skip
+    bytewise, pixelwise, near = found["retain"].notes
+    assert bytewise.endswith("1 of its images are copies of forget images and left out, such as 'watch/holiday.jpg'")
+    assert pixelwise.endswith("1 of its images are copies of forget images and left out, such as 'faces/passport.png'")
+    assert "'motorbikes/small.jpg' (like 'faces/0005.jpg')" in near

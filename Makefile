@@ -1,4 +1,4 @@
-.PHONY: install quickstart test test-slow test-lowest test-newest coverage downstream benchmark reliability lint schemas docs gallery
+.PHONY: install quickstart test test-slow test-lowest test-newest coverage downstream benchmark reliability properties lint schemas docs gallery
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -58,6 +58,10 @@ benchmark: install
 # make reliability NAMES="flips kills", all of them when left out
 reliability: install
 	$(BIN)/python tests/reliability $(NAMES)
+
+# What is promised of images, folders and EXIF blocks, on as many drawn ones as docs/reliability.md says
+properties: install
+	PROPERTIES=whole $(BIN)/pytest tests/properties
 
 lint: install
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import tarfile
 import unicodedata
 from pathlib import Path
@@ -15,10 +16,13 @@ from PIL import Image
 from tiny_task import ran
 
 from unlearnkit.builtin.data.pictures import opened, square
-from unlearnkit.builtin.data.sections import ImageFolder, Manifest, WebDataset
-from unlearnkit.data import load_apart, split
-from unlearnkit.errors import UserError
+from unlearnkit.builtin.data.sections import ImageFolder, Manifest, Sample, WebDataset
+from unlearnkit.data import decode, likeness, load_apart, split
+from unlearnkit.data.likeness import alike, perceptual
+from unlearnkit.errors import Exit, UserError
+from unlearnkit.plugins import discover
 from unlearnkit.recipe.data import Data, PerClass, Selection
+from unlearnkit.recipe.validate import load
 
 FEW = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -344,6 +348,122 @@ def test_copies_that_are_left_out_are_told_in_the_report(tiny, tmp_path):
     assert message.replace("'", "&#x27;") in (run / "report.html").read_text().replace("&#39;", "&#x27;")
 
 
+@pytest.mark.parametrize("memory_mib", [64, 0])
+@pytest.mark.parametrize("spoilt", [1, 25])
+def test_all_images_that_cannot_be_read_are_told_at_once(tmp_path, memory_mib, spoilt):
+    for number in range(60):
+        written(tmp_path / "ab"[number % 2] / f"{number:02}.png", number)
+    for number in range(spoilt):
+        (tmp_path / "ab"[number % 2] / f"{number:02}.png").write_bytes(bytes([number]) * (number % 3))
+    Image.new("RGB", (9, 30)).save(tmp_path / "b" / "59.png")
+    data = Data(
+        source=folder(tmp_path), forget=Selection(classes=["a"]), retain=Selection(classes=["b"]),
+        memory_mib=memory_mib, workers=0,
+    )  # fmt: skip
+    forget, retain = split(data, tmp_path, 0)
+    with pytest.raises(UserError) as caught:
+        load_apart({"forget": forget, "retain": retain}, 16, data, torch.device("cpu"))
+    assert caught.value.code == Exit.RECIPE
+    lines = str(caught.value).split("\n")
+    assert len(lines) == min(spoilt + 1, 21)
+    assert lines[20:] == (["and 6 more"] if spoilt == 25 else [])
+    reasons = [line.split(": ", 1)[1] for line in lines[:20]]
+    assert all(one.startswith(("not a readable image (cannot identify", "9 x 30 px, but the")) for one in reasons)
+    alone = decode_error(retain.source, next(item for item in retain.source.items if item.key == "a/00.png"))
+    assert alone in lines
+
+
+def decode_error(source, item) -> str:
+    with pytest.raises(UserError) as caught:
+        decode(source, [item], 16)
+    return str(caught.value)
+
+
+def photographs() -> list[bytes]:
+    """Return 400 of the shipped pictures, 33 or 34 of each class."""
+    source = Sample(kind="sample").open(Path())
+    return [source.bytes_of(item) for item in list(source.items)[:: len(source.items) // 400]][:400]
+
+
+def saved_again(data: bytes, form: str = "JPEG", side: float = 1, cut: float = 0, **options: object) -> bytes:
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    edge = round(image.width * cut)
+    image = image.crop((edge, edge, image.width, image.height))
+    return encoded(image.resize([round(length * side) for length in image.size]), form, **options)
+
+
+def marks(data: list[bytes], size: int = 64) -> list[bytes]:
+    opened_each = (square(lambda one=one: opened(io.BytesIO(one)), "it", size, True) for one in data)
+    return [perceptual(image.numpy()) for image in opened_each]
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({"quality": 50}, 0.99),
+        ({"quality": 90}, 0.99),
+        ({"form": "WEBP", "quality": 60}, 0.97),
+        ({"form": "GIF"}, 0.97),
+        ({"side": 0.5, "form": "PNG"}, 0.99),
+        ({"side": 3, "quality": 80}, 0.99),
+        ({"cut": 0.02, "form": "PNG"}, 0.93),
+    ],
+)
+def test_a_picture_saved_again_is_nearly_the_same(change, found):
+    pictures = photographs()[::4]
+    near = alike(marks(pictures), marks([saved_again(one, **change) for one in pictures]))
+    assert sum(near.get(place) == place for place in range(len(pictures))) >= found * len(pictures)
+
+
+def test_other_pictures_of_a_class_and_flat_ones_are_not_nearly_the_same():
+    every = marks(photographs())
+    pairs = [(place, like) for place in range(400) for like in alike([every[place]], every[:place])]
+    assert len(pairs) <= 2  # of 79,800: the sample has some photographs twice
+    draw = np.random.default_rng(0)
+    flat = [np.clip(level + draw.normal(0, noise, (3, 64, 64)), 0, 255).astype(np.uint8)
+            for level in range(0, 250, 10) for noise in (0, 0.5, 1, 2.5, 4)]  # fmt: skip
+    assert alike(hashed := [perceptual(one) for one in flat], hashed) == {
+        row: row for row, one in enumerate(hashed) if one
+    }
+    assert not all(hashed)
+
+
+def test_the_search_finds_what_the_distance_of_each_pair_says(monkeypatch):
+    monkeypatch.setattr(likeness, "BLOCK", 7)
+    draw = np.random.default_rng(0)
+    ours = [draw.bytes(32) for _ in range(20)]
+    theirs = [draw.bytes(32), b""]
+    for place, flips in enumerate(range(0, 60, 3)):
+        bits = np.unpackbits(np.frombuffer(ours[place], np.uint8))
+        bits[draw.permutation(256)[:flips]] ^= 1
+        theirs.append(np.packbits(bits).tobytes())
+    assert alike([*ours, b""], theirs) == {
+        2 + place: place for place, flips in enumerate(range(0, 60, 3)) if flips <= 38
+    }
+
+
+def test_near_copies_are_told_and_stay(tmp_path):
+    pictures = photographs()
+    for place, one in enumerate(pictures[:24]):
+        path = tmp_path / "ab"[place % 2] / f"{place:02}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(one)
+    for place, name in ((0, "again"), (2, "small")):
+        changed = saved_again(pictures[place], quality=60, side=1 if place == 0 else 0.5)
+        (tmp_path / "b" / f"{name}.jpg").write_bytes(changed)
+    data = Data(
+        source=folder(tmp_path), forget=Selection(classes=["a"]), retain=Selection(), per_class=PerClass(validation=2)
+    )
+    forget, retain = split(data, tmp_path, 0)
+    found, images = load_apart({"forget": forget, "retain": retain}, 32, data, torch.device("cpu"))
+    assert len(images["retain"]["train"]) + len(images["retain"]["validation"]) == 14
+    (note,) = found["retain"].notes
+    assert note.startswith("data.retain: 2 of its images are nearly forget images (perceptual hash), such as 'b/")
+    for pair in ("'b/again.jpg' (like 'a/00.jpg')", "'b/small.jpg' (like 'a/02.jpg')"):
+        assert pair in note
+    assert note.endswith("; look at them, and list them to forget or leave them out")
+
+
 # requests
 
 
@@ -377,3 +497,47 @@ def test_a_smaller_class_gives_what_it_has_where_the_recipe_says_at_most(tmp_pat
     assert (len(forget.train), len(retain.train), len(retain.validation)) == (1, 6, 2)
     with pytest.raises(UserError, match="lower the number, add `at_most: true` or choose another class"):
         split(data.model_copy(update={"per_class": PerClass(train=500)}), tmp_path, 0)
+
+
+def test_the_data_part_of_the_guide_holds_to_the_letter(tmp_path):
+    """200 photographs, 40 listed; of two there are copies elsewhere, one as it is and one saved again in two forms."""
+    guide = (Path(__file__).parents[1] / "docs/how-to/single-images.md").read_text()
+    (tmp_path / "recipe.yaml").write_text(re.findall(r"```yaml\n(.*?)```", guide, re.S)[0])
+    source = Sample(kind="sample").open(Path())
+    kinds = ("airplanes", "faces", "motorbikes", "watch")
+    keys = {label: [item for item in source.items if item.label == label][:50] for label in kinds}
+    for label, items in keys.items():
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number, item in enumerate(items):
+            (tmp_path / "photos" / label / f"{number:04}.jpg").write_bytes(source.bytes_of(item))
+    listed = [f"{label}/{number:04}.jpg" for label in kinds for number in range(10)]
+    first, second = ((tmp_path / "photos" / name).read_bytes() for name in (listed[0], listed[15]))
+    (tmp_path / "photos" / "watch" / "holiday.jpg").write_bytes(first)
+    (tmp_path / "photos" / "faces" / "passport.png").write_bytes(saved_again(second, "PNG"))
+    (tmp_path / "photos" / "motorbikes" / "small.jpg").write_bytes(saved_again(second, quality=70))
+    (tmp_path / "requests").mkdir()
+    request = tmp_path / "requests" / "2024-17.txt"
+    overrides = [f"data.source.root={tmp_path / 'photos'}"]
+    recipe = load(tmp_path / "recipe.yaml", discover(installed=False), overrides).recipe
+    request.write_text("\n".join([*listed, "faces/9999.jpg", "Watch/0030.jpg"]))
+    with pytest.raises(
+        UserError, match=r"line 41: .*faces/9999.*\n.*line 42: .*did you mean 'watch/0030.jpg'"
+    ) as caught:
+        split(recipe.data, tmp_path, recipe.seed)
+    assert str(caught.value).count("\n") == 1
+    request.write_text("\n".join(listed))
+    forget, retain = split(recipe.data, tmp_path, recipe.seed)
+    found, images = load_apart({"forget": forget, "retain": retain}, 64, recipe.data, torch.device("cpu"))
+    assert sorted(item.key for item in found["forget"].train) == sorted(listed)
+    assert (found["forget"].validation, found["forget"].notes) == ([], ())
+    rest = both(found["retain"])
+    assert len(rest) == 200 - 40 + 1  # the one that is nearly a forget image
+    assert not {item.key for item in rest} & {*listed, "watch/holiday.jpg", "faces/passport.png"}
+    assert len(found["retain"].validation) <= len(rest) / 4
+    assert [len(images["retain"][half]) for half in ("train", "validation")] == [
+        len(found["retain"].train), len(found["retain"].validation),
+    ]  # fmt: skip
+    bytewise, pixelwise, near = found["retain"].notes
+    assert bytewise.endswith("1 of its images are copies of forget images and left out, such as 'watch/holiday.jpg'")
+    assert pixelwise.endswith("1 of its images are copies of forget images and left out, such as 'faces/passport.png'")
+    assert "'motorbikes/small.jpg' (like 'faces/0005.jpg')" in near

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from enum import IntEnum
 
 
@@ -46,6 +47,9 @@ def printable(text: str) -> str:
 
 class UserError(Exception):
     """One clear message that says where and what to do instead, and its exit code: that of a recipe if left out."""
+
+    each: "Sequence[UserError]" = ()
+    """What it is made of, where it tells of several things that are wrong."""
 
     def __init__(self, message: str, code: Exit = Exit.RECIPE) -> None:
         super().__init__(printable(message))

@@ -99,9 +99,11 @@ def write_plugin(name: str, folder: Path) -> list[Path]:
 
 def _look(data: Path, forget: list[str], recipe: Recipe) -> tuple[bool, int]:
     """Return whether images must be enlarged for the model, and a batch that the smaller set can fill."""
+    from unlearnkit.data import named
     from unlearnkit.run.plan import measured
 
     images = recipe.data.source.open(recipe.folder)
+    forget = [named(label, images, "--forget") for label in forget]
     if strangers := sorted(set(forget) - images.labels):
         meant = _meant(strangers[0], sorted(images.labels))
         raise UserError(f"--forget: {data} has no class '{strangers[0]}'{meant}", Exit.USAGE)

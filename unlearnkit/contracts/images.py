@@ -47,3 +47,7 @@ class Images(ABC):
     def fingerprint(self, item: Item, *, whole: bool) -> str | int | None:
         """Return the length of an image's file, or its SHA-256 if `whole`; None where the image is no file."""
         return None
+
+    def called(self, name: str) -> Sequence[str]:
+        """Return the classes that have this name too, such as `n01440764` for `tench`, where the source knows any."""
+        return ()

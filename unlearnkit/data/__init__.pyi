@@ -8,6 +8,7 @@ from .pixels import load_apart as load_apart
 from .pixels import to_float as to_float
 from .seeding import batch_index as batch_index
 from .seeding import seeded as seeded
+from .selection import named as named
 from .selection import no_images as no_images
 from .selection import select as select
 from .selection import shuffled as shuffled

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from itertools import islice, repeat
+from itertools import islice
 from multiprocessing import Pipe, Process, parent_process
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unlearnkit.contracts import Images, Item
+from unlearnkit.data.lists import refuse
+from unlearnkit.errors import UserError
 
 AHEAD = 2
 """Batches that are decoded ahead, for each process."""
@@ -28,16 +30,30 @@ Found = NDArray[np.uint8] | None
 
 
 def decode(source: Images, items: Sequence[Item], size: int) -> Tensor:
-    """Return the images as uint8 [N, 3, size, size], decoded by threads, in the order of `items`."""
+    """Return the images as uint8 [N, 3, size, size], decoded by threads, in the order of `items`.
+
+    Raise one `UserError` of all that cannot be read.
+    """
+
+    def read(item: Item) -> Tensor | UserError:
+        try:
+            return source.read(item, size)
+        except UserError as error:
+            return error
+
     with ThreadPoolExecutor() as pool:
-        return gathered(pool.map(source.read, items, repeat(size)), len(items), size)
+        return gathered(pool.map(read, items), len(items), size)
 
 
-def gathered(images: Iterable[Tensor], count: int, size: int) -> Tensor:
-    """Return so many images [3, size, size] as one uint8 [count, 3, size, size]."""
-    whole = torch.empty(count, 3, size, size, dtype=torch.uint8)
+def gathered(images: Iterable[Tensor | UserError], count: int, size: int) -> Tensor:
+    """Return so many images [3, size, size] as one uint8 [count, 3, size, size]; raise what stands in their place."""
+    whole, problems = torch.empty(count, 3, size, size, dtype=torch.uint8), list[UserError]()
     for row, image in enumerate(images):
-        whole[row] = image
+        if isinstance(image, UserError):
+            problems.append(image)
+        else:
+            whole[row] = image
+    refuse(problems)
     return whole
 
 

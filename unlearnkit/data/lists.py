@@ -41,3 +41,15 @@ def refuse_lines(path: Path, problems: Sequence[tuple[str, str]]) -> None:
         told = [f"{path} {where}: {problem}" for where, problem in problems[:SHOWN]]
         more = [f"and {len(problems) - SHOWN} more such lines"] if len(problems) > SHOWN else []
         raise UserError("\n".join(told + more), Exit.RECIPE)
+
+
+def refuse(problems: Sequence[UserError]) -> None:
+    """Raise what is wrong as one `UserError`, each on its line as far as there is room, where there is anything."""
+    each = [one for problem in problems for one in (problem.each or [problem])]
+    if len(each) > 1:
+        more = [f"and {len(each) - SHOWN} more"] if len(each) > SHOWN else []
+        error = UserError("\n".join([*map(str, each[:SHOWN]), *more]), each[0].code)
+        error.each = each
+        raise error
+    if each:
+        raise each[0]

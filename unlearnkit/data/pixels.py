@@ -12,7 +12,9 @@ from torch import Tensor
 
 from unlearnkit.contracts import Images, Item
 from unlearnkit.data.decoding import Decoders, Found, Order, Rows, decode
-from unlearnkit.data.sets import Chosen, told
+from unlearnkit.data.likeness import alike, perceptual
+from unlearnkit.data.lists import refuse
+from unlearnkit.data.sets import Chosen, resembling, told
 from unlearnkit.device import send
 from unlearnkit.disk import MIB
 from unlearnkit.errors import UserError
@@ -27,7 +29,7 @@ class Pixels:
 
     With `workers` None they are decoded once, here, and held on the device. Otherwise a batch is decoded when it is
     asked for, or ahead of time by so many processes where `expect` announced it: what is announced changes no byte.
-    An image that cannot be read raises `UserError`.
+    Images that cannot be read raise one `UserError`.
     """
 
     def __init__(
@@ -91,14 +93,30 @@ class Pixels:
             for part in rows:
                 yield self[part]
 
+    def looks(self) -> Iterator[tuple[Item, bytes, bytes]]:
+        """Return each item with the SHA-256 of its pixels and its perceptual hash."""
+        return zip(self.items, *self.hashes[1:], strict=True)
+
     @cached_property
-    def hashes(self) -> tuple[str, list[bytes]]:
-        """The SHA-256 of all images as one, and of each, from one look at them."""
-        whole, each = hashlib.sha256(), list[bytes]()
-        for part in self.chunks():
-            whole.update(part.cpu().numpy().tobytes())
-            each += [hashlib.sha256(image.tobytes()).digest() for image in part.cpu().numpy()]
-        return whole.hexdigest(), each
+    def hashes(self) -> tuple[str, list[bytes], list[bytes]]:
+        """The SHA-256 of all images as one, that of each, and its perceptual hash, from one look at them.
+
+        Raise one `UserError` of all that cannot be read.
+        """
+        whole, each, alike, problems = hashlib.sha256(), list[bytes](), list[bytes](), list[UserError]()
+        rows = torch.arange(len(self)).split(CHUNK) if len(self) else ()
+        with self.expect(rows):
+            for part in rows:
+                try:
+                    images = self[part].cpu().numpy()
+                except UserError as error:
+                    problems.append(error)
+                    continue
+                whole.update(images.tobytes())
+                each += [hashlib.sha256(image.tobytes()).digest() for image in images]
+                alike += map(perceptual, images)
+        refuse(problems)
+        return whole.hexdigest(), each, alike
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -116,32 +134,46 @@ def in_memory(sizes: Sequence[int], room: int) -> list[bool]:
 
 
 def load(chosen: Mapping[str, Chosen], size: int, data: Data, device: torch.device) -> dict[str, dict[str, Pixels]]:
-    """Return the images of each set by split, the training images on `device`.
+    """Return the images of each set by split, the training images on `device`, after a look at each of them.
 
-    What `data.memory_mib` does not hold is decoded for each batch, to the same bytes.
+    What `data.memory_mib` does not hold is decoded for each batch, to the same bytes. Raise one `UserError` of all that
+    cannot be read.
     """
     halves = [(name, half, getattr(part, half)) for name, part in chosen.items() for half in ("train", "validation")]
     held = in_memory([len(items) * 3 * size**2 for _, _, items in halves], data.memory_mib * MIB)
     found: dict[str, dict[str, Pixels]] = {name: {} for name in chosen}
+    problems = list[UserError]()
     for (name, half, items), fits in zip(halves, held, strict=True):
         place = device if half == "train" else torch.device("cpu")
-        found[name][half] = Pixels(chosen[name].source, items, size, place, None if fits else data.workers)
+        try:
+            pixels = Pixels(chosen[name].source, items, size, place, None if fits else data.workers)
+            found[name][half], _ = pixels, pixels.hashes
+        except UserError as error:
+            problems.append(error)
+    refuse(problems)
     return found
 
 
 def load_apart(
     chosen: Mapping[str, Chosen], size: int, data: Data, device: torch.device
 ) -> tuple[dict[str, Chosen], dict[str, dict[str, Pixels]]]:
-    """Return the sets and what `load` does, without retain images of a forget image's pixels; `UserError` of none."""
+    """Return the sets and what `load` does, without retain images of a forget image's pixels; `UserError` of none.
+
+    Retain images that are nearly forget images stay, and a note tells of them.
+    """
     images, retain = load(chosen, size, data, device), chosen["retain"]
-    forgotten = {mark for half in images["forget"].values() for mark in half.hashes[1]}
-    pairs = [pair for half in images["retain"].values() for pair in zip(half.items, half.hashes[1], strict=True)]
-    gone = {item.key: item for item, mark in pairs if mark in forgotten}
+    forget, rest = ([look for half in images[name].values() for look in half.looks()] for name in ("forget", "retain"))
+    forgotten = {mark for _, mark, _ in forget}
+    gone = {item.key: item for item, mark, _ in rest if mark in forgotten}
+    rest = [look for look in rest if look[0].key not in gone]
+    near = alike([like for _, _, like in forget], [like for _, _, like in rest])
+    pairs = [(rest[ours][0].key, forget[theirs][0].key) for ours, theirs in near.items()]
+    copied = told(list(gone.values()))
+    notes = [*retain.notes, *copied, *resembling(pairs)]
     if not gone:
-        return dict(chosen), images
+        return {**chosen, "retain": replace(retain, notes=notes)}, images
     train, validation = ([item for item in half if item.key not in gone] for half in (retain.train, retain.validation))
-    notes = [*retain.notes, *told(list(gone.values()))]
     if not train:
-        raise UserError(f"data.retain: nothing is left to train on. {notes[-1]}")
+        raise UserError(f"data.retain: nothing is left to train on. {copied[0]}")
     apart = {**chosen, "retain": replace(retain, train=train, validation=validation, notes=notes)}
     return apart, load(apart, size, data, device)

@@ -1,5 +1,6 @@
 """Which images of a source a selection means."""
 
+import io
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence, Set
@@ -79,15 +80,17 @@ def shuffled(items: Iterable[Item], *purpose: object) -> list[Item]:
 def _listed(path: Path, place: str, source: Images) -> frozenset[str]:
     """Return the keys that a text file lists, one a line, or a JSON array of them; a backslash is read as `/`."""
     content = read_text(path, place)
-    lines = enumerate(content.splitlines(), 1)
-    told: Iterable[tuple[str, str]] = ((f"line {number}", line.strip()) for number, line in lines)
+    lines = enumerate(io.StringIO(content, newline=None), 1)  # other separators of lines may stand in names
+    told: Iterable[tuple[str, str]] = ((f"line {number}", line.removesuffix("\n")) for number, line in lines)
     if content.lstrip().startswith("["):
         with suppress(ValueError, RecursionError):  # a name may begin so too
-            told = [(f"entry {number}", str(key).strip()) for number, key in enumerate(json.loads(content), 1)]
+            told = [(f"entry {number}", str(key)) for number, key in enumerate(json.loads(content), 1)]
     keys, found, problems = {item.key for item in source.items}, set[str](), list[tuple[str, str]]()
     alike, named = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
     for where, written in told:
-        key = written if written in keys else written.strip("\"',; ")
+        # A name may have blanks, quotes or commas at its ends.
+        whole = (one for one in (written, written.strip(), written.strip("\"',; \t")) if one in keys)
+        key = next(whole, written.strip("\"',; \t"))
         if key in keys or not key:
             found |= {key} - {""}
             continue
@@ -123,6 +126,15 @@ def _values(source: Images, column: str, wanted: Sequence[str], place: str) -> f
         if nfc(value) not in map(nfc, values):
             raise UserError(f"{place}.{column}: no image has the value '{value}'; {_hint(value, values)}", Exit.RECIPE)
     return frozenset(value for value in values if nfc(value) in map(nfc, wanted))
+
+
+def named(label: str, source: Images, place: str) -> str:
+    """Return the class of a source that a recipe means: one of its labels, or the only one that is called so too."""
+    if label in source.labels or not (found := source.called(label)):
+        return label
+    if len(found) > 1:
+        raise UserError(f"{place}: '{label}' is a name of {' and of '.join(found)}; give one of these", Exit.RECIPE)
+    return found[0]
 
 
 def no_images(name: str, label: str, source: Images) -> UserError:

@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 
 from unlearnkit.contracts import Images, Item
-from unlearnkit.data.lists import nfc
-from unlearnkit.data.selection import no_images, select, shuffled
+from unlearnkit.data.lists import SHOWN, nfc
+from unlearnkit.data.selection import named, no_images, select, shuffled
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.data import Data, PerClass, Selection
 from unlearnkit.recipe.sections import DataSection
@@ -46,6 +46,8 @@ def split(data: Data, base: Path, seed: int, sources: Sequence[Images] | None = 
         ours, theirs = sections(data)
         opened = ours.open(base)
         sources = opened, opened if theirs == ours else theirs.open(base)
+    sought = {"forget": _named("forget", data.forget, sources[0]), "retain": _named("retain", data.retain, sources[1])}
+    data = data.model_copy(update=sought)
     selected = select("forget", sources[0], data.forget, base, seed)
     forgotten = selected if sources[0] is sources[1] else ()
     rest = select("retain", sources[1], data.retain, base, seed, forgotten)
@@ -73,12 +75,21 @@ def split(data: Data, base: Path, seed: int, sources: Sequence[Images] | None = 
             raise UserError(f"data.retain: nothing is left. {told([*left_out])[0]}", Exit.RECIPE)
 
 
+def _named(name: str, selection: Selection, source: Images) -> Selection:
+    """Return a selection with the source's own names of its classes."""
+    if selection.classes is None:
+        return selection
+    classes = dict.fromkeys(named(label, source, f"data.{name}.classes") for label in selection.classes)
+    return selection.model_copy(update={"classes": [*classes]})
+
+
 def copies(forget: Images, forgotten: Iterable[Item], source: Images) -> Callable[[Sequence[Item]], list[Item]]:
     """Return what finds the images of a source whose files are those of forgotten ones, byte for byte."""
     sized = defaultdict[object, list[Item]](list)  # no file is read without one of its length on the other side
     for item in forgotten:
         sized[forget.fingerprint(item, whole=False)].append(item)
-    sized.pop(None, None)
+    for none in (None, 0):  # an empty file is told where it is decoded
+        sized.pop(none, None)
 
     @cache
     def hashes(size: object) -> set[object]:
@@ -106,6 +117,14 @@ def told(left_out: Sequence[Item]) -> list[str]:
     """Return the note that so many copies are left out of the retain set, where there are any."""
     found = f"{len(left_out)} of its images are copies of forget images and left out"
     return [f"data.retain: {found}, such as '{left_out[0].key}'"] if left_out else []
+
+
+def resembling(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the note that retain images are nearly forget images, by the keys of both, where there are any."""
+    listed = ", ".join(f"'{ours}' (like '{theirs}')" for ours, theirs in pairs[:SHOWN])
+    more = f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
+    found = f"{len(pairs)} of its images are nearly forget images (perceptual hash), such as {listed}{more}"
+    return [f"data.retain: {found}; look at them, and list them to forget or leave them out"] if pairs else []
 
 
 def choose(

@@ -20,7 +20,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from unlearnkit import __version__, disk
 from unlearnkit.contracts import Images, ModelAdapter, Task, mean_colour_fill, psnr, saved, trainable
 from unlearnkit.contracts.checks import scalar
-from unlearnkit.data import Pixels, augment, batch_index, choose, digest, seeded, to_float, view_of, views_of
+from unlearnkit.data import Pixels, augment, batch_index, choose, digest, named, seeded, to_float, view_of, views_of
 from unlearnkit.device import choose_device, make_deterministic
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import Plugins
@@ -124,7 +124,7 @@ class Training:
         self.adapter = recipe.model.build(resolve(recipe.model.weights, base))
         self.adapter.module.to(device)
         source: Images = recipe.data.source.open(base)
-        classes = recipe.data.classes or sorted(source.labels)
+        classes = [named(label, source, "data.classes") for label in recipe.data.classes or sorted(source.labels)]
         chosen = choose("training", source, classes, recipe.data.per_class, recipe.seed)
         halves = (chosen.train, chosen.validation)
         self.images, self.validation = (Pixels(source, items, self.adapter.image_size, device) for items in halves)

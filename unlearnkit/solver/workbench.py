@@ -14,7 +14,18 @@ from torch.nn import Parameter
 
 from unlearnkit.contracts import Item, ModelAdapter, Part, Setting, Sources, Task, shared, trainable
 from unlearnkit.control import Stage
-from unlearnkit.data import Chosen, Pixels, colour_statistics, digest, few, load_apart, seeded, split, to_float
+from unlearnkit.data import (
+    Chosen,
+    Pixels,
+    colour_statistics,
+    digest,
+    few,
+    load_apart,
+    named,
+    seeded,
+    split,
+    to_float,
+)
 from unlearnkit.device import choose_device, make_deterministic
 from unlearnkit.disk import MIB, sha256
 from unlearnkit.errors import Exit, UserError
@@ -299,6 +310,7 @@ def _sources(
 
 def _drawn(pixels: Pixels, chosen: Chosen, label: str | None, count: int, generator: torch.Generator) -> Tensor:
     """Return training images of a set, of one class or of any, drawn with replacement."""
+    label = None if label is None else named(label, chosen.source, "target.name")
     rows = [row for row, item in enumerate(chosen.train) if label in (None, item.label)]
     if not rows:
         raise UserError(

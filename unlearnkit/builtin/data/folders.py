@@ -6,12 +6,13 @@ import json
 import os
 import zipfile
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from unlearnkit.builtin.data import imagenet
 from unlearnkit.builtin.data.pictures import SPLITS, SUFFIXES, UNLABELLED, Files, halves, hidden, in_split, text
 from unlearnkit.contracts import Item
 from unlearnkit.data.lists import nfc, read_text, refuse_lines
@@ -57,19 +58,21 @@ class Folder(Files):
         for half, split in splits.items():
             mine = [key for key in keys if key.parts[0] == half]
             deep = [key for key in mine if len(key.parts) > 2]
-            known = {} if deep else _solution(root)
+            known = {} if deep else imagenet.validation_classes(root, (key.stem for key in mine))
             if not deep and (loose := [key.name for key in mine if key.stem not in known]):
                 found = f"{root / half} has {len(loose)} loose images, such as {loose[0]}, and no class folders"
-                advice = (
-                    f"sort them by class, put {SOLUTION} beside {half}, or give as root a folder of class folders alone"
-                )
+                lists = f"put {imagenet.SOLUTION} beside {half} or ImageNet's devkit there"
+                advice = f"sort them by class, {lists}, or give as root a folder of class folders alone"
                 raise UserError(f"data.source.root: {found}; {advice}", Exit.RECIPE)
             items += [Item(str(key), key.parts[1] if deep else known[key.stem], split) for key in deep or mine]
         self.take(items, labels | {item.label for item in items})
 
+    @cached_property
+    def _synsets(self) -> Mapping[str, Set[str]]:
+        return imagenet.names(self.root)
 
-SOLUTION = "LOC_val_solution.csv"
-"""The classes of ImageNet's validation images as Kaggle gives them."""
+    def called(self, name: str) -> Sequence[str]:
+        return sorted(self._synsets.get(imagenet.spelt(name), set()) & self.labels)
 
 
 def _folders(path: Path) -> set[str]:
@@ -112,13 +115,6 @@ def _splits(root: Path, keys: Sequence[PurePosixPath]) -> dict[str, str | None] 
     return halves(f"data.source.root: {root}", named)
 
 
-def _solution(root: Path) -> dict[str, str]:
-    """Return the class of each image of the flat validation folder, as a file beside it or above says; else nothing."""
-    path = next((found for place in (root, *root.parents[:3]) if (found := place / SOLUTION).is_file()), None)
-    lines = read_text(path, "data.source.root").splitlines() if path else ()
-    return {name: boxes.split()[0] for name, _, boxes in (line.partition(",") for line in lines) if boxes.strip()}
-
-
 class Manifest(Files):
     """The images that a CSV or JSON file lists, one a line or entry, with columns; paths start at its folder."""
 
@@ -127,7 +123,7 @@ class Manifest(Files):
         self._names = cache(_names)  # a look at a folder is faster than one at each of its files
         written = read_text(path, "data.source.path")
         as_json = path.suffix.lower() in (".json", ".jsonl", ".ndjson") or written.lstrip().startswith(("[", "{"))
-        rows = list(_json(written) if as_json else _csv(written, file))
+        rows = list(_json(written, file) if as_json else _csv(written, file))
         columns = {name for _, row in rows if not isinstance(row, str) for name in row}
         label = label or ("label" if "label" in columns else None)
         split = split or ("split" if "split" in columns else None)
@@ -155,18 +151,27 @@ class Manifest(Files):
         self.take(items, empty=f"data.source.path: {path} lists no images")
 
     def _found(self, written: str) -> str:
-        """Return the key of a file that is there: `/` for a backslash, letters as its file system composes them."""
-        place = self.root / written
-        if place.name in self._names(place.parent):
+        """Return the key of a file that is there, by its path as it stands or with blanks and backslashes of lists."""
+        place, problem = self.root / written, ValueError()
+        if self._names(place.parent).get(place.name) == place.name:
             return written
+        for path in dict.fromkeys((written, written.strip(), written.strip().replace("\\", "/"))):
+            try:
+                return self._walked(path)
+            except ValueError as error:
+                problem = error
+        raise problem
+
+    def _walked(self, path: str) -> str:
+        """Return the key of a file that is there, its letters as its file system composes them."""
         found = PurePosixPath()
-        for part in PurePosixPath(written.replace("\\", "/")).parts:
+        for part in PurePosixPath(path).parts:
             names = self._names(self.root / found)
             if part not in ("/", "..") and nfc(part) not in names:
                 close = [name for name in names.values() if nfc(name).casefold() == nfc(part).casefold()]
                 hint = f"; did you mean '{found / close[0]}'?" if close else ""
-                raise ValueError(f"there is no file {place}{hint}")
-            found /= part if part in ("/", "..") else names[nfc(part)]
+                raise ValueError(f"there is no file {self.root / path}{hint}")
+            found /= part if part in ("/", "..") else names.get(part, names[nfc(part)])
         return str(found)
 
 
@@ -190,14 +195,13 @@ def _csv(written: str, file: str) -> Iterator[Row]:
         rows = csv.reader(io.StringIO(written, newline=""), delimiter=best, strict=True, skipinitialspace=True)
         next(rows, None)
         for values in filter(None, rows):
-            cells, count = zip(names[best], map(str.strip, values), strict=False), len(names[best])
-            row = {name: value for name, value in cells if value}
+            row, count = _row(zip(names[best], values, strict=False), file), len(names[best])
             yield f"line {rows.line_num}", row if len(values) == count else f"expected {count} columns, as line 1 has"
     except csv.Error as error:
         yield f"line {max(1, rows.line_num)}", f"no CSV ({error})"
 
 
-def _json(written: str) -> Iterator[Row]:
+def _json(written: str, file: str) -> Iterator[Row]:
     """Yield the objects of a JSON array or of JSON lines."""
     whole = written.lstrip().startswith("[")
     for number, line in enumerate([written] if whole else written.split("\n"), 1):
@@ -211,10 +215,15 @@ def _json(written: str) -> Iterator[Row]:
         for entry, row in enumerate(found if whole else [found], 1):
             where = f"entry {entry}" if whole else f"line {number}"
             if isinstance(row, dict):
-                cells = ((name.strip(), text(value).strip()) for name, value in row.items() if value is not None)
-                yield where, {name: cell for name, cell in cells if cell}
+                yield where, _row(((name, text(value)) for name, value in row.items() if value is not None), file)
             else:
                 yield where, 'expected an object, such as {"file": "a.png", "label": "cats"}'
+
+
+def _row(cells: Iterable[tuple[str, str]], file: str) -> Mapping[str, str]:
+    """Return values by their columns without blanks around them, but for the path, whose names may have some."""
+    named = ((name.strip(), value) for name, value in cells if value.strip())
+    return {name: value if name == file else value.strip() for name, value in named}
 
 
 def _column(row: Mapping[str, str], name: str) -> str:

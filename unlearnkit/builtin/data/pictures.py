@@ -30,8 +30,10 @@ SPLITS: Mapping[str, str | None] = {
 
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Formats of images by Pillow's names."""
-BITS, PHOTOMETRIC, ORIENTATION = 258, 262, 274
+BITS, PHOTOMETRIC, ORIENTATION, SAMPLES = 258, 262, 274, 339
 """Tags of TIFF and EXIF."""
+SIGNED = 2
+"""What the tag of samples says of numbers with signs, which Pillow reads as without where they have 8 bits."""
 TURNS = dict(enumerate(
     (Turn.FLIP_LEFT_RIGHT, Turn.ROTATE_180, Turn.FLIP_TOP_BOTTOM, Turn.TRANSPOSE, Turn.ROTATE_270, Turn.TRANSVERSE,
      Turn.ROTATE_90), 2,
@@ -122,7 +124,8 @@ def upright(image: Image.Image) -> Image.Image:
     except Exception:  # they are bytes that anything may have written
         turn = None
     image.info.pop("transparency", None)  # Pillow warns of what it cannot keep, and it is not kept
-    image = (_scaled(image) if image.mode[0] in "IF" else image).convert("RGB")
+    scaled = image.mode[0] in "IF" or SIGNED in getattr(image, "tag_v2", {}).get(SAMPLES, ())
+    image = (_scaled(image) if scaled else image).convert("RGB")
     return image if turn is None else image.transpose(turn)
 
 
@@ -132,7 +135,8 @@ def _scaled(image: Image.Image) -> Image.Image:
     bits = tags.get(BITS, (16,))[0]
     white = 1 if image.mode == "F" else 2**bits - 1
     grey = np.asarray(image, np.float64) / white
-    if (image.mode == "I" and tags) or not (grey.min() >= 0 and grey.max() <= 1):
+    unknown = bool(tags) and (image.mode == "I" or SIGNED in tags.get(SAMPLES, ()))
+    if unknown or not (grey.min() >= 0 and grey.max() <= 1):
         found = "decimal numbers outside 0 to 1" if image.mode == "F" else "32 bits or signs"
         raise ValueError(f"grey of {found}, whose black and white nobody says: save it with 8 or 16 bits")
     if tags.get(PHOTOMETRIC) == 0:  # white is zero, which Pillow minds with 8 bits alone

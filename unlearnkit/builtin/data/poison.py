@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from unlearnkit.contracts import Images, Item
+from unlearnkit.data import named
 from unlearnkit.errors import Exit, UserError
 
 MAGENTA, YELLOW = (255, 0, 255), (255, 255, 0)
@@ -74,6 +75,7 @@ class Poisoned(Images):
     def __init__(self, source: Images, poison: Poison, classes: Sequence[str] | None, fraction: float) -> None:
         """Poison a `fraction`, at least one, of the training images of each of `classes`, or of all, by hashed keys."""
         self.source, self.poison, self.labels = source, poison, source.labels
+        classes = None if classes is None else [named(label, source, "data.source.classes") for label in classes]
         if unknown := sorted(set(classes or ()) - source.labels):
             known = ", ".join(sorted(source.labels))
             raise UserError(f"data.source.classes: unknown class '{unknown[0]}'; the source has: {known}", Exit.RECIPE)
@@ -88,6 +90,9 @@ class Poisoned(Images):
                     columns={**item.columns, "poisoned": "yes" if item.key in chosen else "no"})
             for item in source.items
         ]  # fmt: skip
+
+    def called(self, name: str) -> Sequence[str]:
+        return self.source.called(name)
 
     def read(self, item: Item, size: int) -> Tensor:
         image = self.source.read(item, size)

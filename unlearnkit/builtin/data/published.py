@@ -5,7 +5,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image
 
+from unlearnkit.builtin.data.folders import Folder
 from unlearnkit.builtin.data.pictures import SUFFIXES, UNLABELLED, Files, Rows, halves, hidden, opened, text
 from unlearnkit.contracts import Item
 from unlearnkit.disk import expanded
@@ -59,7 +60,7 @@ class Arrays(Rows):
 
 
 class Places(Files):
-    """Places365-Standard in torchvision's layout."""
+    """Places365-Standard in torchvision's layout, or with a folder a class as its "easy format" has it."""
 
     def __init__(self, root: Path, small: bool) -> None:
         from torchvision.datasets import Places365
@@ -70,6 +71,12 @@ class Places(Files):
             "source": "http://places2.csail.mit.edu/",
             "attribution": "B. Zhou, A. Lapedriza, A. Khosla, A. Oliva, A. Torralba, Places, TPAMI 2018",
         }
+        for easy in (root, root / "places365_standard"):
+            if all((easy / half).is_dir() for half in ("train", "val")):
+                folder = Folder(easy)
+                self.root = easy
+                self.take(folder.items, folder.labels)
+                return
         advice = (
             "put categories_places365.txt, places365_train_standard.txt, places365_val.txt and the unpacked folders "
             + ("data_256_standard and val_256 there" if small else "data_large_standard and val_large there")
@@ -86,6 +93,10 @@ class Places(Files):
             prefix = len(str(root)) + 1
             items += [Item(Path(file[prefix:]).as_posix(), names[label], split) for file, label in half.imgs]
         self.take(items, names.values())
+
+    def called(self, name: str) -> Sequence[str]:
+        # `apartment_building/outdoor` is one folder in the easy format.
+        return [label for label in (name.replace("/", "-"),) if label in self.labels]
 
 
 class Shards(Files):

@@ -1,4 +1,4 @@
-.PHONY: install quickstart test test-slow test-lowest test-newest coverage downstream benchmark reliability lint schemas docs gallery
+.PHONY: install quickstart test test-slow test-lowest test-newest coverage downstream benchmark reliability properties lint schemas docs gallery
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -58,6 +58,10 @@ benchmark: install
 # make reliability NAMES="flips kills", all of them when left out
 reliability: install
 	$(BIN)/python tests/reliability $(NAMES)
+
+# Generated files by the thousand, of which the suite tries a few.
+properties: install
+	UNLEARNKIT_PROPERTIES=large $(BIN)/pytest -n 0 tests/properties
 
 lint: install
 	$(BIN)/ruff check .

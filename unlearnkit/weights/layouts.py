@@ -38,9 +38,9 @@ _NOTES: ContextVar[list[str] | None] = ContextVar("notes", default=None)
 
 
 @contextmanager
-def noted() -> Iterator[list[str]]:
-    """Yield a list to which `read` adds a line for each time that it took other names or another table than written."""
-    notes: list[str] = []
+def noted(notes: list[str] | None = None) -> Iterator[list[str]]:
+    """Yield `notes`, or a new list, to which `read` adds a line wherever it took other names or tables than written."""
+    notes = [] if notes is None else notes
     token = _NOTES.set(notes)
     try:
         yield notes

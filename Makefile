@@ -59,9 +59,9 @@ benchmark: install
 reliability: install
 	$(BIN)/python tests/reliability $(NAMES)
 
-# What is promised of images, folders and EXIF blocks, on as many drawn ones as docs/reliability.md says
+# What is promised of images, folders, EXIF blocks and weights, on as many drawn ones as docs/reliability.md says
 properties: install
-	PROPERTIES=whole $(BIN)/pytest tests/properties
+	PROPERTIES=whole $(BIN)/pytest -n 0 tests/properties
 
 lint: install
 	$(BIN)/ruff check .

@@ -10,11 +10,16 @@ import pytest
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
+from tiny_task import MODEL
 from torch import nn
 
 from unlearnkit.contracts import saved
 from unlearnkit.disk import sha256
 from unlearnkit.errors import Exit, UserError
+from unlearnkit.plugins import discover
+from unlearnkit.recipe.validate import load as load_recipe
+from unlearnkit.run import pretrain
+from unlearnkit.solver.workbench import build
 from unlearnkit.weights import FAMILIES, family, fit, load, read, resolve, save
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -152,3 +157,24 @@ def test_a_bug_of_a_model_that_saves_keeps_its_traceback(error):
 
     with pytest.raises(type(error)):
         saved(Model(), Path("/here"))
+
+
+def test_what_was_taken_off_names_is_told_wherever_weights_are_read(tiny):
+    """A run's model, a further model for a target, and a model that is trained on."""
+    recipe = load_recipe(tiny, discover()).recipe
+    tensors = recipe.model.build(None).module.state_dict()
+    for name in ("model", "target"):
+        torch.save({f"net.{key}": value for key, value in tensors.items()}, tiny.parent / f"{name}.pth")
+    left_out = "the weights taken are those behind net., which is left out of the names"
+    said = [f"{name}.pth: {left_out}" for name in ("model", "target")]
+    target = "{kind: target-output, target: {kind: retrained, weights: target.pth}}"
+    overrides = ("model.weights=model.pth", f"forget={target}", "retain={kind: reference-output}")
+    bench = build(load_recipe(tiny, discover(), overrides).recipe, tiny.parent)
+    assert bench.facts["notes"] == said
+    small = tiny.with_name("small.yaml")
+    data = "data: {source: {kind: image-folder, root: pictures}}\ntasks: [{kind: center-crop}]\n"
+    steps = "pretrain: {steps: 1, batch_size: 2, device: cpu}\n"
+    small.write_text(f"name: small\n{MODEL}  weights: model.pth\n{data}{steps}")
+    found, told = load_recipe(small, discover()), []
+    pretrain.train(found.recipe, found.resolved, tiny.parent, tiny.parent / "to", lambda *_: None, told.append)
+    assert told == [{"event": "warning", "message": said[0]}]

@@ -33,7 +33,7 @@ from unlearnkit.run.interrupts import Stop, device_errors, signals
 from unlearnkit.run.interrupts import Tell as Told
 from unlearnkit.solver.origin import Origin, differences, processor, software, told
 from unlearnkit.solver.schedule import optimizer as build_optimizer
-from unlearnkit.weights import resolve
+from unlearnkit.weights import noted, resolve
 
 VALIDATIONS = 20
 """Validations in a training; before each its state is saved, so that a power cut costs a twentieth of it at most."""
@@ -54,13 +54,13 @@ def train(
 ) -> dict[str, float]:
     """Run a pretraining recipe, write the model's files and `model.json` to the folder `to`, return the figures.
 
-    Raise `UserError` where `to` is in use already. `say` is told of a signal, after which `Stopped` is raised with all
-    saved that `resume` needs.
+    Raise `UserError` where `to` is in use already. `say` is told what was left out of the names of weights, and of a
+    signal, after which `Stopped` is raised with all saved that `resume` needs.
     """
     refuse_begun(to)
     stop = Stop(say, begun=False)
     with signals(stop), device_errors():
-        training = Training(recipe, base)
+        training = Training(recipe, base, say)
         with held(to):
             refuse_begun(to)  # another process may have begun one since
             disk.remove_parts(to)
@@ -72,8 +72,8 @@ def train(
 def resume(to: Path, plugins: Plugins, tell: Tell, say: Told = lambda event: None) -> dict[str, float]:
     """Go on with a training from its last checkpoint, to the same bytes, and return the figures; none where it is done.
 
-    `say` is told of each damaged checkpoint that was passed over too. Raise `UserError` where something that the
-    training depends on is not as it was when it began.
+    `say` is told of each damaged checkpoint that was passed over too, and what `train` tells. Raise `UserError` where
+    something that the training depends on is not as it was when it began.
     """
     if not (to / STATE).exists():
         return {}
@@ -88,7 +88,7 @@ def resume(to: Path, plugins: Plugins, tell: Tell, say: Told = lambda event: Non
         base, basis = base_of(to, state), state["basis"]
         if (threads := basis["device"].get("threads")) is not None:
             torch.set_num_threads(threads)
-        training = Training(_read(state["recipe"], base, to, plugins), base)
+        training = Training(_read(state["recipe"], base, to, plugins), base, say)
         if found := differences(basis, training.basis):
             ways = "go back to what it was, or train into another folder"
             raise UserError(f"{to}: changed since the training began: {told(found)}; {ways}", Exit.FOLDER)
@@ -115,13 +115,16 @@ def _read(resolved: Mapping[str, object], base: Path, to: Path, plugins: Plugins
 class Training:
     """A model on its way: what it is trained with, and all that going on bit for bit needs."""
 
-    def __init__(self, recipe: PretrainRecipe, base: Path) -> None:
+    def __init__(self, recipe: PretrainRecipe, base: Path, say: Told) -> None:
         """Build the model and decode the images; relative paths of the recipe start at `base`."""
         options, self.recipe = recipe.pretrain, recipe
         device = choose_device(options.device)
         make_deterministic(device)
         torch.manual_seed(recipe.seed)
-        self.adapter = recipe.model.build(resolve(recipe.model.weights, base))
+        with noted() as notes:
+            self.adapter = recipe.model.build(resolve(recipe.model.weights, base))
+        for note in notes:
+            say({"event": "warning", "message": note})
         self.adapter.module.to(device)
         source: Images = recipe.data.source.open(base)
         classes = [named(label, source, "data.classes") for label in recipe.data.classes or sorted(source.labels)]

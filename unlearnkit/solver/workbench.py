@@ -200,7 +200,7 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None, images: int | N
     task = recipe.task.build()
     chosen, pixels = load_apart(chosen, student.image_size, recipe.data, device)
     others: dict[str, str] = {}
-    setting = Setting(reference, task, _sources(recipe, base, device, chosen, pixels, others))
+    setting = Setting(reference, task, _sources(recipe, base, device, chosen, pixels, others, notes))
     losses = {"forget": recipe.forget.build(setting), "retain": recipe.retain.build(setting)}
     psi = recipe.control.epsilon.build()
     methods = [
@@ -291,14 +291,16 @@ def _sources(
     chosen: Mapping[str, Chosen],
     images: Mapping[str, Mapping[str, Pixels]],
     others: dict[str, str],
+    notes: list[str],
 ) -> Sources:
-    """Return what sections may take beside the reference; the hash of each further file of weights goes to `others`."""
+    """Return what sections may take beside the reference; other weights add their hash to `others`, and to `notes`."""
 
     def other(named: str) -> ModelAdapter:
         path = resolve(named, base, "target.weights")
         assert path is not None
         others[named] = sha256(path)
-        adapter = recipe.model.build(path)
+        with noted(notes):
+            adapter = recipe.model.build(path)
         adapter.module.to(device).eval().requires_grad_(False)
         return adapter
 

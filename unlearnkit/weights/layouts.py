@@ -38,9 +38,9 @@ _NOTES: ContextVar[list[str] | None] = ContextVar("notes", default=None)
 
 
 @contextmanager
-def noted() -> Iterator[list[str]]:
-    """Yield a list to which `read` adds a line for each time that it took other names or another table than written."""
-    notes: list[str] = []
+def noted(notes: list[str] | None = None) -> Iterator[list[str]]:
+    """Yield `notes`, or a new list, to which `read` adds a line wherever it took other names or tables than written."""
+    notes = [] if notes is None else notes
     token = _NOTES.set(notes)
     try:
         yield notes
@@ -58,24 +58,31 @@ def read(path: Path, *wanted: Collection[str]) -> dict[str, Tensor]:
     read where it is alone. Raise `UserError` for what `held` refuses, for a folder without weights, and where several
     tables fit or none of several.
     """
-    found = _in_folder(path) if path.is_dir() else held(path)
-    tables = dict(_tables(found, (), set()))
+    content = _in_folder(path) if path.is_dir() else held(path)
+    tables = dict(_tables(content, (), set()))
     if not tables:
-        named = [key for key in found if isinstance(key, str) and key.isprintable()] if isinstance(found, dict) else []
+        keyed = content if isinstance(content, dict) else {}
+        named = [key for key in keyed if isinstance(key, str) and key.isprintable()]
         keys = f"; it holds {_listed(named)}" if named else ""
         raise UserError(f"{path}: this holds no table of tensors{keys}; give a file of a model's weights")
     flat = {".".join((*place, name)): value for place, table in tables.items() for name, value in table.items()}
     bare = {WRAPPER.sub("", name): value for name, value in flat.items()}
     spellings = [flat, bare] if len(bare) == len(flat) else [flat]
-    for part in (1.0, 0.5):
-        for names, spelt in product(map(frozenset, wanted), spellings):
+    for part, names in product((1.0, 0.5), map(frozenset, wanted)):
+        found = []
+        for spelt in spellings:
             heads = [head for head, count in _heads(spelt, names).items() if count >= part * len(names)]
+            found.append((spelt, [f"{head}." if head else "" for head in heads]))
+        # Weights in wrappers go before an average without.
+        for spelt, heads in sorted(found, key=lambda one: all(map(AVERAGED.search, one[1]))):
             if heads:
-                head = _only([f"{head}." if head else "" for head in heads], path)
+                head = _only(heads, path)
                 if spelt is bare or (head and tuple(head[:-1].split(".")) not in tables) or AVERAGED.search(head):
                     where = f"behind {head}" if head else "with wrappers in their names"
                     _note(f"{path.name}: the weights taken are those {where}, which is left out of the names")
-                return {name[len(head) :]: _wide(value) for name, value in spelt.items() if name.startswith(head)}
+                aside = tuple(other for other in heads if other != head and other.startswith(head))  # averages within
+                taken = (name for name in spelt if name.startswith(head) and not name.startswith(aside))
+                return {name[len(head) :]: _wide(spelt[name]) for name in taken}
     chosen = next((place for place in (("model",), ("state_dict",)) if place in tables), None)
     own = [place for place in tables if not AVERAGED.search(".".join(place))] or list(tables)
     if chosen is None and len(own) > 1:
@@ -154,7 +161,7 @@ def _note(line: str) -> None:
 def _in_folder(folder: Path) -> object:
     """Return what a folder's one file of weights holds, or its shards together."""
     matches = [match for file in sorted(folder.iterdir()) if file.is_file() and (match := FILE.fullmatch(file.name))]
-    whole = [match for match in matches if not SHARD.fullmatch(match["variant"] or match["stem"])]
+    whole = [match for match in matches if not any(SHARD.fullmatch(match[part] or "") for part in ("variant", "stem"))]
     for suffix in SUFFIXES:
         some = [match for match in whole if match["suffix"] == suffix]
         some = [match for match in some if not (match["variant"] or match["other"])] or some

@@ -2,6 +2,9 @@
 
 import re
 import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from os import SEEK_END
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,10 @@ NONE = (
     (rb"GGUF", f"it is a GGUF file; {ALONE}"),
     (rb"\x89PNG|\xff\xd8\xff|%PDF|GIF8", "it is a picture or a document; give the file of the weights"),
     (rb"\x7fELF|MZ|#!", "it is a program; give the file of the weights"),
+    (
+        rb"[\t\n\r\x20-\x7e\x80-\xff]+$",
+        "it is text, such as what a server says in place of a file; download that itself",
+    ),
 )
 """How files begin that hold no weights, what they are and what to do."""
 
@@ -57,6 +64,10 @@ class Unmade:
     def __setstate__(self, state: object) -> None:
         """Keep nothing."""
 
+    def __setitem__(self, key: object, value: object) -> None:
+        """Tell as torch's own reader does that this is a kind of table, which must be a dict."""
+        raise TypeError(f"Can only set items of a dict, but got {type(self)}")
+
 
 def held(path: Path) -> object:
     """Return what a safetensors file or a checkpoint of torch holds, an `Unmade` for what is `HARMLESS`.
@@ -72,9 +83,11 @@ def content(path: Path) -> str:
         raise UserError(f"{path}: there is no such file; give the file of the weights")
     try:
         with path.open("rb") as stream:
-            head = stream.read(512)
+            head = stream.read(512).removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        head = head.decode("utf-16", "ignore").encode()
     if head[:4] == b"PK\x03\x04":
         said = _zipped(path)
     elif head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 2**32:
@@ -115,20 +128,41 @@ def _safetensors(path: Path) -> object:
 
 
 def _checkpoint(path: Path) -> object:
-    names: set[str] = set()
+    unmade: dict[str, type[Unmade]] = {}
     while True:
         try:
-            unmade: list[Any] = [(Unmade, name) for name in names]
-            with path.open("rb") as stream, torch.serialization.safe_globals(unmade):
+            named = [(stand_in, name) for name, stand_in in unmade.items()]
+            with path.open("rb") as stream, torch.serialization.safe_globals(list[Any](named)):
                 return torch.load(stream, map_location="cpu", weights_only=True)
         except Exception as error:  # what torch advises, to load all that is in the file, is what must not be done
-            named = re.search(r"GLOBAL ([\w.]{1,200})", str(error))
-            if named and HARMLESS.fullmatch(named[1]) and len(names) < MOST:
-                builtin = "" if "." in named[1] else "builtins."
-                if builtin + named[1] not in names:
-                    names.add(builtin + named[1])
+            found = re.search(r"GLOBAL ([\w.]{1,200}) w", str(error))
+            if found and _cut(path, found[1].rpartition(".")[2].encode()):
+                found = None
+            if found and HARMLESS.fullmatch(found[1]) and len(unmade) < MOST:
+                name = found[1] if "." in found[1] else f"builtins.{found[1]}"
+                if name not in unmade:
+                    unmade[name] = _stand_in(name)
                     continue
+            filled = re.search(
+                r"Can only (append|extend|set).* got <class 'unmade\.([\w.]+)'>", str(error), re.IGNORECASE
+            )
+            if filled and filled[2] in unmade:
+                unmade[filled[2]] = _stand_in(filled[2], OrderedDict if filled[1].lower() == "set" else list)
+                continue
             what = (
-                f"names {named[1]}, and reading that could run code" if named else "is damaged or pickles other things"
+                f"names {found[1]}, and reading that could run code" if found else "is damaged or pickles other things"
             )
             raise UserError(f"{path}: this is no complete checkpoint of plain tensors: it {what}; {ALONE}") from None
+
+
+def _cut(path: Path, name: bytes) -> bool:
+    """Tell whether a file ends within this name, of which a pickle's reader takes the last byte for the line's end."""
+    with path.open("rb") as stream:
+        stream.seek(-len(name) - 1, SEEK_END)
+        return stream.read()[:-1] == name
+
+
+def _stand_in(name: str, filled: Callable[[], object] | None = None) -> type[Unmade]:
+    """Return what stands for a class of that name: an `Unmade`, or the table or list that is `filled` in its place."""
+    own = {"__module__": "unmade", "__qualname__": name}
+    return type(name, (Unmade,), own if filled is None else own | {"__new__": lambda *_, **__: filled()})

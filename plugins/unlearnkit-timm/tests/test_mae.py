@@ -389,9 +389,17 @@ def vitmae(request, tmp_path):
     return model, tmp_path / "published"
 
 
-def test_a_folder_of_transformers_computes_what_transformers_computes(vitmae):
+@pytest.mark.parametrize("way", ["loaded", "exported"])
+def test_a_folder_of_transformers_computes_what_transformers_computes(way, vitmae, tmp_path):
     model, folder = vitmae
     adapter = MAE(kind="mae").build(folder)
+    if way == "exported":
+        torch.manual_seed(11)
+        with torch.no_grad():  # as after unlearning
+            for parameter in adapter.module.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+        adapter.save(tmp_path)
+        model = type(model).from_pretrained(tmp_path).eval()
     assert adapter.norm_pix_loss == model.config.norm_pix_loss
     images, view = views(adapter, CenterCrop(kind="center-crop"))
     hidden = torch.zeros(16)

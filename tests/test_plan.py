@@ -236,3 +236,11 @@ def test_a_plan_says_hours_and_what_comes_on_top(tiny):
     said = "\n".join(lines(plan))
     assert "time here by a measured step of 0.5 s: steps 2.0 h, looks 1.5 min, preparation 3.0 s" in said
     assert "landing, evaluation and audits come on top" in said
+
+
+def test_a_plan_says_what_was_left_out_of_names(tiny):
+    model = load(tiny, discover()).recipe.model.build(None)
+    state = {f"module.{name}": value for name, value in model.module.state_dict().items()}
+    torch.save({"state_dict": state}, tiny.parent / "w.pth")
+    plan = planned(tiny, "model.weights=w.pth", *QUICK)
+    assert [note for note in plan["notes"] if "state_dict.module" in note] == plan["notes"] != []

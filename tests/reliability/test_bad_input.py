@@ -195,3 +195,11 @@ def test_a_metric_that_fails_stays_in_its_cell(tiny):
 def test_a_task_that_hides_every_patch_is_refused_before_anything_is_written(tiny, unlearnkit):
     outcome = unlearnkit("run", tiny, "--to", "run", "--set", "model.patch_size=8")
     refused(outcome, 3, "no patch of 8 x 8 px is visible in any image")
+
+
+@pytest.mark.parametrize("place", ["boundary", "lowest"])
+@pytest.mark.parametrize("kind", ["constraint-gap", "relative-gap"])
+def test_a_control_function_that_needs_an_epsilon_is_refused_where_there_is_none(tiny, place, kind):
+    error = complaint(tiny, f"control.{place}={{kind: {kind}}}")
+    assert error.code == Exit.RECIPE
+    assert f"'{kind}' needs an ε, which phase 1 has not" in str(error)

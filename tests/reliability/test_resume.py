@@ -10,7 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_task import ran
+from PIL import Image
+from tiny_task import ran, resumed
+from trials import SHORT
+
+from unlearnkit.errors import UserError
 
 
 def files(run: Path) -> dict[str, bytes]:
@@ -121,6 +125,20 @@ def test_resuming_with_another_value_is_said(tiny, unlearnkit):
     assert "non-finite at step" in outcome.err
     unlearnkit("resume", run, "--set", "training.optimizer.lr=0.003").succeeded()
     assert "training.optimizer.lr=0.003" in (run / "report.html").read_text()
+
+
+def test_another_size_of_the_model_is_no_other_image_but_another_image_is(tiny):
+    """What the images are held against was taken at the size that the model had."""
+    run = ran(tiny, tiny.parent / "run", *SHORT)
+    picture = sorted((tiny.parent / "pictures" / "red").iterdir())[0]
+    other, pixels = Image.new("RGB", (24, 20)), picture.read_bytes()
+    other.save(picture)
+    for size in (16, 20):
+        with pytest.raises(UserError, match=r"changed since the run began: data\.(train|validation)\.forget"):
+            resumed(run, f"model.image_size={size}", "name=other")
+    picture.write_bytes(pixels)
+    resumed(run, "model.image_size=20")
+    assert files(run) == files(ran(tiny, tiny.parent / "fresh", *SHORT, "model.image_size=20"))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

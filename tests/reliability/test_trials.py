@@ -1,5 +1,6 @@
 """A sample of the trials of `make reliability`, and that these would notice: each is given something that is broken."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,7 @@ def test_every_leaf_of_the_recipe_has_another_value():
     said = {leaf.said for leaf in every}
     assert len(said) == len(every)
     assert set(leaves.SAMPLE) <= said
+    assert all(any(re.search(words, one) for one in said) for words in leaves.LEFT)
 
 
 class Later(Section):

@@ -55,7 +55,8 @@ def inputs(bench: Workbench) -> dict[str, Any]:
         "software": bench.basis["software"] | software([bench.recipe]),
         "device": bench.basis["device"],
         "weights": bench.facts["weights"],
-        "data": {"train": bench.basis["data"], "validation": dict(bench.validation)},
+        "image_size": bench.student.image_size,
+        "data": {"train": bench.basis["data"], "validation": bench.validation},
         "target_weights": bench.facts.get("target_weights"),
     }
 
@@ -67,14 +68,18 @@ BEHIND = {
 """By name of what a run works with, the parts of the recipe that a change of it may come from."""
 
 
-def refuse_other(folder: Path, was: Mapping[str, Any], now: Mapping[str, Any], changed: Collection[str]) -> None:
+def refuse_other(folder: Path, was: Mapping[str, Any], bench: Workbench, changed: Collection[str]) -> None:
     """Raise `UserError` where a run would go on with something else though the recipe's part behind it is the same.
 
-    `changed` are the parts of the recipe that were changed.
+    `changed` are the parts of the recipe that were changed. Another model may take the images at another size: they are
+    held against what they were at theirs.
     """
+    now = inputs(bench)
     common = was["software"].keys() & now["software"].keys()  # a changed recipe may use other packages
     before, after = ({name: side["software"][name] for name in common} for side in (was, now))
     found = differences(before, after)
+    if (size := was.get("image_size", now["image_size"])) != now["image_size"] and not {"data", "seed"} & set(changed):
+        now["data"] = bench.hashes_at(size)
     for name, parts in BEHIND.items():
         if not set(parts) & set(changed):
             found += differences(was.get(name), now.get(name), name.replace("_", " "))

@@ -96,13 +96,12 @@ def resume(
             torch.set_num_threads(threads)
         base = folders.base_of(folder, known)
         bench = build(recipe, base, folder / "cache")
-        inputs = manifest.inputs(bench)
-        manifest.refuse_other(folder, known["basis"], inputs, changed)
+        manifest.refuse_other(folder, known["basis"], bench, changed)
         tools = instruments.build(recipe.evaluate, base, bench.device)
         checked()
         remove_parts(folder)
         run = Run(folder, plugins, tell, stop)
-        run.manifest = known | {"basis": inputs, **bench.facts, "finished": None}
+        run.manifest = known | {"basis": manifest.inputs(bench), **bench.facts, "finished": None}
         run.manifest["resumed"].append({"time": manifest.now(), "set": list(overrides)})
         if changed:
             run.manifest.pop("warnings", None)  # those that still hold come again

@@ -27,7 +27,8 @@ def try_parts(recipe: Recipe, model: ModelAdapter, device: torch.device) -> None
                 _model(recipe, model, view)
     control = recipe.control
     for name in ("boundary", "lowest", "epsilon"):
-        if (psi := getattr(control, name)) is not None and _foreign(psi):
+        # Our own are tried too where there is no ε, which not all of them can do without.
+        if (psi := getattr(control, name)) is not None and (name != "epsilon" or _foreign(psi)):
             _psi(psi, f"control.{name}", 0.5 if name == "epsilon" else None)
     if _foreign(control.multiplier):
         one, rule = torch.ones((), dtype=torch.float64), control.multiplier.build()

@@ -15,17 +15,8 @@ from torch.nn import Parameter
 from unlearnkit.contracts import Item, ModelAdapter, Part, Setting, Sources, Task, shared, trainable
 from unlearnkit.control import Stage
 from unlearnkit.data import (
-    Chosen,
-    Pixels,
-    colour_statistics,
-    digest,
-    few,
-    load_apart,
-    named,
-    seeded,
-    split,
-    to_float,
-)
+    Chosen, Pixels, colour_statistics, digest, few, load_apart, named, seeded, split, to_float,
+)  # fmt: skip
 from unlearnkit.device import choose_device, make_deterministic
 from unlearnkit.disk import MIB, sha256
 from unlearnkit.errors import Exit, UserError
@@ -105,6 +96,12 @@ class Workbench:
         used = {"software": self.basis["software"] | software(problem.made.values())}
         own = {name: getattr(problem, name) for name in ("id", "part", "objective", "epsilon")}
         return {**self.basis, **used, **own, "budgets": [stage.budget for stage in problem.stages], "made": made}
+
+    def hashes_at(self, size: int) -> dict[str, dict[str, str]]:
+        """Return, by split and set, the hash of what the images are at another size than the model's."""
+        chosen = dict(zip(SETS, split(self.recipe.data, self.base, self.recipe.seed), strict=True))
+        streamed = self.recipe.data.model_copy(update={"memory_mib": 0, "workers": 0})  # beside those in memory
+        return _hashes(load_apart(chosen, size, streamed, torch.device("cpu"))[1])
 
     def put(self, part: Part, theta: Tensor) -> None:
         """Put the student at the weights `theta` of a part; all else is as in the reference."""
@@ -213,15 +210,15 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None, images: int | N
     ]  # fmt: skip
     if any(stage.fresh for problem in methods for stage in problem.stages):
         fresh(recipe, reference)  # refused at once where it does not fit
-    seen = {name: {half: _seen(pixels[name][half]) for half in SPLITS} for name in SETS}
+    hashes = _hashes(pixels)
     facts: dict[str, object] = {
         "weights": {"ref": recipe.model.weights, "sha256": weighed},
-        "data": [_described(part, seen[name]) for name, part in chosen.items()],
+        "data": [_described(part, {half: hashes[half][name] for half in SPLITS}) for name, part in chosen.items()],
         **({"target_weights": others} if others else {}),
         **({"notes": notes} if notes else {}),
     }
     steps = budget(recipe.training, *(len(chosen[name].train) for name in SETS))
-    basis = _basis(recipe, base, device, weighed, {name: halves["train"] for name, halves in seen.items()}, steps)
+    basis = _basis(recipe, base, device, weighed, hashes["train"], steps)
     room = recipe.training.cache
     frozen = _hash({name: value for name, value in basis.items() if name != "training"})
     store = Store(cache, room.memory_mib * MIB, room.disk_mib * MIB, frozen, device)
@@ -230,10 +227,9 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None, images: int | N
         for name, loss in losses.items()
     }
     try_losses(recipe, sides)
-    validation = {name: halves["validation"] for name, halves in seen.items()}
     return Workbench(
         recipe, device, student, reference, flats, task, chosen, pixels, sides, store, methods, facts, basis,
-        validation, base,
+        hashes["validation"], base,
     )  # fmt: skip
 
 
@@ -252,9 +248,13 @@ def identified(methods: Sequence[MethodSection]) -> list[str]:
     return found
 
 
-def _seen(images: Pixels) -> str:
-    """Return the hash of a set's images with their names and classes, in their order."""
-    return _hash([digest(images), [[item.key, item.label] for item in images.items]])
+def _hashes(images: Mapping[str, Mapping[str, Pixels]]) -> dict[str, dict[str, str]]:
+    """Return, by split and set, the hash of the images with their names and classes, in their order."""
+
+    def seen(pixels: Pixels) -> str:
+        return _hash([digest(pixels), [[item.key, item.label] for item in pixels.items]])
+
+    return {half: {name: seen(images[name][half]) for name in SETS} for half in SPLITS}
 
 
 def listed(items: Iterable[Item]) -> str:

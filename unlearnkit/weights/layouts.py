@@ -39,13 +39,18 @@ _NOTES: ContextVar[list[str] | None] = ContextVar("notes", default=None)
 
 @contextmanager
 def noted(notes: list[str] | None = None) -> Iterator[list[str]]:
-    """Yield `notes`, or a new list, to which `read` adds a line wherever it took other names or tables than written."""
-    notes = [] if notes is None else notes
+    """Yield `notes`, or a new list, to which `read` adds a line wherever it took other names or tables than written.
+
+    A block around this one has them too.
+    """
+    outer, notes = _NOTES.get(), [] if notes is None else notes
     token = _NOTES.set(notes)
     try:
         yield notes
     finally:
         _NOTES.reset(token)
+        if outer is not None:
+            outer += [line for line in notes if line not in outer]
 
 
 def read(path: Path, *wanted: Collection[str]) -> dict[str, Tensor]:

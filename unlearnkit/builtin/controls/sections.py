@@ -60,7 +60,8 @@ class RelativeGap(PsiSection):
 
 def _bound(epsilon: float | None, kind: str) -> float:
     if epsilon is None:
-        raise UserError(f"control.boundary: '{kind}' needs an ε, which phase 1 has not; use gradient-norm", Exit.RECIPE)
+        advice = "use gradient-norm for `boundary` and `lowest`"
+        raise UserError(f"control: '{kind}' needs an ε, which phase 1 has not; {advice}", Exit.RECIPE)
     return epsilon
 
 

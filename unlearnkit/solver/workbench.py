@@ -15,7 +15,16 @@ from torch.nn import Parameter
 from unlearnkit.contracts import Item, ModelAdapter, Part, Setting, Sources, Task, shared, trainable
 from unlearnkit.control import Stage
 from unlearnkit.data import (
-    Chosen, Pixels, colour_statistics, digest, few, load_apart, named, seeded, split, to_float,
+    Chosen,
+    Pixels,
+    colour_statistics,
+    digest,
+    few,
+    load_apart,
+    named,
+    seeded,
+    split,
+    to_float,
 )  # fmt: skip
 from unlearnkit.device import choose_device, make_deterministic
 from unlearnkit.disk import MIB, sha256

@@ -9,7 +9,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +207,7 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
                 flush(file)
             flush(part)
             if replace:
-                shutil.rmtree(path, ignore_errors=True)
+                remove_folder(path)
             part.rename(path)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
@@ -216,6 +216,14 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         finally:
             shutil.rmtree(part, ignore_errors=True)
         flush(path.parent)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder, where it is there: a process that is killed leaves all of it under its name or nothing."""
+    part = _part(path)
+    with suppress(FileNotFoundError):
+        path.rename(part)
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _part(path: Path) -> Path:

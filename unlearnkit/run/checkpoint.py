@@ -1,7 +1,6 @@
 """A checkpoint is one directory: tensors, and a record of the facts with their hash, renamed into place whole."""
 
 import hashlib
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from safetensors.torch import load, save
 from torch import Tensor
 
-from unlearnkit.disk import new_folder, parsed_record, read_plain, write_file, write_record
+from unlearnkit.disk import new_folder, parsed_record, read_plain, remove_folder, write_file, write_record
 from unlearnkit.errors import Exit, UserError
 
 TENSORS, FACTS = "tensors.safetensors", "facts.json"
@@ -41,7 +40,7 @@ def names(folder: Path) -> list[Path]:
 def rotate(folder: Path) -> None:
     """Remove all but the newest checkpoints."""
     for path in names(folder)[:-KEPT]:
-        shutil.rmtree(path, ignore_errors=True)
+        remove_folder(path)
 
 
 def newest(folder: Path, warn: Callable[[str], None]) -> tuple[dict[str, Tensor], Any] | None:

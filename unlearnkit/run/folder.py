@@ -106,6 +106,14 @@ def changed(folder: Path, resolved: Mapping[str, Any]) -> set[str]:
     return {name for name in known.keys() | resolved.keys() if known.get(name) != resolved.get(name)}
 
 
+def basis_of(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run works with beside the recipe that is in its folder, of which a change may have been killed."""
+    before = manifest.get("basis_before")
+    if before is None or _hash(folder / RESOLVED) != manifest["resolved_sha256"][0]:
+        before = manifest["basis"]
+    return dict(before)
+
+
 def base_of(folder: Path, manifest: Mapping[str, Any]) -> Path:
     """Return where relative paths of a run's recipe start, also where it was moved together with the run folder."""
     base = Path(manifest["base"])

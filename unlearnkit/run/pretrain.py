@@ -282,8 +282,7 @@ def _store(training: Training, resolved: Mapping[str, object], figures: Mapping[
 def _clear(to: Path) -> None:
     """Remove the state of a training whose model is whole; what marks it as begun goes last."""
     with disk.disk_errors(to):
-        if (to / CHECKPOINTS).exists():
-            shutil.rmtree(to / CHECKPOINTS)
+        disk.remove_folder(to / CHECKPOINTS)
         for name in (LOCK, STATE):
             (to / name).unlink(missing_ok=True)
 

@@ -1,6 +1,5 @@
 """One run from folder to folder: both phases, the methods beside them, evaluation and report."""
 
-import shutil
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from itertools import product
@@ -9,7 +8,7 @@ from typing import Any
 
 import torch
 
-from unlearnkit.disk import disk_errors, remove_parts, write_json
+from unlearnkit.disk import disk_errors, remove_folder, remove_parts, write_json
 from unlearnkit.errors import Exit, Stopped, UserError
 from unlearnkit.evaluation import instruments
 from unlearnkit.evaluation.audits import audited
@@ -89,14 +88,15 @@ def resume(
     stop = Stop(tell)
     with signals(stop), device_errors(), held(folder):
         known, changed = folders.begun(folder), folders.changed(folder, resolved)
-        threads = known["basis"]["device"].get("threads")
+        basis = folders.basis_of(folder, known)
+        threads = basis["device"].get("threads")
         if threads not in (None, torch.get_num_threads()):
             found = f"going on with {threads} threads, with which the run began, where this process had"
             tell({"event": "warning", "message": f"{found} {torch.get_num_threads()}"})
             torch.set_num_threads(threads)
         base = folders.base_of(folder, known)
         bench = build(recipe, base, folder / "cache")
-        manifest.refuse_other(folder, known["basis"], bench, changed)
+        manifest.refuse_other(folder, basis, bench, changed)
         tools = instruments.build(recipe.evaluate, base, bench.device)
         checked()
         remove_parts(folder)
@@ -108,6 +108,7 @@ def resume(
 
         def save(hashes: list[str]) -> None:
             run.manifest["resolved_sha256"] = hashes
+            run.manifest["basis_before"] = basis if len(hashes) > 1 else None
             run.save_manifest()
 
         (folder / SEAL).unlink(missing_ok=True)
@@ -181,7 +182,7 @@ def _finish(run: Run, bench: Workbench, results: dict[str, Any], ids: list[str],
 def _remove(path: Path) -> None:
     with disk_errors(path):
         if path.is_dir():
-            shutil.rmtree(path)
+            remove_folder(path)
         else:
             path.unlink(missing_ok=True)
 

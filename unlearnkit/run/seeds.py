@@ -1,12 +1,11 @@
 """A recipe with `seeds`: one run for each of them in a folder of its own, and what they come to together."""
 
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from unlearnkit import __version__
-from unlearnkit.disk import PART, remove_parts, write_record
+from unlearnkit.disk import PART, remove_folder, remove_parts, write_record
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import Plugins
 from unlearnkit.recipe.recipe import Recipe
@@ -103,7 +102,7 @@ def _each(
     with signals(Stop(tell)):
         remove_parts(folder, f".*{PART}")
         for path in set(folder.glob("seed-*")) - set(places):
-            shutil.rmtree(path)
+            remove_folder(path)
         written = write_comparison([Sealed.of(place) for place in places], folder)
         Sealed.measured(folder).write()
     tell({"event": "done", "time": manifest.now(), "report": str(written[0])})

@@ -1,12 +1,12 @@
 """One problem of a run, from its checkpoints to its solution."""
 
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
 
+from unlearnkit.disk import remove_folder
 from unlearnkit.errors import Exit, Stopped, UserError
 from unlearnkit.run import checkpoint, memory
 from unlearnkit.run.events import Run
@@ -35,7 +35,7 @@ def solve(
     if saved is not None and saved[1].pop("origin") == hashed:
         descent.load(*saved)
     else:
-        shutil.rmtree(checkpoints, ignore_errors=True)
+        remove_folder(checkpoints)
         descent.begin(begin())
         descent.warm()
     named = {name: getattr(problem, name) for name in ("id", "label", "epsilon")}
@@ -62,7 +62,7 @@ def solve(
     run.manifest["times"][problem.id] = round(spent, 2)
     run.manifest["costs"][problem.id] = {"images": descent.images_read(), "peak_mib": memory.peak(bench.device)}
     run.save_manifest()
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    remove_folder(checkpoints)
     solution = Solution(problem, theta, facts)
     run.event("solution", id=problem.id, ended=facts["ended"], **facts["checks"][-1])
     if (shortfall := solution.shortfall()) is not None:

@@ -121,10 +121,10 @@ def score(logits, splits):
 
 
 def ssim(a, b):
-    """Structural similarity with an 11 px Gaussian of deviation 1.5 and mirrored edges, mean over all places."""
+    """Structural similarity with an 11 px Gaussian of deviation 1.5, mean over the places where it is inside."""
 
     def blur(x):
-        return ndimage.gaussian_filter(x, 1.5, truncate=3.5, axes=(1, 2), mode="mirror")
+        return ndimage.gaussian_filter(x, 1.5, truncate=3.5, axes=(1, 2))[:, 5:-5, 5:-5]
 
     m, n = blur(a), blur(b)
     v, w, c = blur(a * a) - m * m, blur(b * b) - n * n, blur(a * b) - m * n
@@ -140,6 +140,31 @@ def test_psnr_and_ssim_agree_with_numpy_and_scipy():
     assert value(PSNR(kind="psnr").build(Path(), CPU), outputs, targets) == pytest.approx(expected, rel=1e-6)
     expected = np.mean([ssim(x, y) for x, y in zip(a, b, strict=True)])
     assert value(SSIM(kind="ssim").build(Path(), CPU), outputs, targets) == pytest.approx(expected, abs=1e-5)
+
+
+# structural_similarity(a, b, data_range=1.0, channel_axis=0, gaussian_weights=True, use_sample_covariance=False)
+@pytest.mark.parametrize(
+    ("seed", "sides", "scikit_image"),
+    [
+        (0, (32, 24), 0.8200187532),
+        (1, (32, 24), 0.8116880811),
+        (2, (32, 24), 0.8354899776),
+        (3, (11, 11), 0.8751306386),
+    ],
+)
+def test_ssim_is_scikit_images(seed, sides, scikit_image):
+    draw = np.random.default_rng(seed)
+    a = draw.random((3, *sides))
+    b = np.clip(a + 0.2 * draw.standard_normal(a.shape), 0, 1)
+    assert ssim(a, b) == pytest.approx(scikit_image, abs=1e-9)
+    outputs, targets = (torch.from_numpy(x)[None].float() for x in (b, a))
+    assert value(SSIM(kind="ssim").build(Path(), CPU), outputs, targets) == pytest.approx(scikit_image, abs=1e-5)
+
+
+def test_ssim_of_images_smaller_than_its_window_has_no_value():
+    small = torch.rand(2, 3, 10, 16)
+    with pytest.raises(ValueError, match="images of 16 × 10 px hold no window of 11 px"):
+        value(SSIM(kind="ssim").build(Path(), CPU), small, small)
 
 
 def test_fid_kid_and_cosine_of_any_module_agree_with_their_formulas(network):

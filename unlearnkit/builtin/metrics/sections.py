@@ -38,13 +38,13 @@ class HiddenPSNR(MetricSection):
 
 
 class SSIM(MetricSection):
-    """Structural similarity (Wang et al. 2004), mean over images."""
+    """Structural similarity (Wang et al. 2004) over windows inside the image, mean over images."""
 
     kind: Literal["ssim"]
     """Structural similarity."""
 
     def build(self, base: Path, device: torch.device) -> contracts.Metric:
-        return metrics.Ssim(device)
+        return metrics.Ssim()
 
 
 class _Featured(MetricSection):

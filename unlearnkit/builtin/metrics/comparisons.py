@@ -36,15 +36,14 @@ class Mean(Metric):
 
 
 class Psnr(Mean):
-    """PSNR in dB of each image over the whole image or over its hidden region, averaged over images."""
+    """PSNR in dB of each image over the whole image or over what the model was to make, averaged over images."""
 
     def __init__(self, *, hidden: bool) -> None:
         super().__init__()
         self.hidden = hidden
 
     def update(self, outputs: Tensor, targets: Tensor, view: View) -> None:
-        region = view.hidden if self.hidden and bool(view.hidden.any()) else None
-        self.values.append(psnr(outputs, targets, region))
+        self.values.append(psnr(outputs, targets, view.region if self.hidden else None))
 
     def describe(self) -> Mapping[str, object]:
         name = "PSNR, hidden region" if self.hidden else "PSNR"

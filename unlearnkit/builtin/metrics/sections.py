@@ -28,7 +28,10 @@ class PSNR(MetricSection):
 
 
 class HiddenPSNR(MetricSection):
-    """Peak signal-to-noise ratio over the pixels that the model had to fill in, mean over images."""
+    """Peak signal-to-noise ratio over the pixels that the model had to fill in, mean over images.
+
+    Of an image in which nothing is hidden, and which the task so degrades as a whole, these are all pixels.
+    """
 
     kind: Literal["hidden-psnr"]
     """Peak signal-to-noise ratio of the hidden region."""

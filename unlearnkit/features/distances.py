@@ -56,14 +56,6 @@ class Cosine(OfFeatures):
         return {"value": float((1 - cosine if self.distance else cosine).mean())}
 
 
-class _Given(nn.Identity):
-    """A stand-in extractor for torchmetrics, which is handed features instead of images."""
-
-    def __init__(self, num_features: int) -> None:
-        super().__init__()
-        self.num_features = num_features
-
-
 class Frechet(OfFeatures):
     """torchmetrics' Fréchet distance ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2(Σ₁Σ₂)^½) (Heusel et al. 2017, eq. 6)."""
 
@@ -76,8 +68,9 @@ class Frechet(OfFeatures):
     def compute(self) -> Mapping[str, float]:
         """Return the distance; with no more images than features it is biased and asked for with `few`."""
         outputs, targets = self.features(2 if self.few else self.extractor.width + 1)
-        metric = FrechetInceptionDistance(feature=_Given(self.extractor.width)).set_dtype(torch.float64)
-        metric = metric.to(outputs.device)
+        given = nn.Identity()  # torchmetrics is handed features instead of images
+        given.num_features = self.extractor.width  # type: ignore[assignment]
+        metric = FrechetInceptionDistance(feature=given).set_dtype(torch.float64).to(outputs.device)
         metric.update(targets, real=True)
         metric.update(outputs, real=False)
         return {"value": float(metric.compute())}

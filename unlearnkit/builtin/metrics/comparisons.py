@@ -55,16 +55,14 @@ class Ssim(Mean):
 
     def update(self, outputs: Tensor, targets: Tensor, view: View) -> None:
         # Half of a command's start-up time is this import, and only some recipes need it.
-        from torchmetrics.functional.image import structural_similarity_index_measure
+        from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
         if min(outputs.shape[2:]) < WINDOW:
             raise ValueError(f"images of {outputs.shape[3]} × {outputs.shape[2]} px hold no window of {WINDOW} px")
-        found = structural_similarity_index_measure(
-            outputs, targets, reduction="none", data_range=1.0, return_full_image=True
-        )
+        _, places = ssim(outputs, targets, reduction="none", data_range=1.0, return_full_image=True)
         # torchmetrics mirrors the borders; as in scikit-image, only places whose window needs no mirror count.
-        inside, edge = torch.as_tensor(found[1]), WINDOW // 2
-        self.values.append(inside[:, :, edge:-edge, edge:-edge].flatten(1).mean(1))
+        edge = WINDOW // 2
+        self.values.append(torch.as_tensor(places)[:, :, edge:-edge, edge:-edge].flatten(1).mean(1))
 
     def describe(self) -> Mapping[str, object]:
         window = f"Gaussian of deviation 1.5 px, {WINDOW} px wide, inside the image alone"

@@ -178,10 +178,8 @@ def verdict(comparison: Comparison) -> str:
         return "These axes span no area between the original model and the highest completeness: no hypervolume."
     told: dict[str, list[str]] = {"larger": [], "smaller": [], "open": [], "same": []}
     for curve in curves:
-        which = "open"
-        if behind := curve.behind:
-            sure = "larger" if behind.mean > 0 else "smaller"
-            which = {True: sure, False: "open", None: "same"}[behind.larger_than_noise]
+        known, high = (curve.behind.larger_than_noise, curve.behind.high) if curve.behind else (False, 0.0)
+        which = "same" if known is None else "open" if not known else "smaller" if high < 0 else "larger"
         told[which].append(comparison.named(curve.method, curve.group))
     why = "with one seed no noise is known" if all(c.behind is None for c in curves) else "within the noise"
     sentences = {

@@ -166,6 +166,16 @@ def test_the_released_noise_target_shows_the_reference_the_noise_itself_in_the_h
     assert every(section.build(setting).target(view, seeded()), expected, close=1e-5)
 
 
+@pytest.mark.parametrize("noise", ["images", "diffusion"])
+def test_noise_replaces_all_of_an_image_that_is_degraded_as_a_whole(noise):
+    adapter, task = made(), Grayscale(kind="grayscale")
+    view = seen(adapter, task=task)
+    setting = Setting(adapter, task.build(), Sources(standard_normal(), seeded, None, None, None))
+    loss = NoiseEmbedding(kind="noise-embedding", noise=noise).build(setting)
+    with torch.no_grad():
+        assert float(loss.distance(adapter, view, loss.target(view, seeded()))) > 0.1
+
+
 def test_noise_of_the_draws_needs_a_model_that_draws_some():
     reference = VitMae(kind="vit-mae").build(None)
     setting = Setting(reference, CROP.build(), Sources(standard_normal(), seeded, None, None, None))

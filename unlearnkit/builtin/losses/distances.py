@@ -99,9 +99,9 @@ def replaced(region: Region | None, reference: ModelAdapter) -> Region:
 
 @torch.no_grad()
 def placed(substitute: Substitute, region: Region, view: View, generator: torch.Generator) -> Tensor:
-    """Return what stands in for the images of a view [B, 3, S, S], in the whole image or in its hidden region alone."""
+    """Return what stands in for the images of a view [B, 3, S, S], everywhere or only where the model is to fill in."""
     images = substitute.images(view, generator)
-    return torch.where(view.hidden, images, view.truth) if region == "hidden" else images
+    return torch.where(view.region, images, view.truth) if region == "hidden" else images
 
 
 def point(model: ModelAdapter, view: View, space: Space) -> Sequence[Tensor]:

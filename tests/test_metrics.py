@@ -6,6 +6,7 @@ tested with generated networks in any case.
 
 import copy
 import io
+import itertools
 import json
 import pickle
 from pathlib import Path
@@ -110,22 +111,20 @@ def kernel(a, b):
 
 
 def score(logits, splits):
-    """The Inception Score of logits in the order that a generator with seed 0 gives."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        logits = logits[torch.randperm(len(logits)).numpy()]
+    """The Inception Score of logits in the order and the splits of torch-fidelity."""
+    logits = logits[np.random.RandomState(2020).permutation(len(logits))]
     p = np.exp(logits - logits.max(1, keepdims=True))
     p /= p.sum(1, keepdims=True)
-    size = -(-len(p) // splits)
-    parts = [p[start : start + size] for start in range(0, len(p), size)]
+    edges = [part * len(p) // splits for part in range(splits + 1)]
+    parts = [p[start:end] for start, end in itertools.pairwise(edges)]
     return np.mean([np.exp((part * (np.log(part) - np.log(part.mean(0)))).sum(1).mean()) for part in parts])
 
 
 def ssim(a, b):
-    """Structural similarity with an 11 px Gaussian of deviation 1.5 and mirrored edges, mean over all places."""
+    """Structural similarity with an 11 px Gaussian of deviation 1.5, mean over the places where it is inside."""
 
     def blur(x):
-        return ndimage.gaussian_filter(x, 1.5, truncate=3.5, axes=(1, 2), mode="mirror")
+        return ndimage.gaussian_filter(x, 1.5, truncate=3.5, axes=(1, 2))[:, 5:-5, 5:-5]
 
     m, n = blur(a), blur(b)
     v, w, c = blur(a * a) - m * m, blur(b * b) - n * n, blur(a * b) - m * n
@@ -141,6 +140,31 @@ def test_psnr_and_ssim_agree_with_numpy_and_scipy():
     assert value(PSNR(kind="psnr").build(Path(), CPU), outputs, targets) == pytest.approx(expected, rel=1e-6)
     expected = np.mean([ssim(x, y) for x, y in zip(a, b, strict=True)])
     assert value(SSIM(kind="ssim").build(Path(), CPU), outputs, targets) == pytest.approx(expected, abs=1e-5)
+
+
+# structural_similarity(a, b, data_range=1.0, channel_axis=0, gaussian_weights=True, use_sample_covariance=False)
+@pytest.mark.parametrize(
+    ("seed", "sides", "scikit_image"),
+    [
+        (0, (32, 24), 0.8200187532),
+        (1, (32, 24), 0.8116880811),
+        (2, (32, 24), 0.8354899776),
+        (3, (11, 11), 0.8751306386),
+    ],
+)
+def test_ssim_is_scikit_images(seed, sides, scikit_image):
+    draw = np.random.default_rng(seed)
+    a = draw.random((3, *sides))
+    b = np.clip(a + 0.2 * draw.standard_normal(a.shape), 0, 1)
+    assert ssim(a, b) == pytest.approx(scikit_image, abs=1e-9)
+    outputs, targets = (torch.from_numpy(x)[None].float() for x in (b, a))
+    assert value(SSIM(kind="ssim").build(Path(), CPU), outputs, targets) == pytest.approx(scikit_image, abs=1e-5)
+
+
+def test_ssim_of_images_smaller_than_its_window_has_no_value():
+    small = torch.rand(2, 3, 10, 16)
+    with pytest.raises(ValueError, match="images of 16 × 10 px hold no window of 11 px"):
+        value(SSIM(kind="ssim").build(Path(), CPU), small, small)
 
 
 def test_fid_kid_and_cosine_of_any_module_agree_with_their_formulas(network):
@@ -207,8 +231,24 @@ def test_the_inception_score_of_k_sure_classes_is_k_and_of_one_guess_is_1():
     sure[torch.arange(40), 0, 0, torch.arange(40) % 4] = 1
     assert value(Score(Table(), 1), sure, sure) == pytest.approx(4, rel=1e-6)
     assert value(Score(Table(), 10), torch.zeros(40, 3, 8, 8), sure) == pytest.approx(1, abs=1e-6)
-    with pytest.raises(ValueError, match="3 images are too few; it needs 10"):
+    with pytest.raises(ValueError, match="3 images are too few for 10 splits; set `splits` to far less than 3"):
         value(Score(Table(), 10), sure[:3], sure[:3])
+
+
+@pytest.mark.parametrize("count", [10, 12, 25, 36, 95])
+@pytest.mark.parametrize("splits", [1, 3, 10])
+def test_the_inception_score_is_torch_fidelitys_whatever_the_number_of_images(count, splits):
+    from torch_fidelity.metric_isc import isc_features_to_metric
+
+    images = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(count)) / 20
+    metric = Score(Table(), splits)
+    found = value(metric, images, images)
+    expected = isc_features_to_metric(100 * images.flatten(1)[:, :4], splits)
+    assert found == pytest.approx(expected["inception_score_mean"], rel=1e-6)
+    if splits > 1:
+        assert metric.compute()["std"] == pytest.approx(expected["inception_score_std"], rel=1e-5, abs=1e-7)
+    if splits == count:
+        assert found == pytest.approx(1, abs=1e-9)
 
 
 def test_the_inception_score_agrees_with_its_formula_and_says_where_there_is_no_classifier(network):

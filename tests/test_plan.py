@@ -7,7 +7,8 @@ import diffusers
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from tiny_task import ran
 
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
@@ -244,3 +245,31 @@ def test_a_plan_says_what_was_left_out_of_names(tiny):
     torch.save({"state_dict": state}, tiny.parent / "w.pth")
     plan = planned(tiny, "model.weights=w.pth", *QUICK)
     assert [note for note in plan["notes"] if "state_dict.module" in note] == plan["notes"] != []
+
+
+def test_all_that_is_the_encoder_alone_is_told_and_moves_nothing_else(tiny):
+    changes = ("model.train=all", "epsilons={fractions: [0.5]}")
+    bench = build(load(tiny, discover(), changes).recipe, tiny.parent)
+    (told,) = bench.cautions
+    assert "`all` unlearns the encoder alone" in told
+    assert told in planned(tiny, *changes)["notes"]
+    run = ran(tiny, tiny.parent / "run", *changes)
+    assert json.loads((run / "manifest.json").read_text())["warnings"].count(told) == 1
+    assert "unlearns the encoder alone" in (run / "report.html").read_text()
+    inside = bench.flats["encoder"].theta.numel()
+    for path in (run / "solutions").glob("*.safetensors"):
+        theta = load_file(path)["theta"]
+        assert torch.equal(theta[inside:], bench.origin[inside:])
+        assert not torch.equal(theta[:inside], bench.origin[:inside])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("model.train=encoder",),
+        ("model.train=all", "retain.kind=reference-output"),
+        ("model.train=all", "forget.kind=noise-output"),
+    ],
+)
+def test_nothing_is_told_where_a_loss_reaches_all_that_is_trained(changes, tiny):
+    assert build(load(tiny, discover(), changes).recipe, tiny.parent).cautions == ()

@@ -72,7 +72,11 @@ FORMULAS = {
     "retain-fine-tuning": (methods.RetainFineTuning(kind="retain-fine-tuning"), add((1, own(Q)))),
     "neggrad-plus": (methods.NegGradPlus(kind="neggrad-plus", beta=0.8), add((0.8, own(Q)), (-0.2, own(P)))),
     "decoupling": (methods.Decoupling(kind="decoupling", distance=9.0, ascent=0.5), add((-1, own(P)))),
-    "cup": (trade_offs.Cup(kind="cup", intensity=0.3, target=GREYS), [KEPT + AIMED]),
+    # Along one number the gradients are parallel, and of the forget gradient only its sign is left.
+    "cup": (
+        trade_offs.Cup(kind="cup", intensity=0.3, target=GREYS),
+        [math.sin(0.3 * math.pi / 2) * abs(KEPT + AIMED) / 2 * math.copysign(1, AIMED)],
+    ),
     # The first step of EUPMU is at λ = 0.
     "eupmu": (trade_offs.Eupmu(kind="eupmu", target=GREYS), [AIMED]),
     # Both own gradients point along (b, a), so that the quota takes all there is.

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from unlearnkit.builtin.metrics.comparisons import Psnr
 from unlearnkit.builtin.tasks.sections import CenterCrop, Downscaling, RandomBox
-from unlearnkit.contracts import NEUTRAL, ModelAdapter, Task, mean_colour_fill, psnr, region_error, whole
+from unlearnkit.contracts import NEUTRAL, ModelAdapter, Task, View, hide, mean_colour_fill, psnr, region_error, whole
 from unlearnkit.data import again, seeded, view_of
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.sections import ModelSection, TaskSection
@@ -152,6 +152,24 @@ def test_an_output_larger_than_its_input_has_the_truths_shape_and_all_of_it_was_
         metric = Psnr(hidden=hidden)
         metric.update(output, view.truth, view)
         assert metric.compute()["value"] == pytest.approx(float(expected.mean()), rel=1e-6)
+
+
+def test_the_hidden_psnr_of_an_image_does_not_depend_on_its_batch():
+    truth, output = pictures("truth"), pictures("output")
+    mask = torch.zeros(3, 1, SIDE, SIDE, dtype=torch.bool)
+    mask[0, :, :2], mask[2] = True, True
+    view = View(hide(truth, mask), truth)
+
+    def found(rows):
+        metric = Psnr(hidden=True)
+        metric.update(output[rows], truth[rows], view[rows])
+        return metric.compute()["value"]
+
+    apart = [found(slice(row, row + 1)) for row in range(3)]
+    assert apart == pytest.approx(
+        [float(psnr(output[:1, :, :2], truth[:1, :, :2])), *psnr(output[1:], truth[1:]).tolist()], rel=1e-6
+    )
+    assert found(slice(0, 3)) == pytest.approx(sum(apart) / 3, rel=1e-6)
 
 
 def test_a_fill_with_the_mean_colour_is_as_large_as_the_truth():

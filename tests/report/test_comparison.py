@@ -16,7 +16,7 @@ import pytest
 from unlearnkit.errors import UserError
 from unlearnkit.fronts import METHOD
 from unlearnkit.report.comparison import compare, gather, grids, write
-from unlearnkit.report.comparison.compare import paired
+from unlearnkit.report.comparison.compare import paired, verdict
 from unlearnkit.report.comparison.grids import escaped, spread
 from unlearnkit.report.comparison.points import Spread
 from unlearnkit.seal import Sealed
@@ -79,10 +79,23 @@ def test_a_paired_difference_is_students_interval() -> None:
     reach = 4.302652729911275 / math.sqrt(3)  # t at 97.5 % with 2 degrees of freedom; the differences are 2, 3, 1
     assert (found.low, found.high) == pytest.approx((2 - reach, 2 + reach))
     assert not found.larger_than_noise
-    sure = paired(Spread((3.0, 3.1)), Spread((1.0, 1.1)))
+    sure = paired(Spread((3.0, 3.2)), Spread((1.0, 1.1)))
     assert sure is not None
     assert sure.larger_than_noise
     assert paired(Spread((3.0,)), Spread((1.0,))) is None
+
+
+def test_seeds_that_do_not_differ_show_no_noise_for_a_difference_to_be_larger_than(
+    seeded: Callable[..., list[Path]],
+) -> None:
+    for one, other in [((0.7, 0.7), (0.5, 0.5)), ((0.3, 0.1 + 0.2), (0.1, 0.1)), ((3.0, 3.1), (1.0, 1.1))]:
+        found = paired(Spread(one), Spread(other))
+        assert found is not None
+        assert found.larger_than_noise is None
+    comparison = compare(gather(map(Sealed.measured, seeded(2))))
+    assert {row[-1] for row in grids(comparison)[0].rows} == {"—"}
+    said = "The seeds do not differ in how far the ε front is from composite and max-loss, so that no noise is known."
+    assert verdict(comparison) == said
 
 
 def test_hypervolumes_are_shares_of_one_area(seeded: Callable[..., list[Path]]) -> None:

@@ -65,6 +65,10 @@ class ModelAdapter(ABC):
         """Return what the model draws at random for each of `count` images (diffusion: noise and time), on the CPU."""
         return ()
 
+    def drowned(self, view: View) -> Tensor | None:
+        """Return images [B, 3, H, W] of which the view's draws leave nothing but their noise; None where none do."""
+        return None
+
     # What a person sees and keeps.
 
     def output(self, view: View) -> Tensor:

@@ -3,11 +3,11 @@
 import warnings
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.image.fid import FrechetInceptionDistance
-from torchmetrics.image.inception import InceptionScore as TorchInceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance
 
 from unlearnkit.contracts import Extractor, Metric, View
@@ -56,14 +56,6 @@ class Cosine(OfFeatures):
         return {"value": float((1 - cosine if self.distance else cosine).mean())}
 
 
-class _Given(nn.Identity):
-    """A stand-in extractor for torchmetrics, which is handed features instead of images."""
-
-    def __init__(self, num_features: int) -> None:
-        super().__init__()
-        self.num_features = num_features
-
-
 class Frechet(OfFeatures):
     """torchmetrics' Fréchet distance ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2(Σ₁Σ₂)^½) (Heusel et al. 2017, eq. 6)."""
 
@@ -76,8 +68,9 @@ class Frechet(OfFeatures):
     def compute(self) -> Mapping[str, float]:
         """Return the distance; with no more images than features it is biased and asked for with `few`."""
         outputs, targets = self.features(2 if self.few else self.extractor.width + 1)
-        metric = FrechetInceptionDistance(feature=_Given(self.extractor.width)).set_dtype(torch.float64)
-        metric = metric.to(outputs.device)
+        given = nn.Identity()  # torchmetrics is handed features instead of images
+        given.num_features = self.extractor.width  # type: ignore[assignment]
+        metric = FrechetInceptionDistance(feature=given).set_dtype(torch.float64).to(outputs.device)
         metric.update(targets, real=True)
         metric.update(outputs, real=False)
         return {"value": float(metric.compute())}
@@ -107,7 +100,7 @@ class Kernel(OfFeatures):
 
 
 class InceptionScore(OfFeatures):
-    """torchmetrics' Inception Score exp(E KL(p(y|x) ‖ p(y))) (Salimans et al. 2016), the mean over splits."""
+    """The Inception Score exp(E KL(p(y|x) ‖ p(y))) (Salimans et al. 2016), torch-fidelity's mean over splits."""
 
     name, better, compares = "IS", "higher", False
 
@@ -116,15 +109,22 @@ class InceptionScore(OfFeatures):
         self.splits = splits
 
     def compute(self) -> Mapping[str, float]:
-        """Return the mean over splits, and their deviation as `std` where there are several."""
-        logits = self.extractor.logits(self.features(self.splits)[0].float())
-        # Images come class by class, so they are shuffled; torchmetrics takes torch's global generator for it.
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings(action="ignore"):
-            torch.manual_seed(0)
-            metric = TorchInceptionScore(feature=_Given(logits.shape[1]), splits=self.splits).to(logits.device)
-            metric.update(logits.double())
-            mean, std = metric.compute()
-        return {"value": float(mean)} | ({"std": float(std)} if self.splits > 1 else {})
+        """Return the mean over exactly so many splits, and their deviation as `std` where there are several."""
+        features, splits = self.features(1)[0], self.splits
+        if (count := len(features)) < splits:
+            raise ValueError(f"{count} images are too few for {splits} splits; set `splits` to far less than {count}")
+        logits = self.extractor.logits(features.float()).double()
+        # Images come class by class, so they are shuffled, in the order that torch-fidelity's seed gives.
+        logits = logits[torch.from_numpy(np.random.RandomState(2020).permutation(count)).to(logits.device)]
+        parts = logits.tensor_split([part * count // splits for part in range(1, splits)])
+        scores = torch.stack([_inception_score(part) for part in parts])
+        return {"value": float(scores.mean())} | ({"std": float(scores.std(correction=0))} if splits > 1 else {})
 
     def describe(self) -> Mapping[str, object]:
         return {**super().describe(), "splits": f"{self.splits}, of shuffled images"}
+
+
+def _inception_score(logits: Tensor) -> Tensor:
+    """Return exp(E KL(p(y|x) ‖ p(y))) of logits [N, K]."""
+    known = logits.log_softmax(1)
+    return (known.exp() * (known - known.exp().mean(0).log())).sum(1).mean().exp()

@@ -122,7 +122,7 @@ class ModelSection(_Kinded):
     """Where the trained weights are: `sample:NAME`, a file or folder (relative to the recipe), or a pinned reference
     `hub:OWNER/NAME@COMMIT` or `hub:OWNER/NAME/FILE@COMMIT`. Without it the model is untrained."""
     train: Literal["encoder", "all"] = "encoder"
-    """Which part unlearning may change; the rest stays frozen."""
+    """Which part unlearning may change; the rest stays frozen. Losses between embeddings reach the encoder alone."""
     usual: ClassVar[str | None] = None
     """Weights that fit a section with its defaults, where some are shipped; what `unlearnkit init` offers."""
 

@@ -102,7 +102,7 @@ def describe(recipe: Recipe, base: Path, every_image: bool = False, timed: bool 
         "images_seen": 2 * taken * recipe.training.batch_size if taken else None,
         "seconds": seconds,
         "sets": counts,
-        "notes": [*notes, *(looked.notes if looked else ())],
+        "notes": [*notes, *(bench.cautions if bench else ()), *(looked.notes if looked else ())],
         "classes": {part.name: list(part.classes) for part in chosen} if chosen else None,
         "parameters": {"trained": sizes[recipe.model.train], "all": all_of_it, "from": "weights" if own else "recipe"},
         "memory_mib": {

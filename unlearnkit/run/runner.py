@@ -135,7 +135,7 @@ def _work(run: Run, bench: Workbench, tools: Instruments) -> None:
             run.event("warning", message=note)
         for what, failed in tools.failures():
             instruments.tell(run, what, failed)
-        for note in (note for part in bench.chosen.values() for note in part.notes):
+        for note in (*bench.cautions, *(note for part in bench.chosen.values() for note in part.notes)):
             if note not in run.manifest.get("warnings", ()):
                 run.warn(note)
         _prepare(run, bench)

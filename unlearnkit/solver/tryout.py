@@ -2,11 +2,11 @@
 
 import copy
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
-from unlearnkit.contracts import ModelAdapter, View, staged
+from unlearnkit.contracts import ModelAdapter, View, staged, trainable
 from unlearnkit.contracts.checks import images, rows, scalar
 from unlearnkit.control import Facts
 from unlearnkit.data import seeded, view_of
@@ -40,9 +40,28 @@ def try_losses(recipe: Recipe, sides: Mapping[str, Side]) -> None:
     """Use a plugin's losses, or ours on a plugin's model or task, once; raise `UserError` as `try_parts`."""
     for name, side in sides.items():
         if any(map(_foreign, (recipe.model, recipe.task, getattr(recipe, name)))):
-            alone = copy.copy(side)  # which keeps and counts nothing
-            alone.store, alone.passes = None, Counter()
-            alone.value(torch.arange(min(2, side.count)), "tried", precise=True)
+            _alone(side).value(torch.arange(min(2, side.count)), "tried", precise=True)
+
+
+def unreached(recipe: Recipe, sides: Mapping[str, Side], student: ModelAdapter) -> Sequence[str]:
+    """Return what to tell where a recipe trains all, and no loss depends on anything but the encoder; else nothing."""
+    outside = trainable(student)[len(trainable(student, "encoder")) :]
+    if recipe.model.train == "encoder" or not outside:
+        return ()
+    for side in map(_alone, sides.values()):
+        loss = side.loss.distance(student, *side.batch(torch.arange(min(2, side.count)), "tried"))
+        if any(gradient is not None for gradient in torch.autograd.grad(loss, outside, allow_unused=True)):
+            return ()
+    found = "neither the forget nor the retain loss depends on anything outside the encoder, which gets no gradient"
+    advice = "take losses between outputs, such as noise-output and reference-output, or `train: encoder`"
+    return (f"model.train: `all` unlearns the encoder alone: {found}; {advice}",)
+
+
+def _alone(side: Side) -> Side:
+    """Return the same set and loss, keeping and counting nothing."""
+    alone = copy.copy(side)
+    alone.store, alone.passes = None, Counter()
+    return alone
 
 
 def _foreign(section: object) -> bool:

@@ -40,7 +40,7 @@ from unlearnkit.solver.phases import Losses
 from unlearnkit.solver.problem import Problem
 from unlearnkit.solver.schedule import budget
 from unlearnkit.solver.side import Side
-from unlearnkit.solver.tryout import try_losses, try_parts
+from unlearnkit.solver.tryout import try_losses, try_parts, unreached
 from unlearnkit.weights import noted, resolve
 
 SETS = ("forget", "retain")
@@ -78,6 +78,8 @@ class Workbench:
     """The hash of each set's validation images, which figures depend on too."""
     base: Path
     """The recipe's folder, where relative paths start."""
+    cautions: Sequence[str]
+    """What its author may not mean, for the plan and the report."""
 
     @property
     def flat(self) -> Flat:
@@ -238,7 +240,7 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None, images: int | N
     try_losses(recipe, sides)
     return Workbench(
         recipe, device, student, reference, flats, task, chosen, pixels, sides, store, methods, facts, basis,
-        hashes["validation"], base,
+        hashes["validation"], base, unreached(recipe, sides, student),
     )  # fmt: skip
 
 

@@ -14,8 +14,9 @@ from unlearnkit_diffusers.diffusion import Noising, Sampler, known
 from unlearnkit_diffusers.diffusion_sections import Palette
 
 from unlearnkit.builtin.losses.sections import NoiseEmbedding, NoiseOutput, ReferenceEmbedding, ReferenceOutput
+from unlearnkit.builtin.models.sections import VitMae
 from unlearnkit.builtin.tasks.sections import CenterCrop, Grayscale, RandomBox
-from unlearnkit.contracts import shared, trainable
+from unlearnkit.contracts import Setting, Sources, shared, standard_normal, trainable
 from unlearnkit.data import again, seeded, view_of
 from unlearnkit.errors import UserError
 from unlearnkit.testing import check_loss, check_model
@@ -148,6 +149,38 @@ def test_input_is_the_condition_beside_the_noised_truth():
     noised = gamma.sqrt() * inside + (1 - gamma).sqrt() * noise
     condition, target = torch.where(view.hidden, fill, inside), torch.where(view.hidden, noised, inside)
     assert torch.allclose(captured[0], torch.cat([condition, target], 1), atol=1e-6)
+
+
+@pytest.mark.parametrize("levels", [False, True])
+def test_the_released_noise_target_shows_the_reference_the_noise_itself_in_the_hole(levels):
+    adapter = made(noise_level=levels)
+    view = seen(adapter)
+    noise, fill, time = view.draws
+    _, told = adapter.noising.at(time)
+    inside = view.truth * 2 - 1
+    # models/network.py, q_sample at label −1: √γ·y·0 + √(1−γ)·n + (1 − √(1−γ))·n, at the level the student is told.
+    condition, target = (torch.where(view.hidden, hole, inside) for hole in (fill, noise))
+    expected = adapter.module.encoder(torch.cat([condition, target], 1), adapter.module.time(told))
+    setting = Setting(adapter, CROP.build(), Sources(standard_normal(), seeded, None, None, None))
+    section = NoiseEmbedding(kind="noise-embedding", noise="diffusion")
+    assert every(section.build(setting).target(view, seeded()), expected, close=1e-5)
+
+
+@pytest.mark.parametrize("noise", ["images", "diffusion"])
+def test_noise_replaces_all_of_an_image_that_is_degraded_as_a_whole(noise):
+    adapter, task = made(), Grayscale(kind="grayscale")
+    view = seen(adapter, task=task)
+    setting = Setting(adapter, task.build(), Sources(standard_normal(), seeded, None, None, None))
+    loss = NoiseEmbedding(kind="noise-embedding", noise=noise).build(setting)
+    with torch.no_grad():
+        assert float(loss.distance(adapter, view, loss.target(view, seeded()))) > 0.1
+
+
+def test_noise_of_the_draws_needs_a_model_that_draws_some():
+    reference = VitMae(kind="vit-mae").build(None)
+    setting = Setting(reference, CROP.build(), Sources(standard_normal(), seeded, None, None, None))
+    with pytest.raises(UserError, match="noise 'diffusion' is for models like palette; use 'images'"):
+        NoiseEmbedding(kind="noise-embedding", noise="diffusion").build(setting)
 
 
 @pytest.mark.parametrize("task", [CROP, Grayscale(kind="grayscale")], ids=["hidden", "whole"])

@@ -47,6 +47,11 @@ class PaletteAdapter(ModelAdapter):
         noise, fill = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
         return noise, fill, torch.rand(count, generator=generator)
 
+    def drowned(self, view: View) -> Tensor:
+        """Return the x, in no range, with √γ·x + √(1−γ)·n = n."""
+        gamma, _ = self.noising.at(view.draws[2])
+        return view.draws[0] * (1 - (1 - gamma).sqrt()) / gamma.sqrt() / 2 + 0.5
+
     def embed(self, view: View) -> Embedding:
         """Return all skips of the down path and the middle block's output."""
         noise, fill, time = view.draws

@@ -8,7 +8,7 @@ of a U-Net). Shape suffixes: B images of a batch, S their side.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from unlearnkit.errors import Exit, UserError
 
 Space = Literal["embedding", "output"]
 Region = Literal["image", "hidden"]
-Distribution = Literal["images", "identity", "batch", "uniform", "constant"]
+Distribution = Literal["images", "identity", "batch", "uniform", "constant", "diffusion"]
 
 BATCH = 64
 
@@ -44,12 +44,18 @@ class Substitute:
     """Whose output for the forget image itself is drawn to; left out: the reference's for the images that stand in."""
 
 
-def noise(distribution: Distribution, colours: Statistics, size: int) -> Substitute:
+def noise(distribution: Distribution, colours: Statistics, reference: ModelAdapter) -> Substitute:
     """Return noise images.
 
     They are Gaussian with `colours` (images), with mean 0 and covariance I (identity), or with the batch's scalar mean
-    and standard deviation, clamped to [0, 1] (batch, Li et al. 2024); or uniform in [0, 1]; or constant.
+    and standard deviation, clamped to [0, 1] (batch, Li et al. 2024); or uniform in [0, 1]; or constant; or what the
+    model's own draws turn to their noise (diffusion). Raise `UserError` for a model without.
     """
+    size = reference.image_size
+    if distribution == "diffusion":
+        if type(reference).drowned is ModelAdapter.drowned:
+            raise UserError("forget: noise 'diffusion' is for models like palette; use 'images'", Exit.RECIPE)
+        return Substitute(lambda view, _: cast("Tensor", reference.drowned(view)), False, "diffusion")
     if distribution == "constant":
         return Substitute(lambda view, _: torch.full_like(view.images, GREY), True, "constant")
 
@@ -93,9 +99,9 @@ def replaced(region: Region | None, reference: ModelAdapter) -> Region:
 
 @torch.no_grad()
 def placed(substitute: Substitute, region: Region, view: View, generator: torch.Generator) -> Tensor:
-    """Return what stands in for the images of a view [B, 3, S, S], in the whole image or in its hidden region alone."""
+    """Return what stands in for the images of a view [B, 3, S, S], everywhere or only where the model is to fill in."""
     images = substitute.images(view, generator)
-    return torch.where(view.hidden, images, view.truth) if region == "hidden" else images
+    return torch.where(view.region, images, view.truth) if region == "hidden" else images
 
 
 def point(model: ModelAdapter, view: View, space: Space) -> Sequence[Tensor]:

@@ -18,8 +18,9 @@ class _Noise(LossSection):
     target: Literal["mean", "fresh"] | None = None
     """`mean`: the mean of the noise targets plus its constant, the exact expectation over n, for fixed tasks only.
     `fresh`: new noise each step, as published. Left out: `mean` where the task is fixed, `fresh` where it is random."""
-    noise: Literal["images", "identity"] = "images"
-    """Noise n with the colour mean and covariance of the forget images, or with mean 0 and covariance I."""
+    noise: Literal["images", "identity", "diffusion"] = "images"
+    """Noise n with the colour mean and covariance of the forget images, or with mean 0 and covariance I; `diffusion`:
+    the model's own noise in place of the noised image, as the Palette of Li et al. as released."""
     samples: Annotated[int, Field(ge=2)] = 256
     """Noise images that the mean target is taken over."""
     region: Literal["image", "hidden"] | None = None
@@ -30,6 +31,7 @@ class _Noise(LossSection):
         region = losses.replaced(self.region, setting.reference)
         # The noise targets have one mean for all images only where neither the task nor the model draws anything.
         shared = setting.task.fixed and not contracts.draws(setting.reference) and region == "image"
+        shared = shared and self.noise != "diffusion"
         if self.target == "mean" and not shared:
             needed = "a fixed task and a model without draws of its own, so that all images share one target"
             raise UserError(f"forget.target: 'mean' needs {needed}; use 'fresh'", Exit.RECIPE)

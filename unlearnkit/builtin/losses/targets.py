@@ -32,13 +32,14 @@ class Noise(TargetSection):
 
     kind: Literal["noise"]
     """Noise, new at each step."""
-    distribution: Literal["images", "identity", "batch", "uniform", "constant"] = "images"
+    distribution: Literal["images", "identity", "batch", "uniform", "constant", "diffusion"] = "images"
     """Gaussian with the colour mean and covariance of the forget images (`images`), with mean 0 and covariance I
     (`identity`), or with the batch's scalar mean and standard deviation, clamped (`batch`, as the VQ-GAN of Li et al.);
-    uniform in [0, 1]; or grey everywhere (`constant`)."""
+    uniform in [0, 1]; grey everywhere (`constant`); or the noise that a diffusion model draws (`diffusion`), in the
+    hole alone and at full strength, as the Palette of Li et al. as released."""
 
     def build(self, setting: contracts.Setting) -> losses.Substitute:
-        return losses.noise(self.distribution, setting.sources.noise, setting.reference.image_size)
+        return losses.noise(self.distribution, setting.sources.noise, setting.reference)
 
 
 class SurrogateClass(TargetSection):

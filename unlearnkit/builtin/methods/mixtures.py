@@ -18,17 +18,25 @@ PARALLEL = 1e-12
 OPPOSED = 1e-6
 """1 + cos φ below which two gradients count as opposed."""
 
+ALIGNED = 1e-6
+"""sin² φ below which the part of a gradient across the other is rounding."""
+
+GUARD = 1e-6
+"""What CUP's released code adds to lengths that it divides by."""
+
 FALLBACK = 0.1
 """Weight of the forget gradient where no bargain is struck."""
 
 
 class Pivot(Mixture):
-    r"""Both gradients in full where they agree; where they do not, an intensity τ says which of them gives way.
+    r"""CUP's direction, turned by γθ from the retain gradient's part across h towards the forget gradient.
 
-    $$g = \nabla f + \nabla h + c\left((1 - \tau)\frac{\nabla f}{\lVert\nabla f\rVert^2}
-      + \tau\frac{\nabla h}{\lVert\nabla h\rVert^2}\right),\qquad c = \max(0, -\nabla f^\top\nabla h).$$
+    $$g = \tfrac12\lVert\nabla f + \nabla h\rVert\left(\sin(\gamma\theta)\,\frac{\nabla h}{\lVert\nabla h\rVert}
+      + \cos(\gamma\theta)\,\frac{f_\perp}{\lVert f_\perp\rVert}\right),\qquad
+      f_\perp = \nabla f - \frac{\nabla f^\top\nabla h}{\lVert\nabla h\rVert^2}\nabla h,$$
 
-    g is zero where $(1-\tau)\lVert\nabla f\rVert = \tau\lVert\nabla h\rVert$ and the two are opposed.
+    with $h_\perp$ alike and θ the angle between $f_\perp$ and $h_\perp$. The released code's 1e-6 is added to
+    ‖∇h‖, ‖∇f‖², ‖f⊥‖ and ‖h⊥‖. Where the gradients are parallel or one vanishes, θ is π/2 as there.
     """
 
     def __init__(self, intensity: float) -> None:
@@ -37,9 +45,16 @@ class Pivot(Mixture):
 
     def weights(self, facts: Facts) -> tuple[Tensor | None, Tensor]:
         norm, product, objective = facts.gradients()
-        conflict = (-product).clamp(min=0)
-        kept, gone = (conflict / x.clamp(min=TINY) for x in (objective, norm))
-        return 1 + (1 - self.intensity) * kept, 1 + self.intensity * gone
+        length = norm.sqrt() + GUARD
+        a, b = product / length**2, product / (objective + GUARD)
+        across = (objective - 2 * a * product + a**2 * norm).clamp(min=0).sqrt() + GUARD
+        other = (norm - 2 * b * product + b**2 * objective).clamp(min=0).sqrt() + GUARD
+        cosine = (product - a * norm - b * objective + a * b * product) / (across * other)
+        parallel = (product**2 >= (1 - ALIGNED) * objective * norm) & (objective * norm > 0)
+        turn = self.intensity * torch.where(parallel, 0.0, cosine.clamp(-1, 1)).acos()
+        total = (objective + 2 * product + norm).clamp(min=0).sqrt() / 2
+        weight = torch.where(parallel, 0.0, total * turn.cos() / across)
+        return weight, total * turn.sin() / length - weight * a
 
 
 class Bargain(Mixture):

@@ -17,18 +17,17 @@ from unlearnkit.recipe.sections import MethodSection
 
 
 class Cup(MethodSection):
-    """A reading of CUP (Hwang and Lim 2025, arXiv 2510.19226), whose formula was not at hand.
+    """CUP, controllable unlearning by pivoting gradients (Hwang and Lim 2025, arXiv 2510.19226).
 
-    Its abstract has two gradients, a pivot, and one knob, the unlearning intensity τ, that moves along the whole
-    trade-off. Chosen here: g = ∇f + ∇h, and where they conflict the part that each takes from the other is given back
-    to ∇h as τ and to ∇f as 1 − τ, so that τ = 1 never raises h, τ = 0 never raises f, and steps end where
-    (1 − τ)∇f + τ∇h = 0.
+    After the released code (Image_classification/unlearn/optim/CUP.py): the step turns by γθ from the part of ∇f across
+    ∇h towards ∇h, where θ is the angle between the parts of each gradient across the other. So γ = 0 leaves h where it
+    is and γ = 1 leaves f, to first order. Chosen here: f and h are the recipe's; the released h is −own(forget).
     """
 
     kind: Literal["cup"]
     """Pivot between the two gradients by an intensity."""
     intensity: Fractions = 0.5
-    """Unlearning intensity τ, from 0 (retaining) to 1 (forgetting)."""
+    """Unlearning intensity γ, from 0 (retaining) to 1 (forgetting); the authors sweep 0.01 to 0.99."""
     target: Aim = None
 
     def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:

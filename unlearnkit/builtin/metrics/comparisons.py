@@ -18,6 +18,9 @@ TRUNKS = {
 }
 """torchvision's name, its file, and the layers whose activations are compared."""
 
+WINDOW = 11
+"""Width in pixels of SSIM's window."""
+
 
 class Mean(Metric):
     """The mean over images of `values` [B], which updates append to."""
@@ -33,41 +36,37 @@ class Mean(Metric):
 
 
 class Psnr(Mean):
-    """PSNR in dB of each image over the whole image or over its hidden region, averaged over images."""
+    """PSNR in dB of each image over the whole image or over what the model was to make, averaged over images."""
 
     def __init__(self, *, hidden: bool) -> None:
         super().__init__()
         self.hidden = hidden
 
     def update(self, outputs: Tensor, targets: Tensor, view: View) -> None:
-        region = view.hidden if self.hidden and bool(view.hidden.any()) else None
-        self.values.append(psnr(outputs, targets, region))
+        self.values.append(psnr(outputs, targets, view.region if self.hidden else None))
 
     def describe(self) -> Mapping[str, object]:
         name = "PSNR, hidden region" if self.hidden else "PSNR"
         return {"name": name, "unit": "dB", "better": "higher", "cap": f"{CAP:g} dB for an identical image"}
 
 
-class Ssim(Metric):
-    """Structural similarity with torchmetrics' Gaussian window."""
-
-    def __init__(self, device: torch.device) -> None:
-        # Half of a command's start-up time is this import, and only some recipes need it.
-        from torchmetrics.image import StructuralSimilarityIndexMeasure
-
-        self.metric = StructuralSimilarityIndexMeasure(data_range=1.0).to(device)
+class Ssim(Mean):
+    """Structural similarity of each image over the Gaussian windows that lie inside it, averaged over images."""
 
     def update(self, outputs: Tensor, targets: Tensor, view: View) -> None:
-        self.metric.update(outputs, targets)
+        # Half of a command's start-up time is this import, and only some recipes need it.
+        from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
-    def compute(self) -> Mapping[str, float]:
-        return {"value": float(torch.as_tensor(self.metric.compute()))}
-
-    def reset(self) -> None:
-        self.metric.reset()
+        if min(outputs.shape[2:]) < WINDOW:
+            raise ValueError(f"images of {outputs.shape[3]} × {outputs.shape[2]} px hold no window of {WINDOW} px")
+        _, places = ssim(outputs, targets, reduction="none", data_range=1.0, return_full_image=True)
+        # torchmetrics mirrors the borders; as in scikit-image, only places whose window needs no mirror count.
+        edge = WINDOW // 2
+        self.values.append(torch.as_tensor(places)[:, :, edge:-edge, edge:-edge].flatten(1).mean(1))
 
     def describe(self) -> Mapping[str, object]:
-        return {"name": "SSIM", "better": "higher", "window": "Gaussian of deviation 1.5 px, edges mirrored"}
+        window = f"Gaussian of deviation 1.5 px, {WINDOW} px wide, inside the image alone"
+        return {"name": "SSIM", "better": "higher", "window": window}
 
 
 class Lpips(Mean):

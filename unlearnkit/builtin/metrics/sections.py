@@ -28,7 +28,10 @@ class PSNR(MetricSection):
 
 
 class HiddenPSNR(MetricSection):
-    """Peak signal-to-noise ratio over the pixels that the model had to fill in, mean over images."""
+    """Peak signal-to-noise ratio over the pixels that the model had to fill in, mean over images.
+
+    Of an image in which nothing is hidden, and which the task so degrades as a whole, these are all pixels.
+    """
 
     kind: Literal["hidden-psnr"]
     """Peak signal-to-noise ratio of the hidden region."""
@@ -38,13 +41,13 @@ class HiddenPSNR(MetricSection):
 
 
 class SSIM(MetricSection):
-    """Structural similarity (Wang et al. 2004), mean over images."""
+    """Structural similarity (Wang et al. 2004) over windows inside the image, mean over images."""
 
     kind: Literal["ssim"]
     """Structural similarity."""
 
     def build(self, base: Path, device: torch.device) -> contracts.Metric:
-        return metrics.Ssim(device)
+        return metrics.Ssim()
 
 
 class _Featured(MetricSection):

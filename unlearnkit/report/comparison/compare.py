@@ -12,6 +12,8 @@ from unlearnkit.report.comparison.points import LOSSES, Axis, Point, Run, Spread
 from unlearnkit.report.reading import OURS
 
 CONFIDENCE = 0.95
+ROUNDING = 1e-12
+"""Width of an interval that is none: shares of an area are at most 1."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,10 @@ class Difference:
     high: float
 
     @property
-    def larger_than_noise(self) -> bool:
-        """Whether 0 is outside the interval."""
+    def larger_than_noise(self) -> bool | None:
+        """Whether 0 is outside the interval; None where it has no width, as seeds that do not differ show no noise."""
+        if math.isclose(self.low, self.high, rel_tol=ROUNDING, abs_tol=ROUNDING):
+            return None
         return self.low > 0 or self.high < 0
 
 
@@ -172,16 +176,17 @@ def verdict(comparison: Comparison) -> str:
         return "There is no other method to compare the ε solutions with; list some under `compare` in the recipe."
     if comparison.area is None:
         return "These axes span no area between the original model and the highest completeness: no hypervolume."
-    told: dict[str, list[str]] = {"larger": [], "smaller": [], "open": []}
+    told: dict[str, list[str]] = {"larger": [], "smaller": [], "open": [], "same": []}
     for curve in curves:
-        low, high = (curve.behind.low, curve.behind.high) if curve.behind else (0.0, 0.0)
-        which = "larger" if low > 0 else "smaller" if high < 0 else "open"
+        known, high = (curve.behind.larger_than_noise, curve.behind.high) if curve.behind else (False, 0.0)
+        which = "same" if known is None else "open" if not known else "smaller" if high < 0 else "larger"
         told[which].append(comparison.named(curve.method, curve.group))
     why = "with one seed no noise is known" if all(c.behind is None for c in curves) else "within the noise"
     sentences = {
         "larger": "The ε front has the larger hypervolume than {}, by more than the noise over seeds.",
         "smaller": "The ε front has the smaller hypervolume than {}, by more than the noise.",
         "open": f"By hypervolume not told apart from the ε front ({why}): {{}}.",
+        "same": "The seeds do not differ in how far the ε front is from {}, so that no noise is known.",
     }
     return " ".join(said.format(_listing(told[which])) for which, said in sentences.items() if told[which])
 

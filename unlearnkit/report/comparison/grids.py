@@ -18,7 +18,7 @@ Cell = str | Spread
 Rows = list[list[Cell]]
 Audited = dict[str, dict[str, Finding]]
 SOLUTION = Column("solution")
-DASH = f"{NONE}: the method has none, or one seed has no spread."
+DASH = f"{NONE}: the method has none, or one seed has no spread, or seeds that do not differ show no noise."
 
 
 @dataclass(frozen=True)

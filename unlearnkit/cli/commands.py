@@ -16,12 +16,14 @@ from typer import Argument, Context, Option
 from unlearnkit import __version__
 from unlearnkit import recipe as recipes
 from unlearnkit.cli.ends import ended
+from unlearnkit.cli.hints import Commands
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import Plugins, catalogue, discover
 from unlearnkit.plugins.faults import watched
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None, cls=Commands,
+    context_settings={"help_option_names": ["--help", "-h"]},
     help="Controllable machine unlearning of image-to-image generative models.",
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from unlearnkit.recipe.assemble import Lacking
-from unlearnkit.recipe.problem import MAX_NAME, Loc, describe, shown
+from unlearnkit.recipe.problem import MAX_NAME, Loc, describe, dotted, shown
 from unlearnkit.recipe.sections import SORTS
 from unlearnkit.recipe.source import NUMBER
 
@@ -101,6 +101,32 @@ def guess(word: str, candidates: Iterable[str]) -> str | None:
     if len(word) > MAX_NAME:
         return None
     return next(iter(get_close_matches(word.lower(), list(candidates), n=1, cutoff=0.65)), None)
+
+
+def overrides(name: str, value: str | None, recipe: type[BaseModel]) -> list[str]:
+    """Return what sets the highest fields of a recipe that are called `name`, or that are lists of such, to `value`."""
+    level: list[tuple[Loc, list[Any]]] = [((), [recipe])]
+    while level := _below(level):
+        for called in (name, f"{name}s"):
+            found = [spot for spot in level if spot[0][-1] == called]
+            inside = _below(found)
+            kinds = [spot for spot in inside if spot[0][-1] == "kind"]
+            chosen = kinds or [spot for spot in (*found, *inside * (called != name)) if not _fields(spot[1])]
+            if chosen:
+                return [f"{dotted(loc)}={_written(value, members)}" for loc, members in chosen]
+    return []
+
+
+def _below(level: list[tuple[Loc, list[Any]]]) -> list[tuple[Loc, list[Any]]]:
+    return [((*loc, key), _members(f.annotation)) for loc, above in level for key, f in _fields(above).items()]
+
+
+def _written(value: str | None, members: list[Any]) -> str:
+    if members == [bool]:
+        return str(value != "false").lower()
+    if get_origin(members[0]) is not list:
+        return value or "VALUE"
+    return f"[{{kind: {value or '...'}}}]" if _fields(_members(get_args(members[0])[0])) else f"[{value or '...'}]"
 
 
 def _spot(recipe: type[BaseModel], loc: Loc) -> Spot:

@@ -1,7 +1,8 @@
 """What to write instead of an option that there is not: most of those that people try are fields of the recipe."""
 
+import re
 from shlex import quote
-from typing import Any, ClassVar
+from typing import Any
 
 import typer.core
 
@@ -13,34 +14,27 @@ from unlearnkit.recipe.explain import overrides
 class Commands(typer.core.TyperGroup):
     """All commands; an unknown option of one of them is answered with what it is called here."""
 
-    elsewhere: ClassVar = {"--to": ("--output", "--out", "--output-dir", "-o"), "RECIPE": ("--config", "--recipe")}
-    """What the options and arguments of a command are called elsewhere."""
-
     def invoke(self, ctx: Any) -> Any:
         """Run a command; raise `UserError` for an unknown option that has a place here."""
         words = list(ctx.args)  # which are gone afterwards
         try:
             return super().invoke(ctx)
         except Exception as error:  # click's, or the copy of it that a later typer has
-            if not hasattr(error, "option_name") or not (meant := _meant(error.option_name, words, ctx.obj, error)):
+            if not hasattr(error, "option_name") or not (meant := _meant(error.option_name, words, error, ctx.obj)):
                 raise
-            message = f"there is no option {error.option_name}; {meant}"
-        raise UserError(message, Exit.USAGE)
+            raise UserError(f"there is no option {error.option_name}; {meant}", Exit.USAGE) from None
 
 
-def _meant(flag: str, words: list[str], plugins: Any, error: Any) -> str | None:
+def _meant(flag: str, words: list[str], error: Any, plugins: Any) -> str | None:
     """Say what was meant by the unknown `flag` among the `words` of a command, None where that is not known."""
-    name, known = error.ctx.info_name, {word for one in error.ctx.command.params for word in (*one.opts, one.metavar)}
-    after = next((number + 1 for number, word in enumerate(words) if word.partition("=")[0] == flag), len(words))
-    apart = words[after] if words[after:] and not words[after].startswith("-") else None
-    value = words[after - 1].partition("=")[2] or apart if words else None
-    to, recipe = (flag in Commands.elsewhere[place] and place in known for place in ("--to", "RECIPE"))
-    if to or recipe:
-        return f"use --to {value or 'DIR'}" if to else f"the recipe needs none: unlearnkit {name} {value or 'RECIPE'}"
-    if "--set" not in known:
-        return None
-    shape: Any = recipes.PretrainRecipe if name == "pretrain" else recipes.Recipe
-    called = flag.lstrip("-").replace("-", "_")
+    command, known = error.ctx.info_name, {n for one in error.ctx.command.params for n in (*one.opts, one.metavar)}
+    value = (re.findall(rf"{re.escape(flag)}[=\0]([^-\0][^\0]*)", "\0".join(words)) or [None])[0]
+    if "--to" in known and flag in ("--output", "--out", "--output-dir", "-o"):
+        return f"use --to {value or 'DIR'}"
+    if "RECIPE" in known and flag in ("--config", "--recipe"):
+        return f"the recipe needs none: unlearnkit {command} {value or 'RECIPE'}"
+    shape, name = recipes.PretrainRecipe if command == "pretrain" else recipes.Recipe, flag[2:].replace("-", "_")
     # A field of the recipe itself goes before one that only some kind of section has.
-    found = overrides(called, value, shape) or overrides(called, value, recipes.recipe_class(shape, plugins))
-    return f"it is a field of the recipe: {' or '.join(f'--set {quote(one)}' for one in found)}" if found else None
+    found = overrides(name, value, shape) or overrides(name, value, recipes.recipe_class(shape, plugins))
+    said = " or ".join(f"--set {quote(one)}" for one in found)
+    return f"it is a field of the recipe: {said}" if said and "--set" in known else None

@@ -20,21 +20,14 @@ SHAPES = {
     **dict.fromkeys(("string_type", "path_type"), "a text"),
     **dict.fromkeys(("int_type", "int_from_float"), "a whole number"),
     **dict.fromkeys(("list_type", "tuple_type", "set_type"), "a list"),
-    **dict.fromkeys(("dict_type", "model_type"), "a mapping"),
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "bool_type": "true or false",
-    "none_required": "nothing",
-}
+    **dict.fromkeys(("dict_type", "model_type"), "a mapping"), "float_type": "a number",
+    "finite_number": "a finite number", "bool_type": "true or false", "none_required": "nothing",
+}  # fmt: skip
 LIMITS = {
-    "greater_than": "a number above {}",
-    "greater_than_equal": "a number of at least {}",
-    "less_than": "a number below {}",
-    "less_than_equal": "a number of at most {}",
-    "multiple_of": "a multiple of {}",
-    "string_too_short": "a text of at least {} characters",
-    "string_too_long": "a text of at most {} characters",
-}
+    "greater_than": "a number above {}", "greater_than_equal": "a number of at least {}",
+    "less_than": "a number below {}", "less_than_equal": "a number of at most {}", "multiple_of": "a multiple of {}",
+    "string_too_short": "a text of at least {} characters", "string_too_long": "a text of at most {} characters",
+}  # fmt: skip
 PATTERNS = {
     r"^[a-z0-9][a-z0-9-]{0,63}$": "1 to 64 lower-case letters, digits and hyphens, the first one no hyphen",
     r"^(auto|cpu|cuda(:\d+)?)$": "auto, cpu, cuda, or a numbered device such as cuda:1",
@@ -106,27 +99,19 @@ def guess(word: str, candidates: Iterable[str]) -> str | None:
 def overrides(name: str, value: str | None, recipe: type[BaseModel]) -> list[str]:
     """Return what sets the highest fields of a recipe that are called `name`, or that are lists of such, to `value`."""
     level: list[tuple[Loc, list[Any]]] = [((), [recipe])]
-    while level := _below(level):
-        for called in (name, f"{name}s"):
-            found = [spot for spot in level if spot[0][-1] == called]
-            inside = _below(found)
-            kinds = [spot for spot in inside if spot[0][-1] == "kind"]
-            chosen = kinds or [spot for spot in (*found, *inside * (called != name)) if not _fields(spot[1])]
-            if chosen:
-                return [f"{dotted(loc)}={_written(value, members)}" for loc, members in chosen]
+    while level := [((*loc, key), _members(f.annotation)) for loc, m in level for key, f in _fields(m).items()]:
+        leaves = [(loc, members) for loc, members in level if not _fields(members)]
+        for ends in ([(name,), (name, "kind")], [(f"{name}s",), *((f"{name}s", loc[-1]) for loc, _ in leaves)]):
+            if found := [f"{dotted(loc)}={_written(value, m)}" for loc, m in leaves if {loc[-1:], loc[-2:]} & {*ends}]:
+                return found
     return []
 
 
-def _below(level: list[tuple[Loc, list[Any]]]) -> list[tuple[Loc, list[Any]]]:
-    return [((*loc, key), _members(f.annotation)) for loc, above in level for key, f in _fields(above).items()]
-
-
 def _written(value: str | None, members: list[Any]) -> str:
-    if members == [bool]:
-        return str(value != "false").lower()
-    if get_origin(members[0]) is not list:
-        return value or "VALUE"
-    return f"[{{kind: {value or '...'}}}]" if _fields(_members(get_args(members[0])[0])) else f"[{value or '...'}]"
+    if get_origin(members[0]) is list:
+        sections = _fields(_members(get_args(members[0])[0]))
+        return f"[{{kind: {value or '...'}}}]" if sections else f"[{value or '...'}]"
+    return str(value != "false").lower() if members == [bool] else value or "VALUE"
 
 
 def _spot(recipe: type[BaseModel], loc: Loc) -> Spot:

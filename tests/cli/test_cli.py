@@ -24,6 +24,7 @@ FLAGS = {
     "schema": set(),
     "init": {"--model", "--weights", "--data", "--forget", "--to", "--plugin"},
     "plugins": {"--json"},
+    "doctor": {"--json"},
     "compare": {"--to", "--x", "--y"},
     "report": set(),
     "export": {"--epsilon", "--to"},

@@ -210,6 +210,16 @@ def plugins(context: Context, json_: Json = False) -> None:
     _print(rows, json_, map(": ".join, zip(named, states, strict=True)))
 
 
+@app.command(epilog="Example: unlearnkit doctor --json")
+def doctor(context: Context, json_: Json = False) -> None:
+    """Print versions, devices, plugins and missing extras: what a bug report needs."""
+    from unlearnkit.run.doctor import describe, lines
+
+    facts = describe(_plugins(context))
+    _print(facts, json_, lines(facts))
+    raise typer.Exit(Exit.PLUGIN if any(row["error"] for row in facts["plugins"]) else Exit.DONE)
+
+
 @app.command(epilog="Example: unlearnkit report runs/first")
 def report(run: RunFolder) -> None:
     """Write the report of a finished run again; of a run with several seeds, all of theirs and their comparison."""

@@ -78,9 +78,11 @@ def run(context: Context, recipe: RecipeFile, to: NewRun = None, set_: Overrides
     """Run a recipe: both phases, evaluation, report."""
     loaded, its = _load(recipe, context, set_)
     from unlearnkit.cli.screen import Screen
-    from unlearnkit.run.seeds import start
+    from unlearnkit.run.folder import refuse_begun
 
-    to = to or Path("runs") / its.name
+    refuse_begun(to := to or Path("runs") / its.name)
+    from unlearnkit.run.seeds import start  # which takes seconds to import
+
     with Screen() as screen:
         start(its, loaded.source.text, loaded.resolved, recipe.parent, to, _plugins(context), screen.tell)
 

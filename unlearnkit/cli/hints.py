@@ -20,9 +20,14 @@ class Commands(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except Exception as error:  # click's, or the copy of it that a later typer has
-            if not hasattr(error, "option_name") or not (meant := _meant(error.option_name, words, error, ctx.obj)):
-                raise
-            raise UserError(f"there is no option {error.option_name}; {meant}", Exit.USAGE) from None
+            flag = getattr(error, "option_name", None)
+            lone = re.search(r"--set\0([^-=\0][^=\0]*)\0(\w\S*)", "\0".join(words))
+            if flag and (meant := _meant(flag, words, error, ctx.obj)):
+                raise UserError(f"there is no option {flag}; {meant}", Exit.USAGE) from None
+            if lone and hasattr(error, "format_message"):
+                said = f"--set {lone[1]} has no value; write it without a blank: --set {lone[1]}={lone[2]}"
+                raise UserError(said, Exit.USAGE) from None
+            raise
 
 
 def _meant(flag: str, words: list[str], error: Any, plugins: Any) -> str | None:

@@ -21,7 +21,7 @@ from unlearnkit.run.interrupts import device_errors
 from unlearnkit.run.memory import Need, need
 from unlearnkit.run.named import look
 from unlearnkit.run.pace import pace
-from unlearnkit.solver.schedule import budget
+from unlearnkit.solver.schedule import budget, whole_sets
 from unlearnkit.solver.workbench import build
 from unlearnkit.weights import noted, resolve
 
@@ -95,7 +95,8 @@ def describe(recipe: Recipe, base: Path, every_image: bool = False, timed: bool 
         "precision": recipe.training.precision, "problems": problems,
         "audits": [label(section) for section in recipe.evaluate.audits], "steps_each": steps, "seeds": seeds,
         "steps": taken, "images_seen": 2 * taken * recipe.training.batch_size if taken else None, "seconds": seconds,
-        "sets": counts, "notes": [*notes, *(looked.notes if looked else ())],
+        "sets": counts,
+        "notes": [*notes, *(looked.notes if looked else ()), *whole_sets(recipe.training, chosen or ())],
         "classes": {part.name: list(part.classes) for part in chosen} if chosen else None,
         "parameters": {"trained": sizes[recipe.model.train], "all": all_of_it, "from": "weights" if own else "recipe"},
         "memory_mib": {

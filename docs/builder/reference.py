@@ -83,7 +83,8 @@ def cli_page() -> str:
 
 def help_text(command: Any, name: str) -> str:
     """Return what `NAME --help` prints on 80 columns."""
-    context = command.make_context(name, [], resilient_parsing=True)
+    settings = cli.app.info.context_settings or {}
+    context = command.make_context(name, [], resilient_parsing=True, **settings)
     context.terminal_width = 78
     return str(command.get_help(context))
 

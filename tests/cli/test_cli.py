@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ FLAGS = {
     "schema": set(),
     "init": {"--model", "--weights", "--data", "--forget", "--to", "--plugin"},
     "plugins": {"--json"},
+    "doctor": {"--json"},
     "compare": {"--to", "--x", "--y"},
     "report": set(),
     "export": {"--epsilon", "--to"},
@@ -87,6 +89,56 @@ def test_usage_errors_and_unknown_kinds(unlearnkit):
     assert outcome.code == 2
     assert "did you mean 'center-crop'?" in outcome.err
     assert unlearnkit("list", "nonsense").code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("run r.yaml --device cuda", "it is a field of the recipe: --set training.device=cuda"),
+        ("run r.yaml --device=cuda:1 --to x", "it is a field of the recipe: --set training.device=cuda:1"),
+        ("plan --seed 3 r.yaml", "it is a field of the recipe: --set seed=3"),
+        ("run r.yaml --epochs 4", "it is a field of the recipe: --set training.epochs=4"),
+        ("resume runs/first --steps", "it is a field of the recipe: --set training.steps=VALUE"),
+        ("pretrain r.yaml --steps 9", "it is a field of the recipe: --set pretrain.steps=9"),
+        ("validate r.yaml --batch-size 8", "it is a field of the recipe: --set training.batch_size=8"),
+        ("run r.yaml --lr 1e-3", "it is a field of the recipe: --set training.optimizer.lr=1e-3"),
+        ("run r.yaml --compile --to x", "it is a field of the recipe: --set training.compile=true"),
+        ("run r.yaml --optimizer sgd", "it is a field of the recipe: --set training.optimizer.kind=sgd"),
+        ("run r.yaml --ratio 0.5", "it is a field of the recipe: --set task.ratio=0.5"),
+        ("run r.yaml --metric kid", "it is a field of the recipe: --set 'evaluate.metrics=[{kind: kid}]'"),
+        ("run r.yaml --epsilon 0.3", "it is a field of the recipe: "
+         "--set 'epsilons.fractions=[0.3]' or --set 'epsilons.values=[0.3]'"),
+        ("run r.yaml --output runs/x", "use --to runs/x"),
+        ("export runs/first -o", "use --to DIR"),
+        ("run --config r.yaml", "the recipe needs none: unlearnkit run r.yaml"),
+    ],
+)  # fmt: skip
+def test_an_option_that_has_another_place_is_told_it(unlearnkit, words, meant):
+    outcome = unlearnkit(*words.split())
+    flag = next(word for word in words.split() if word.startswith("-") and not word.startswith("--to"))
+    assert outcome.err == f"error: there is no option {flag.partition('=')[0]}; {meant}\n"
+    assert outcome.code == 2
+
+
+@pytest.mark.parametrize("words", ["run r.yaml --nonsense", "export runs/first --device cpu", "validate r.yaml -o x"])
+def test_an_option_that_is_nowhere_is_clicks_own_error(unlearnkit, words):
+    outcome = unlearnkit(*words.split())
+    assert outcome.code == 2
+    assert "No such option: -" in outcome.err
+
+
+@pytest.mark.parametrize("command", ["", *FLAGS])
+def test_h_is_help(unlearnkit, command):
+    outcome = unlearnkit(*filter(None, [command]), "-h").succeeded()
+    assert outcome.out == unlearnkit(*filter(None, [command]), "--help").out
+    assert "-h" in outcome.out
+
+
+def test_make_help_has_every_target():
+    makefile = (ROOT / "Makefile").read_text()
+    printed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    targets = re.search(r"^\.PHONY: (.*)$", makefile, re.M)[1].split()
+    assert sorted(targets) == sorted(re.findall(r"[a-z-]+", "".join(line[:26] for line in printed.splitlines())))
 
 
 def test_a_mistake_has_its_place_and_no_traceback(tiny, unlearnkit):

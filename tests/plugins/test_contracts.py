@@ -1,11 +1,14 @@
 """The built-ins keep every contract, and the shipped checks catch what breaks one."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
 
 import pytest
 import torch
+from pydantic import ValidationError
 
+from unlearnkit import hookimpl
 from unlearnkit.builtin.audits import sections as audits
 from unlearnkit.builtin.controls.sections import (
     Averaged,
@@ -31,6 +34,7 @@ from unlearnkit.testing import (
     check_metric,
     check_model,
     check_multiplier,
+    check_plugin,
     check_psi,
     check_task,
 )
@@ -274,3 +278,28 @@ def test_a_frozen_part_tied_to_the_encoder_is_caught():
     section = Tied(**(SMALL.model_dump() | {"kind": "tied"}))
     with pytest.raises(AssertionError, match=r"Tied.encoder: expected no parameter shared .*decoder.norm.weight"):
         check_model(section)
+
+
+def test_fields_by_kind_are_what_a_plugins_sections_are_checked_with(tmp_path):
+    seen = []
+
+    class Sized(TaskSection):
+        """A central crop of a file's size."""
+
+        kind: Literal["sized"]
+        """A central crop."""
+        sizes: str
+        """The file."""
+
+        def build(self):
+            seen.append(self.folder / self.sizes)
+            return CenterCrop(kind="center-crop").build()
+
+    module = SimpleNamespace(__name__="acme", register_tasks=hookimpl(lambda: [Sized]))
+    assert check_plugin(module, tmp_path) == []
+    assert check_plugin(module, tmp_path, {"sized": {"sizes": "a.txt"}}) == ["sized"]
+    assert set(seen) == {tmp_path / "a.txt"}
+    with pytest.raises(AssertionError, match="found none for"):
+        check_plugin(module, tmp_path, {"other": {}})
+    with pytest.raises(ValidationError, match="sizes"):
+        check_plugin(module, tmp_path, {"sized": {"sizes": 3}})

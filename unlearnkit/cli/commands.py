@@ -16,12 +16,14 @@ from typer import Argument, Context, Option
 from unlearnkit import __version__
 from unlearnkit import recipe as recipes
 from unlearnkit.cli.ends import ended
+from unlearnkit.cli.hints import Commands
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import Plugins, catalogue, discover
 from unlearnkit.plugins.faults import watched
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None, cls=Commands,
+    context_settings={"help_option_names": ["--help", "-h"]},
     help="Controllable machine unlearning of image-to-image generative models.",
 )  # fmt: skip
 
@@ -76,9 +78,11 @@ def run(context: Context, recipe: RecipeFile, to: NewRun = None, set_: Overrides
     """Run a recipe: both phases, evaluation, report."""
     loaded, its = _load(recipe, context, set_)
     from unlearnkit.cli.screen import Screen
-    from unlearnkit.run.seeds import start
+    from unlearnkit.run.folder import refuse_begun
 
-    to = to or Path("runs") / its.name
+    refuse_begun(to := to or Path("runs") / its.name)
+    from unlearnkit.run.seeds import start  # which takes seconds to import
+
     with Screen() as screen:
         start(its, loaded.source.text, loaded.resolved, recipe.parent, to, _plugins(context), screen.tell)
 
@@ -206,6 +210,16 @@ def plugins(context: Context, json_: Json = False) -> None:
     states = [f"FAILED: {row['error']}" if row["error"] else ", ".join(row["kinds"]) or "no sections" for row in rows]
     named = (f"{row['package']} {row['version']}: {row['name']}" for row in rows)
     _print(rows, json_, map(": ".join, zip(named, states, strict=True)))
+
+
+@app.command(epilog="Example: unlearnkit doctor --json")
+def doctor(context: Context, json_: Json = False) -> None:
+    """Print versions, devices, plugins and missing extras: what a bug report needs."""
+    from unlearnkit.run.doctor import describe, lines
+
+    facts = describe(_plugins(context))
+    _print(facts, json_, lines(facts))
+    raise typer.Exit(Exit.PLUGIN if any(row["error"] for row in facts["plugins"]) else Exit.DONE)
 
 
 @app.command(epilog="Example: unlearnkit report runs/first")

@@ -104,7 +104,7 @@ class Screen:
             os.write(2, f"signal {event['signal']}: stopping; a second one stops at once\n".encode())
 
     def _finished(self, event: Mapping[str, Any]) -> None:
-        self.line("the run has finished, and nothing in it has changed")
+        self.line("the run has finished, and nothing in it has changed; change it with `--set KEY=VALUE`")
         self._done(event)
 
     def _done(self, event: Mapping[str, Any]) -> None:

@@ -27,17 +27,10 @@ class Network(Extractor):
     """A network that sees images resized with antialiasing, then normalised; maps [B, D, h, w] are mean-pooled."""
 
     def __init__(
-        self,
-        module: Callable[[Tensor], Tensor],
-        device: torch.device,
-        *,
-        name: str,
-        size: int,
-        weights_sha256: str,
-        interpolation: str = "bilinear",
-        normalize: Normalization = IMAGENET,
+        self, module: Callable[[Tensor], Tensor], device: torch.device, *, name: str, size: int, weights_sha256: str,
+        interpolation: str = "bilinear", normalize: Normalization = IMAGENET,
         classifier: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Take a frozen `module` of images [B, 3, size, size] in evaluation mode; `bilinear` or `bicubic` resizing."""
         self.module, self.name, self.size, self.interpolation = module, name, size, interpolation
         self.weights_sha256, self.classifier = weights_sha256, classifier

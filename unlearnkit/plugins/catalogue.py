@@ -37,16 +37,10 @@ def fields(cls: type[Section]) -> list[dict[str, Any]]:
     """Return the fields of a section with type, default and meaning; `kind` is left out."""
     properties = cls.model_json_schema()["properties"]
     return [
-        {
-            "name": field,
-            "type": _type(properties[field]),
-            "required": info.is_required(),
-            "default": properties[field].get("default"),
-            "description": info.description or "",
-        }
-        for field, info in cls.model_fields.items()
-        if field != "kind"
-    ]
+        {"name": field, "type": _type(properties[field]), "required": info.is_required(),
+         "default": properties[field].get("default"), "description": info.description or ""}
+        for field, info in cls.model_fields.items() if field != "kind"
+    ]  # fmt: skip
 
 
 def plugin_rows(plugins: Plugins) -> list[dict[str, Any]]:

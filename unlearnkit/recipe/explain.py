@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from unlearnkit.recipe.assemble import Lacking
-from unlearnkit.recipe.problem import MAX_NAME, Loc, describe, shown
+from unlearnkit.recipe.problem import MAX_NAME, Loc, describe, dotted, shown
 from unlearnkit.recipe.sections import SORTS
 from unlearnkit.recipe.source import NUMBER
 
@@ -20,21 +20,14 @@ SHAPES = {
     **dict.fromkeys(("string_type", "path_type"), "a text"),
     **dict.fromkeys(("int_type", "int_from_float"), "a whole number"),
     **dict.fromkeys(("list_type", "tuple_type", "set_type"), "a list"),
-    **dict.fromkeys(("dict_type", "model_type"), "a mapping"),
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "bool_type": "true or false",
-    "none_required": "nothing",
-}
+    **dict.fromkeys(("dict_type", "model_type"), "a mapping"), "float_type": "a number",
+    "finite_number": "a finite number", "bool_type": "true or false", "none_required": "nothing",
+}  # fmt: skip
 LIMITS = {
-    "greater_than": "a number above {}",
-    "greater_than_equal": "a number of at least {}",
-    "less_than": "a number below {}",
-    "less_than_equal": "a number of at most {}",
-    "multiple_of": "a multiple of {}",
-    "string_too_short": "a text of at least {} characters",
-    "string_too_long": "a text of at most {} characters",
-}
+    "greater_than": "a number above {}", "greater_than_equal": "a number of at least {}",
+    "less_than": "a number below {}", "less_than_equal": "a number of at most {}", "multiple_of": "a multiple of {}",
+    "string_too_short": "a text of at least {} characters", "string_too_long": "a text of at most {} characters",
+}  # fmt: skip
 PATTERNS = {
     r"^[a-z0-9][a-z0-9-]{0,63}$": "1 to 64 lower-case letters, digits and hyphens, the first one no hyphen",
     r"^(auto|cpu|cuda(:\d+)?)$": "auto, cpu, cuda, or a numbered device such as cuda:1",
@@ -101,6 +94,24 @@ def guess(word: str, candidates: Iterable[str]) -> str | None:
     if len(word) > MAX_NAME:
         return None
     return next(iter(get_close_matches(word.lower(), list(candidates), n=1, cutoff=0.65)), None)
+
+
+def overrides(name: str, value: str | None, recipe: type[BaseModel]) -> list[str]:
+    """Return what sets the highest fields of a recipe that are called `name`, or that are lists of such, to `value`."""
+    level: list[tuple[Loc, list[Any]]] = [((), [recipe])]
+    while level := [((*loc, key), _members(f.annotation)) for loc, m in level for key, f in _fields(m).items()]:
+        leaves = [(loc, members) for loc, members in level if not _fields(members)]
+        for ends in ([(name,), (name, "kind")], [(f"{name}s",), *((f"{name}s", loc[-1]) for loc, _ in leaves)]):
+            if found := [f"{dotted(loc)}={_written(value, m)}" for loc, m in leaves if {loc[-1:], loc[-2:]} & {*ends}]:
+                return found
+    return []
+
+
+def _written(value: str | None, members: list[Any]) -> str:
+    if get_origin(members[0]) is list:
+        sections = _fields(_members(get_args(members[0])[0]))
+        return f"[{{kind: {value or '...'}}}]" if sections else f"[{value or '...'}]"
+    return str(value != "false").lower() if members == [bool] else value or "VALUE"
 
 
 def _spot(recipe: type[BaseModel], loc: Loc) -> Spot:

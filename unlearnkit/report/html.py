@@ -30,30 +30,17 @@ def page(results: Results, manifest: dict[str, Any], strips: list[Strip], missin
     with styled():
         drawn, panels = front.linked(laid), curves.panels(results)
     return rendered(
-        "report",
-        name=results["name"],
-        data={"positions": positions, "beside": beside},
-        style=asset("report.css"),
-        results=results,
-        verdict=verdict(results),
-        compared=compared,
+        "report", name=results["name"], data={"positions": positions, "beside": beside}, style=asset("report.css"),
+        results=results, verdict=verdict(results), compared=compared,
         cautions=[*cautions(results, manifest), *missing],
-        start=next(shown for shown in (*positions, *beside) if shown["id"] == first),
-        fields=FIELDS,
-        metrics=[(metric, reading.name(results, metric)) for metric in results["metrics"]],
-        strips=strips,
-        front=laid,
-        drawn=drawn,
-        legend=[(svg.look(look), text) for look, text in laid.legend()],
-        hollow=svg.look(OWN["epsilon"]),
-        panels=panels,
-        solutions=tables.solutions(results, manifest.get("times") or {}),
+        start=next(shown for shown in (*positions, *beside) if shown["id"] == first), fields=FIELDS,
+        metrics=[(metric, reading.name(results, metric)) for metric in results["metrics"]], strips=strips, front=laid,
+        drawn=drawn, legend=[(svg.look(look), text) for look, text in laid.legend()], hollow=svg.look(OWN["epsilon"]),
+        panels=panels, solutions=tables.solutions(results, manifest.get("times") or {}),
         scores={s: [tables.scores(results, of, s) for of in SETS] for s in reading.splits(results)},
-        reading=tables.READING,
-        sections=tables.sections(results),
-        provenance=provenance(results, manifest),
+        reading=tables.READING, sections=tables.sections(results), provenance=provenance(results, manifest),
         version=manifest.get("unlearnkit", ""),
-    )
+    )  # fmt: skip
 
 
 def _shown(results: Results, s: Solution) -> dict[str, str]:

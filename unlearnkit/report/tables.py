@@ -82,18 +82,12 @@ def solutions(results: Results, times: dict[str, Any]) -> Table:
 def facts(s: Solution) -> dict[str, str]:
     """Write what training found out about a solution, in the order of its columns."""
     return {
-        "epsilon": figure(s.get("epsilon")),
-        "fraction": percent(s.get("fraction"), signed=False),
-        "f1": figure(s["f1"]),
-        "gap": percent(s.get("gap")),
+        "epsilon": figure(s.get("epsilon")), "fraction": percent(s.get("fraction"), signed=False),
+        "f1": figure(s["f1"]), "gap": percent(s.get("gap")),
         "landing": percent(landing["gap"]) if (landing := s.get("landing")) else NONE,
-        "satisfied": agreed(s.get("satisfied")),
-        "f2": figure(s["f2"]),
-        "residual": figure(s.get("residual")),
-        "lam": figure(s.get("lam")),
-        "steps": whole(s.get("steps")),
-        "ended": s.get("ended") or NONE,
-    }
+        "satisfied": agreed(s.get("satisfied")), "f2": figure(s["f2"]), "residual": figure(s.get("residual")),
+        "lam": figure(s.get("lam")), "steps": whole(s.get("steps")), "ended": s.get("ended") or NONE,
+    }  # fmt: skip
 
 
 def scores(results: Results, of: str, split: str) -> Table:

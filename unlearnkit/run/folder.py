@@ -22,7 +22,6 @@ from unlearnkit.disk import (
     write_json,
 )
 from unlearnkit.errors import Exit, UserError
-from unlearnkit.run import checkpoint
 from unlearnkit.seal import read_formatted
 
 LOCK, RECIPE, RESOLVED, MANIFEST = "lock", "recipe.yaml", "recipe.resolved.json", "manifest.json"
@@ -146,5 +145,7 @@ def disk_bytes(sizes: Sequence[int], images: int, side: int, model: int = 0) -> 
     `sizes` are the entries of each solution's vector; `images` of `side` px are shown of both sets; `model` are the
     entries of the whole model.
     """
+    from unlearnkit.run import checkpoint  # which takes seconds to import
+
     pictures = 2 * (len(sizes) + 3) * images * 3 * side**2
     return 4 * (model + sum(sizes) + 3 * (checkpoint.KEPT + 1) * max(sizes)) + 4 * pictures + MIB

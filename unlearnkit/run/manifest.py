@@ -30,23 +30,12 @@ def describe(bench: Workbench, plugins: Plugins) -> dict[str, object]:
         with suppress(PackageNotFoundError):
             packages[name] = version(name)
     return {
-        "unlearnkit": __version__,
-        "started": now(),
-        "finished": None,
-        "python": sys.version.split()[0],
-        "torch": torch.__version__,
-        "platform": platform.platform(),
-        "device": device(bench.device),
+        "unlearnkit": __version__, "started": now(), "finished": None, "python": sys.version.split()[0],
+        "torch": torch.__version__, "platform": platform.platform(), "device": device(bench.device),
         "packages": packages,
-        "plugins": [
-            {name: getattr(plugin, name) for name in ("name", "package", "version", "error")} for plugin in plugins.all
-        ],
-        **bench.facts,
-        "basis": inputs(bench),
-        "times": {},
-        "costs": {},
-        "resumed": [],
-    }
+        "plugins": [{n: getattr(plugin, n) for n in ("name", "package", "version", "error")} for plugin in plugins.all],
+        **bench.facts, "basis": inputs(bench), "times": {}, "costs": {}, "resumed": [],
+    }  # fmt: skip
 
 
 def inputs(bench: Workbench) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from unlearnkit.run.interrupts import device_errors
 from unlearnkit.run.memory import Need, need
 from unlearnkit.run.named import look
 from unlearnkit.run.pace import pace
-from unlearnkit.solver.schedule import budget
+from unlearnkit.solver.schedule import budget, whole_sets
 from unlearnkit.solver.workbench import build
 from unlearnkit.weights import noted, resolve
 
@@ -91,41 +91,33 @@ def describe(recipe: Recipe, base: Path, every_image: bool = False, timed: bool 
             "preparation": seeds * rows * (looked.seconds * all(fits) + found.frozen),
         }
     return {
-        "name": recipe.name,
-        "device": str(device) if device else recipe.training.device,
-        "precision": recipe.training.precision,
-        "problems": problems,
-        "audits": [label(section) for section in recipe.evaluate.audits],
-        "steps_each": steps,
-        "seeds": seeds,
-        "steps": taken,
-        "images_seen": 2 * taken * recipe.training.batch_size if taken else None,
-        "seconds": seconds,
+        "name": recipe.name, "device": str(device) if device else recipe.training.device,
+        "precision": recipe.training.precision, "problems": problems,
+        "audits": [label(section) for section in recipe.evaluate.audits], "steps_each": steps, "seeds": seeds,
+        "steps": taken, "images_seen": 2 * taken * recipe.training.batch_size if taken else None, "seconds": seconds,
         "sets": counts,
-        "notes": [*notes, *(bench.cautions if bench else ()), *(looked.notes if looked else ())],
+        "notes": [
+            *notes, *(bench.cautions if bench else ()), *(looked.notes if looked else ()),
+            *whole_sets(recipe.training, chosen or ()),
+        ],
         "classes": {part.name: list(part.classes) for part in chosen} if chosen else None,
         "parameters": {"trained": sizes[recipe.model.train], "all": all_of_it, "from": "weights" if own else "recipe"},
         "memory_mib": {
-            "weights, gradients, optimiser": round(state / MIB),
-            "images": round(images / MIB),
+            "weights, gradients, optimiser": round(state / MIB), "images": round(images / MIB),
             "kept frozen outputs": round(kept / MIB) if where == "memory" else 0,
             "activations": round(needed.activations * recipe.training.batch_size / MIB),
         },
         "images": {
             "decoded": "once" if all(fits) else "for each batch where data.memory_mib does not hold them",
-            "all_mib": round(sum(decoded) / MIB),
-            "looked_at": looked.count if looked else 0,
+            "all_mib": round(sum(decoded) / MIB), "looked_at": looked.count if looked else 0,
         },
         "frozen": {
-            "computed": "at every step" if where == "nowhere" else "once an image",
-            "why": _why(recipe, adapter, once) if where == "nowhere" else None,
-            "kept_mib": round(kept / MIB),
-            "where": where,
+            "computed": "at every step" if where == "nowhere" else "once an image", "where": where,
+            "why": _why(recipe, adapter, once) if where == "nowhere" else None, "kept_mib": round(kept / MIB),
         },
-        "disk_mib": round(disk_bytes(vectors, recipe.evaluate.images, size, all_of_it) / MIB),
-        "missing": named.lines,
+        "disk_mib": round(disk_bytes(vectors, recipe.evaluate.images, size, all_of_it) / MIB), "missing": named.lines,
         "exit_code": named.code,
-    }
+    }  # fmt: skip
 
 
 def measured(recipe: Recipe, base: Path) -> ModelAdapter:

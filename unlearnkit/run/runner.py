@@ -28,6 +28,7 @@ from unlearnkit.seal import SEAL, Sealed
 from unlearnkit.solver.landing import between
 from unlearnkit.solver.phases import Bounds, boundaries, epsilons, front
 from unlearnkit.solver.problem import Solution
+from unlearnkit.solver.schedule import whole_sets
 from unlearnkit.solver.workbench import Workbench, build
 
 
@@ -131,7 +132,7 @@ def _work(run: Run, bench: Workbench, tools: Instruments) -> None:
                 (run.folder / place).mkdir(exist_ok=True)
         name, device = bench.recipe.name, str(bench.device)
         run.event("start", name=name, problems=len(sizes(bench)), steps=bench.steps, device=device)
-        for note in run.manifest.get("notes", ()):
+        for note in (*run.manifest.get("notes", ()), *whole_sets(bench.recipe.training, bench.chosen.values())):
             run.event("warning", message=note)
         for what, failed in tools.failures():
             instruments.tell(run, what, failed)

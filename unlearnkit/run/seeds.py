@@ -75,16 +75,9 @@ def _places(recipe: Recipe, folder: Path) -> list[Path]:
 
 
 def _each(
-    recipe: Recipe,
-    text: str,
-    resolved: Mapping[str, Any],
-    base: Path,
-    folder: Path,
-    overrides: tuple[str, ...],
-    plugins: Plugins,
-    tell: Tell,
-    checked: Callable[[], None],
-) -> None:
+    recipe: Recipe, text: str, resolved: Mapping[str, Any], base: Path, folder: Path, overrides: tuple[str, ...],
+    plugins: Plugins, tell: Tell, checked: Callable[[], None],
+) -> None:  # fmt: skip
     """Run or continue each seed; `checked` is called whenever the recipe has been found to fit one that is at work."""
     from unlearnkit.report.comparison import write as write_comparison  # matplotlib is slow to import
 

@@ -32,15 +32,9 @@ class Descent:
     """The state of one problem on its way down its stages."""
 
     def __init__(
-        self,
-        problem: Problem,
-        flat: Flat,
-        sides: Mapping[str, Side],
-        training: Training,
-        steps: int,
-        start: Start = lambda stage, number, theta: theta,
-        origin: Tensor | None = None,
-    ) -> None:
+        self, problem: Problem, flat: Flat, sides: Mapping[str, Side], training: Training, steps: int,
+        start: Start = lambda stage, number, theta: theta, origin: Tensor | None = None,
+    ) -> None:  # fmt: skip
         """Take `sides` (forget, retain) as what f1 and f2 are measured by; stages may take steps on other losses.
 
         `steps` is the budget that stages have parts of. `origin` are the original weights of what it trains; steps in

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from unlearnkit.data import Chosen
 from unlearnkit.recipe.training import SGD, AdamW, Training
 from unlearnkit.solver.problem import TOLERANCE, Check
 
@@ -21,6 +22,13 @@ def optimizer(section: AdamW | SGD, parameters: Iterable[Tensor]) -> Optimizer:
     """Return the optimiser of a section, as one fused kernel."""
     kind: type[Optimizer] = getattr(torch.optim, section.algorithm)
     return kind(parameters, fused=True, **section.model_dump(exclude={"kind"}))  # type: ignore[call-arg]
+
+
+def whole_sets(training: Training, sets: Iterable[Chosen]) -> list[str]:
+    """Return a note for each set that has fewer training images than a batch."""
+    said = f"training.batch_size: {training.batch_size} is more than the"
+    few = [(len(part.train), part.name) for part in sets if len(part.train) < training.batch_size]
+    return [f"{said} {count} training images of the {name} set; each step takes all of them" for count, name in few]
 
 
 def budget(training: Training, forget: int, retain: int) -> int:

@@ -26,16 +26,9 @@ class Side:
     """One of the two losses on its training set: f1 on the forget set or f2 on the retain set."""
 
     def __init__(
-        self,
-        name: str,
-        loss: Loss,
-        images: Pixels,
-        task: Task,
-        student: ModelAdapter,
-        seed: int,
-        training: Training,
+        self, name: str, loss: Loss, images: Pixels, task: Task, student: ModelAdapter, seed: int, training: Training,
         store: Store | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Keep what is frozen in `store`; without one it is computed at every step again."""
         self.name, self.loss, self.images, self.task, self.student = name, loss, images, task, student
         self.seed, self.training, self.store = seed, training, store

@@ -1,5 +1,6 @@
 """Check that a plugin's module registers, and all its sections that can be built from defaults."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -18,19 +19,28 @@ SMALL = VitMae(
 """The model that audits are checked on."""
 
 
-def check_plugin(module: object, base: Path) -> list[str]:
-    """Register a plugin's module and check each section that needs no field but its kind; return what was checked."""
-    plugin = discover(extra=[module], installed=False).all[-1]
+def check_plugin(module: object, base: Path, fields: Mapping[str, Mapping[str, object]] | None = None) -> list[str]:
+    """Register a plugin's module and check each section that needs no field but its kind; return what was checked.
+
+    `fields` has fields by kind: small sizes of a model whose own are large, or what a section needs beside its kind.
+    Relative paths start at `base`.
+    """
+    given, plugin = fields or {}, discover(extra=[module], installed=False).all[-1]
     if plugin.error:
         raise AssertionError(f"{plugin.name}: expected to register, found {plugin.error}")
+    if unknown := given.keys() - set(map(kind_of, plugin.sections)):
+        raise AssertionError(f"{plugin.name}: expected a section for each kind in `fields`, found none for {unknown}")
     checked = []
     for cls in plugin.sections:
+        kind = kind_of(cls)
         try:
-            section = cls.model_validate({"kind": kind_of(cls)})
+            section = sections.placed(cls.model_validate({"kind": kind, **given.get(kind, {})}), base)
         except ValidationError:
+            if kind in given:
+                raise
             continue
         _check(section, base)
-        checked.append(kind_of(cls))
+        checked.append(kind)
     return checked
 
 

@@ -14,19 +14,16 @@ FAMILIES = {
     "a masked autoencoder (MAE)": ("decoder_pred.weight", "decoder_blocks.0.attn.qkv.weight", "cls_token"),
     "a MAGE transformer": ("token_emb.word_embeddings.weight", "mlm_layer.bias"),
     "a VQ-GAN of taming-transformers": (
-        "quantize.embedding.weight",
-        "encoder.conv_in.weight",
-        "decoder.conv_in.weight",
+        "quantize.embedding.weight", "encoder.conv_in.weight", "decoder.conv_in.weight",
     ),
     "a Palette U-Net": ("denoise_fn.input_blocks.0.0.weight",),
     "Stable Diffusion in its original layout": ("model.diffusion_model.input_blocks.0.0.weight",),
     "a U-Net of diffusers": ("down_blocks.0.resnets.0.conv1.weight", "mid_block.resnets.0.conv1.weight"),
     "ViTMAE of transformers, which `kind: mae` of unlearnkit-timm takes": (
-        "vit.embeddings.cls_token",
-        "decoder.mask_token",
+        "vit.embeddings.cls_token", "decoder.mask_token",
     ),
     "unlearnkit's own vit-mae": ("encoder.blocks.0.fc1.weight", "decoder.mask_token"),
-}
+}  # fmt: skip
 """Names that tell a layout, for messages."""
 
 SHOWN = 3

@@ -14,6 +14,8 @@ from unlearnkit.builtin.tasks.sections import CenterCrop, Downscaling, RandomBox
 from unlearnkit.contracts import hide, shared, trainable
 from unlearnkit.data import seeded, view_of
 from unlearnkit.errors import UserError
+from unlearnkit.plugins import discover
+from unlearnkit.recipe import load
 from unlearnkit.testing import check_model
 
 SIZES = {"width": 16, "depth": 2, "heads": 2, "decoder_width": 12, "decoder_depth": 1, "decoder_heads": 2}
@@ -190,6 +192,22 @@ def test_a_saved_folder_brings_its_first_stage(section, first, tmp_path):
         section.model_copy(update={"heads": 5}).build(None)
     with pytest.raises(UserError, match=r"model.first_stage: there is no file or folder nowhere"):
         section.model_copy(update={"first_stage": "nowhere"}).build(None)
+
+
+def test_the_first_stage_starts_at_the_recipes_folder(first, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    recipe = tmp_path / "pretrain.yaml"
+    recipe.write_text(
+        "name: small\nmodel: {kind: mage, first_stage: vqgan}\ndata: {source: {kind: sample}}\n"
+        "tasks: [{kind: center-crop}]\npretrain: {steps: 1}\n"
+    )
+    adapter = load(recipe, discover()).recipe.model.build(None)
+    trained = diffusers.VQModel.from_pretrained(first, use_safetensors=True)
+    assert torch.equal(adapter.first.quantize.embedding.weight, trained.quantize.embedding.weight)
+    loose = Mage(kind="mage", first_stage="vqgan")
+    with pytest.raises(UserError, match=r"model.first_stage: there is no file or folder vqgan"):
+        loose.build(None)
 
 
 def published(width, depth, decoder_depth, side, sizes):

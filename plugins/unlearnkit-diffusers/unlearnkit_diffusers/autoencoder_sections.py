@@ -94,10 +94,10 @@ class Mage(ModelSection):
     decoding_steps: Count = 8
     """Steps in which the masked tokens of an output are decided."""
     first_stage: str | None = None
-    """The trained VQ-GAN of a new transformer, as `weights` of a vq-gan, relative to the working folder. `weights` of
-    a MAGE bring their own. Without both it is an untrained one, whose tokens mean nothing: only to try things out."""
+    """The trained VQ-GAN of a new transformer, as `weights` of a vq-gan, relative to the recipe. `weights` of a MAGE
+    bring their own. Without both it is an untrained one, whose tokens mean nothing: only to try things out."""
 
     def build(self, weights: Path | None) -> contracts.ModelAdapter:
         from unlearnkit_diffusers.mage import mage
 
-        return mage(weights, **self.model_dump(exclude={"kind", "weights", "train"}))
+        return mage(weights, self.folder, **self.model_dump(exclude={"kind", "weights", "train"}))

@@ -270,11 +270,13 @@ def _initialise(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=0.02)
 
 
-def mage(weights: Path | None, *, first_stage: str | None, decoding_steps: int, **given: int | None) -> MageAdapter:
+def mage(
+    weights: Path | None, base: Path, *, first_stage: str | None, decoding_steps: int, **given: int | None
+) -> MageAdapter:
     """Return the adapter of a MAGE with sizes by field; raise `UserError` where sizes or weights do not fit."""
     tensors: dict[str, Tensor] = {}
     if weights is None:
-        vqgan, unit = _first_stage(first_stage, given["image_size"])
+        vqgan, unit = _first_stage(first_stage, base, given["image_size"])
         facts = chosen(given, SMALL | {"image_size": vqgan.config["sample_size"]})
     else:
         vqgan, unit, facts, tensors = _read(weights, given)
@@ -292,9 +294,9 @@ def mage(weights: Path | None, *, first_stage: str | None, decoding_steps: int, 
     return MageAdapter(module, sizes, image_size, decoding_steps, unit)
 
 
-def _first_stage(reference: str | None, image_size: int | None) -> tuple[Any, bool]:
+def _first_stage(reference: str | None, base: Path, image_size: int | None) -> tuple[Any, bool]:
     """Return the VQ-GAN that a new transformer is to work on, and whether its images are in [0, 1]."""
-    path = resolve(reference, Path(), "model.first_stage")
+    path = resolve(reference, base, "model.first_stage")
     if path is not None:
         return loading.load(VQModel, path)
     levels: tuple[int, ...] = LEVELS

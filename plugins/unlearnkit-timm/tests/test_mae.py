@@ -81,9 +81,8 @@ def test_a_full_disk_is_one_message_and_leaves_nothing(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_plugin_registers(tmp_path, monkeypatch):
-    monkeypatch.setattr("unlearnkit.testing.plugin.check_model", lambda section: None)  # the default is ViT-B
-    assert check_plugin(unlearnkit_timm, tmp_path) == ["mae"]
+def test_the_plugin_registers_and_its_model_keeps_the_contract(tmp_path):
+    assert check_plugin(unlearnkit_timm, tmp_path, {"mae": SIZES | DECODER}) == ["mae"]
 
 
 @pytest.mark.parametrize("architecture", PUBLISHED)

@@ -47,7 +47,8 @@ class Folder(Files):
     def __init__(self, root: Path) -> None:
         self.root, self.facts = root, {"name": root.name}
         if not root.is_dir():
-            raise UserError(f"data.source.root: there is no folder {root}", Exit.RECIPE)
+            advice = "give one with a folder of images for each class; a relative path starts at the recipe's folder"
+            raise UserError(f"data.source.root: there is no folder {root}; {advice}", Exit.RECIPE)
         keys = [PurePosixPath(key) for key in _below(root)]
         if not (tops := _folders(root)):
             raise UserError(f"data.source.root: {root} has no folders; it needs one a class", Exit.RECIPE)

@@ -57,17 +57,11 @@ def scatter(comparison: Comparison) -> Figure:
 def page(comparison: Comparison, grids: Sequence[Grid], pictures: Sequence[tuple[str, Sequence[Strip]]]) -> str:
     """Return comparison.html; `pictures` are of one run of each recipe, by the recipe's name."""
     return rendered(
-        "comparison",
-        name=", ".join(comparison.names),
-        data=_data(comparison),
-        style=asset("report.css") + asset("comparison.css"),
-        verdict=verdict(comparison),
-        cautions=comparison.cautions,
-        seeds=seeds(comparison),
-        several=len(comparison.names) > 1,
-        tables=[(grid, grid.text()) for grid in grids],
+        "comparison", name=", ".join(comparison.names), data=_data(comparison),
+        style=asset("report.css") + asset("comparison.css"), verdict=verdict(comparison), cautions=comparison.cautions,
+        seeds=seeds(comparison), several=len(comparison.names) > 1, tables=[(grid, grid.text()) for grid in grids],
         pictures=[(name, strips) for name, strips in pictures if strips],
-    )
+    )  # fmt: skip
 
 
 def markdown(comparison: Comparison, grids: Sequence[Grid], plots: Sequence[Path]) -> str:

@@ -73,7 +73,8 @@ def lines(facts: dict[str, Any]) -> Iterator[str]:
     """Yield the same as a person reads it."""
     yield "unlearnkit {unlearnkit}, Python {python}, {platform}".format_map(facts)
     yield ", ".join(f"{name} {found or 'is not installed'}" for name, found in facts["packages"].items())
-    yield "{threads} threads in PyTorch, {disk_free_gib} GiB free in this folder, driver {driver}".format_map(facts)
+    driver = f", NVIDIA driver {facts['driver']}" if facts["driver"] else ""
+    yield "{threads} threads in PyTorch, {disk_free_gib} GiB free in this folder".format_map(facts) + driver
     for one in facts["devices"] or [{"error": facts["no_device"], "device": "no CUDA device", "name": "PyTorch says"}]:
         yield f"{one['device']}: {one['name']}: {one['error'] or '{free_gib} of {memory_gib} GiB free'.format_map(one)}"
     for row in (row for row in facts["plugins"] if row["error"] or row["package"] != "unlearnkit"):

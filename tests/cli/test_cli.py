@@ -136,7 +136,9 @@ def test_h_is_help(unlearnkit, command):
 
 def test_make_help_has_every_target():
     makefile = (ROOT / "Makefile").read_text()
-    printed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
     targets = re.search(r"^\.PHONY: (.*)$", makefile, re.M)[1].split()
     assert sorted(targets) == sorted(re.findall(r"[a-z-]+", "".join(line[:26] for line in printed.splitlines())))
 

@@ -15,6 +15,8 @@ from unlearnkit.plugins.faults import interrupted, raised
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """What the disk says, whoever writes to it."""
+HINTS = "unlearnkit.cli.hints"
+"""What stands between click and every command."""
 
 
 def ended(command: Callable[[], object], plugins: Plugins) -> int | str | None:
@@ -46,7 +48,7 @@ def _cause(left: BaseException) -> BaseException | None:
 def _inside(left: SystemExit) -> bool:
     """Tell whether an exit was raised below a command of ours, which raises none: not by click or another command."""
     names = (str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(left.__traceback__))
-    return any(name.startswith("unlearnkit.") for name in islice(names, 1, None))
+    return any(name.startswith("unlearnkit.") and name != HINTS for name in islice(names, 1, None))
 
 
 def _told(error: BaseException, plugins: Plugins) -> int | str | None:

@@ -70,8 +70,16 @@ def write_recipe(
     with disk_errors(to.parent):
         to.parent.mkdir(parents=True, exist_ok=True)
     written, _ = made(to.parent, enlarge=enlarge, batch=batch)
-    write_text(to.parent / SCHEMA, text(recipe_class(Recipe, plugins)))
-    write_text(to, written)
+    schema = to.parent / SCHEMA
+    ours = not schema.exists()
+    write_text(schema, text(recipe_class(Recipe, plugins)))
+    try:
+        write_text(to, written)
+    except UserError:
+        if ours:
+            with disk_errors(schema):
+                schema.unlink()
+        raise
     return missing
 
 

@@ -15,7 +15,7 @@ from unlearnkit.contracts import hide, shared, trainable
 from unlearnkit.data import seeded, view_of
 from unlearnkit.errors import UserError
 from unlearnkit.plugins import discover
-from unlearnkit.recipe import load
+from unlearnkit.recipe.validate import load
 from unlearnkit.testing import check_model
 
 SIZES = {"width": 16, "depth": 2, "heads": 2, "decoder_width": 12, "decoder_depth": 1, "decoder_heads": 2}

@@ -17,8 +17,6 @@ from unlearnkit_openclip import ClipSimilarity, OpenClip  # noqa: E402
 from unlearnkit.builtin.metrics.sections import KID  # noqa: E402
 from unlearnkit.contracts import View, whole  # noqa: E402
 from unlearnkit.errors import UserError  # noqa: E402
-from unlearnkit.plugins import discover  # noqa: E402
-from unlearnkit.recipe.validate import load  # noqa: E402
 from unlearnkit.testing import check_metric  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -107,7 +105,7 @@ def test_what_is_missing_or_does_not_fit_is_told(section, changes, words):
         section.model_copy(update=changes).build(Path(), CPU)
 
 
-def test_a_recipe_can_name_them(tmp_path):
+def test_a_recipe_can_name_them(tmp_path, unlearnkit):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
         "model: {kind: vit-mae, weights: 'sample:mae-64'}\n"
@@ -117,5 +115,6 @@ def test_a_recipe_can_name_them(tmp_path):
         "    - {kind: clip-similarity, extractor: {kind: openclip, weights: clip.safetensors}}\n"
         "    - {kind: kid, extractor: {kind: openclip, model: RN50, weights: clip.safetensors}}\n"
     )
-    load(recipe, discover())
+    (tmp_path / "clip.safetensors").touch()
+    unlearnkit("validate", recipe).succeeded()
     assert unlearnkit_openclip.register_metrics() == [ClipSimilarity]

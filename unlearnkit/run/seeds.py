@@ -93,7 +93,8 @@ def _each(
             runner.start(alone, text, plain, base, place, plugins, tell, checked)
     checked()
     with signals(Stop(tell)):
-        remove_parts(folder, f".*{PART}")
+        for place in (folder, folder / "plots", folder / "tables"):  # not below a seed's, which another may hold
+            remove_parts(place, f".*{PART}")
         for path in set(folder.glob("seed-*")) - set(places):
             remove_folder(path)
         written = write_comparison([Sealed.of(place) for place in places], folder)

@@ -72,13 +72,13 @@ def write_recipe(
     written, _ = made(to.parent, enlarge=enlarge, batch=batch)
     schema = to.parent / SCHEMA
     ours = not schema.exists()
-    write_text(schema, text(recipe_class(Recipe, plugins)))
     try:
+        write_text(schema, text(recipe_class(Recipe, plugins)))
         write_text(to, written)
     except UserError:
-        if ours:
-            with disk_errors(schema):
-                schema.unlink()
+        for path in [to, schema] if ours else [to]:
+            with disk_errors(path):
+                path.unlink(missing_ok=True)
         raise
     return missing
 

@@ -17,6 +17,7 @@ from .sets import choose as choose
 from .sets import few as few
 from .sets import sections as sections
 from .sets import split as split
+from .sets import unsplit as unsplit
 from .views import again as again
 from .views import augment as augment
 from .views import view_of as view_of

@@ -11,6 +11,7 @@ from unlearnkit.data.lists import SHOWN, nfc
 from unlearnkit.data.selection import named, no_images, select, shuffled
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.data import Data, PerClass, Selection
+from unlearnkit.recipe.pretraining import Source
 from unlearnkit.recipe.sections import DataSection
 
 VALIDATION_PART = 4
@@ -101,6 +102,13 @@ def copies(forget: Images, forgotten: Iterable[Item], source: Images) -> Callabl
         return [item for item, size in near if source.fingerprint(item, whole=True) in hashes(size)]
 
     return found
+
+
+def unsplit(data: Source, base: Path, seed: int) -> Chosen:
+    """Return the images that a pretraining recipe trains on; raise `UserError` as `choose`, or where none are there."""
+    source = data.source.open(base)
+    classes = [named(label, source, "data.classes") for label in data.classes or sorted(source.labels)]
+    return choose("training", source, classes, data.per_class, seed)
 
 
 def few(part: Chosen, count: int) -> Chosen:

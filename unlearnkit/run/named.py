@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from unlearnkit.contracts import Images
-from unlearnkit.data import Chosen, choose, sections, split
+from unlearnkit.data import Chosen, sections, split, unsplit
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.pretraining import PretrainRecipe
 from unlearnkit.recipe.recipe import Recipe
@@ -57,10 +56,7 @@ def look(recipe: Recipe | PretrainRecipe, base: Path) -> Named:
     """
     named = Named()
     if isinstance(recipe, PretrainRecipe):
-        source: Images | None = named.tried(recipe.data.source.open, base)
-        if source is not None:
-            classes = recipe.data.classes or sorted(source.labels)
-            named.tried(choose, "training", source, classes, recipe.data.per_class, recipe.seed)
+        named.tried(unsplit, recipe.data, base, recipe.seed)
     else:
         # One after the other, so that a second source that is not there is told as well.
         ours, theirs = sections(recipe.data)

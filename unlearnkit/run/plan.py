@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from unlearnkit.contracts import Item, ModelAdapter, Part, draws, trainable
-from unlearnkit.data import Chosen, decode, in_memory, load_apart
+from unlearnkit.data import Chosen, decode, few, in_memory, load_apart
 from unlearnkit.device import choose_device
 from unlearnkit.disk import MIB
 from unlearnkit.fronts import HIGHEST, LOWEST
@@ -46,8 +46,9 @@ def describe(recipe: Recipe, base: Path, every_image: bool = False, timed: bool 
         tried(instrument, base, torch.device("cpu"))
     bench, found = None, None
     with device_errors(), noted() as notes:
-        if not named.errors:
-            bench = tried(build, recipe, base, None, max(SAMPLE, 2 * recipe.training.batch_size))
+        if chosen and not named.errors:
+            some = [few(part, max(SAMPLE, 2 * recipe.training.batch_size)) for part in chosen]
+            bench = tried(build, recipe, base, None, some)
         own = bench.student if bench else tried(measured, recipe, base)
         adapter = own or recipe.model.build(None)
         looked = tried(_looked, recipe, chosen, adapter.image_size, every_image) if chosen else None

@@ -18,9 +18,9 @@ from torch.nn import Parameter
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from unlearnkit import __version__, disk
-from unlearnkit.contracts import Images, ModelAdapter, Task, mean_colour_fill, psnr, saved, trainable
+from unlearnkit.contracts import ModelAdapter, Task, mean_colour_fill, psnr, saved, trainable
 from unlearnkit.contracts.checks import scalar
-from unlearnkit.data import Pixels, augment, batch_index, choose, digest, named, seeded, to_float, view_of, views_of
+from unlearnkit.data import Pixels, augment, batch_index, digest, seeded, to_float, unsplit, view_of, views_of
 from unlearnkit.device import choose_device, make_deterministic
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import Plugins
@@ -126,11 +126,9 @@ class Training:
         for note in notes:
             say({"event": "warning", "message": note})
         self.adapter.module.to(device)
-        source: Images = recipe.data.source.open(base)
-        classes = [named(label, source, "data.classes") for label in recipe.data.classes or sorted(source.labels)]
-        chosen = choose("training", source, classes, recipe.data.per_class, recipe.seed)
+        chosen, size = unsplit(recipe.data, base, recipe.seed), self.adapter.image_size
         halves = (chosen.train, chosen.validation)
-        self.images, self.validation = (Pixels(source, items, self.adapter.image_size, device) for items in halves)
+        self.images, self.validation = (Pixels(chosen.source, items, size, device) for items in halves)
         self.tasks = [task.build() for task in recipe.tasks]
         self.parameters = trainable(self.adapter)
         self.optimizer = build_optimizer(options.optimizer, self.parameters)

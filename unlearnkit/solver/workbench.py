@@ -14,18 +14,7 @@ from torch.nn import Parameter
 
 from unlearnkit.contracts import Item, ModelAdapter, Part, Setting, Sources, Task, shared, trainable
 from unlearnkit.control import Stage
-from unlearnkit.data import (
-    Chosen,
-    Pixels,
-    colour_statistics,
-    digest,
-    few,
-    load_apart,
-    named,
-    seeded,
-    split,
-    to_float,
-)  # fmt: skip
+from unlearnkit.data import Chosen, Pixels, colour_statistics, digest, load_apart, named, seeded, split, to_float
 from unlearnkit.device import choose_device, make_deterministic
 from unlearnkit.disk import MIB, sha256
 from unlearnkit.errors import Exit, UserError
@@ -178,17 +167,16 @@ def frozen_digest(model: ModelAdapter, part: Part) -> str:
     return state.hexdigest()
 
 
-def build(recipe: Recipe, base: Path, cache: Path | None = None, images: int | None = None) -> Workbench:
+def build(recipe: Recipe, base: Path, cache: Path | None = None, sets: Sequence[Chosen] = ()) -> Workbench:
     """Build the workbench; raise `UserError` for whatever the recipe names that is missing or does not fit.
 
-    What is frozen is kept in memory, and where that is full in the folder `cache`. With `images` it has about so many
-    of each set and split, some of each class: enough to try all that a run does on.
+    What is frozen is kept in memory, and where that is full in the folder `cache`. Its images are those of `sets`, the
+    forget and the retain set, or where these are not given those that the recipe selects.
     """
     device = choose_device(recipe.training.device)
     make_deterministic(device)
     weights = resolve(recipe.model.weights, base)
-    parts = split(recipe.data, base, recipe.seed)
-    chosen = {part.name: part if images is None else few(part, images) for part in parts}
+    chosen = {part.name: part for part in sets or split(recipe.data, base, recipe.seed)}
     weighed = sha256(weights) if weights else None
     torch.manual_seed(recipe.seed)
     with noted() as notes:

@@ -63,12 +63,12 @@ def fronts(
     bench = prepared(path, overrides, plugins)
     start = bench.sides["forget"].exact()
     with tempfile.TemporaryDirectory() as folder:
-        bounds, first = timed(partial(bound, _run(Path(folder, "phase-1"), plugins), bench), bench.device)
+        bounds, first = timed(partial(bound, unheard_run(Path(folder, "phase-1"), plugins), bench), bench.device)
         found = {}
         for name, changes in ways.items():
             its = replace(bench, recipe=read(path, [*overrides, *changes], plugins))
-            work = partial(sweep, _run(Path(folder, name), plugins), its, bounds)
-            (solutions, _), spent = timed(work, bench.device)
+            work = partial(sweep, unheard_run(Path(folder, name), plugins), its, bounds)
+            (solutions, *_), spent = timed(work, bench.device)
             checks = [solution.last for solution in solutions]
             found[name] = Front(checks, share(checks, bounds.highest.last, start), spent, first)
     return found
@@ -78,7 +78,8 @@ def _unheard(event: Mapping[str, object]) -> None:
     """Tell nobody."""
 
 
-def _run(folder: Path, plugins: Plugins) -> Run:
+def unheard_run(folder: Path, plugins: Plugins) -> Run:
+    """Return a run in a folder that tells nobody."""
     (folder / "checkpoints").mkdir(parents=True)
     run = Run(folder, plugins, _unheard, Stop(_unheard))
     run.manifest = {"times": {}, "costs": {}}

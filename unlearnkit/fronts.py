@@ -10,6 +10,8 @@ Point = tuple[float, float]
 
 METHOD = "epsilon-constraint"
 """The method of both phases in results.json."""
+CURVE = "front-curve"
+"""What the run folder calls the front as one curve, which results.json has as its dial."""
 HIGHEST, LOWEST = "boundary-highest", "boundary-lowest"
 """The solutions of phase 1 in results.json: the ends of the front of highest and of lowest completeness."""
 

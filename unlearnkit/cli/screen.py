@@ -83,6 +83,12 @@ class Screen:
         self.bars.update(self.total, completed=self.solved * self.steps)
         self.line(f"{event['id']}: {_losses(event)}, {event['step']} steps ({event['ended']})")
 
+    def _curve(self, event: Mapping[str, Any]) -> None:
+        self.solved += 1
+        self.bars.remove_task(self.current)
+        ends = f"f1 {event['f1'][0]:.5g} to {event['f1'][-1]:.5g}"
+        self.line(f"{event['id']}: {ends} at {len(event['f1'])} places, {event['steps']} steps")
+
     def _kept(self, event: Mapping[str, Any]) -> None:
         self.solved += 1
         self.line(f"{event['id']}: kept from before")

@@ -31,6 +31,10 @@ from .model import saved as saved
 from .model import shared as shared
 from .model import staged as staged
 from .model import trainable as trainable
+from .target import Against as Against
+from .target import Aim as Aim
+from .target import Candidate as Candidate
+from .target import Target as Target
 from .view import NEUTRAL as NEUTRAL
 from .view import Degraded as Degraded
 from .view import Task as Task

@@ -7,7 +7,7 @@ from pydantic import Field
 from unlearnkit.recipe import sections
 from unlearnkit.recipe.data import Data
 from unlearnkit.recipe.numbers import Name, Seed
-from unlearnkit.recipe.training import Continuation, Control, Epsilons, Independent, Training
+from unlearnkit.recipe.training import Continuation, Control, Curve, Epsilons, Independent, Training
 
 
 class Evaluate(sections.Section):
@@ -19,6 +19,9 @@ class Evaluate(sections.Section):
     """Measure the training images too; false saves most of the time where they are many or sampling is slow."""
     images: Annotated[int, Field(ge=1, le=64)] = 8
     """Validation images of each set that the report shows."""
+    stops: Annotated[int, Field(ge=0, le=64)] = 16
+    """Places of the dial that the report's slider shows between the solutions, each with f1, f2 and pictures; each costs
+    a pass over both training sets."""
     tasks: list[sections.TaskSection] = []  # noqa: RUF012
     """Further tasks that every solution is measured on, such as other crop sizes; the training task always is. They
     cost one pass over the validation images for each solution."""
@@ -49,8 +52,8 @@ class Recipe(sections.Section):
     """The control functions of both phases."""
     epsilons: Epsilons = Epsilons(fractions=[0.0, 0.25, 0.5, 0.75, 1.0])
     """The bounds on the forget loss."""
-    sweep: Annotated[Independent | Continuation, Field(discriminator="kind")] = Independent()
-    """Where each ε starts."""
+    sweep: Annotated[Independent | Continuation | Curve, Field(discriminator="kind")] = Independent()
+    """How the ε are solved: each by itself, each from its neighbour, or all as one curve."""
     training: Training = Training()
     """Optimiser and budget."""
     compare: list[sections.MethodSection] = []  # noqa: RUF012

@@ -96,6 +96,10 @@ class Independent(Section):
         """Return the budget of the ε that is solved as the `number`-th, from 0, as a part of one problem's."""
         return 1.0
 
+    def steps(self, count: int, each: int) -> int:
+        """Return the steps of so many ε where a problem has `each` of them."""
+        return count * each
+
     def between(self, number: int) -> tuple[str, str]:
         """Return between which two models it starts, the tighter one first."""
         return ("highest", "lowest") if self.start == "line" else (self.start, self.start)
@@ -120,11 +124,32 @@ class Continuation(Section):
         """Return the budget of the ε that is solved as the `number`-th, from 0, as a part of one problem's."""
         return self.budget if number else 1.0
 
+    def steps(self, count: int, each: int) -> int:
+        """Return the steps of so many ε where a problem has `each` of them."""
+        return sum(max(1, round(self.share(number) * each)) for number in range(count))
+
     def between(self, number: int) -> tuple[str, str]:
         """Return between which two models it starts, the tighter one first; `before` is the ε solved before it."""
         if self.direction == "relax":
             return ("before", "before") if number else ("highest", "highest")
         return "highest", "before" if number else "lowest"
+
+
+class Curve(Section):
+    """All ε at once: one curve of weights from the highest completeness to the original model, and ε found on it."""
+
+    kind: Literal["curve"]
+    """The front as one curve."""
+    degree: Annotated[int, Field(ge=1, le=5)] = 2
+    """Degree of the curve, which is the number of weight vectors that are trained."""
+    budget: Positive = 5.0
+    """Steps of the curve, as a multiple of `training`'s budget of one problem."""
+    polish: Annotated[int, Field(ge=0)] = 0
+    """Steps that each ε takes by itself from its point of the curve, kept where f2 is lower behind them."""
+
+    def steps(self, count: int, each: int) -> int:
+        """Return the steps of the curve and of so many ε where a problem has `each` of them."""
+        return max(1, round(self.budget * each)) + count * self.polish
 
 
 class AdamW(Section):

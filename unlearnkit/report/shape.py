@@ -53,6 +53,32 @@ class Landing(TypedDict):
     moved: bool
 
 
+class Served(TypedDict):
+    """How a point of the dial became a solution."""
+
+    dial: Literal["curve", "polyline"]
+    polish: int
+    """Steps that were taken from there; 0 also where they made it no better."""
+
+
+class Target(TypedDict):
+    """One of `epsilons.targets`, and what was found for it."""
+
+    kind: str
+    label: str
+    """What it asks for, in one line."""
+    wanted: float | None
+    """What `value` is held against; None where it is to be as small as can be."""
+    value: float
+    """What was found, in `unit`."""
+    error: float | None
+    """Standard error of `value` against `wanted` over images; None where the measure has none."""
+    unit: str
+    met: bool
+    note: str
+    """What a reader has to know, such as why it could not be met; may be empty."""
+
+
 class Solution(TypedDict):
     """One set of weights and all that is known about it; the original model has the first keys only."""
 
@@ -85,8 +111,32 @@ class Solution(TypedDict):
     """Of each stage its `steps` and whether it was `stopped` before they were spent."""
     checks: NotRequired[list[Check]]
     frozen_unchanged: NotRequired[bool | None]
+    served: NotRequired[Served]
+    """Where on the dial it was found; absent for what was solved by itself."""
+    target: NotRequired[Target]
+    """What it was looked for by; absent for an ε that was given."""
     digest: NotRequired[str]
     """The hash of all that it was computed from; its `origin` stands beside its weights in the run folder."""
+
+
+class Stop(TypedDict):
+    """A place of the dial between solutions, with f1 and f2 on the whole training sets."""
+
+    id: str
+    label: str
+    t: float
+    """Its place from 0, the tightest, to 1, the original model."""
+    f1: float
+    f2: float
+    fraction: float
+    """Place of f1 in the valid range of ε; more than 1 beyond the lowest completeness."""
+
+
+class Dial(TypedDict):
+    """The way that leads to any ε: one curve that was trained, or the polyline through the solutions."""
+
+    kind: Literal["curve", "polyline"]
+    stops: list[Stop]
 
 
 class Front(TypedDict):
@@ -145,6 +195,8 @@ class Strips(TypedDict):
     input: str
     original: str
     solutions: dict[str, str]
+    dial: NotRequired[dict[str, str]]
+    """Of the stops of the dial."""
 
 
 class Images(TypedDict):
@@ -167,6 +219,7 @@ class Results(TypedDict):
     sets: dict[str, dict[str, Any]]
     range: dict[str, float] | None
     front: NotRequired[Front | None]
+    dial: NotRequired[Dial]
     original: dict[str, Any]
     solutions: list[Solution]
     tasks: NotRequired[list[Further]]

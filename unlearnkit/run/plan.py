@@ -12,7 +12,7 @@ from unlearnkit.contracts import Item, ModelAdapter, Part, draws, trainable
 from unlearnkit.data import Chosen, decode, few, in_memory, load_apart
 from unlearnkit.device import choose_device
 from unlearnkit.disk import MIB
-from unlearnkit.fronts import HIGHEST, LOWEST
+from unlearnkit.fronts import CURVE, HIGHEST, LOWEST
 from unlearnkit.recipe.data import Selection
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.sections import label
@@ -56,16 +56,16 @@ def describe(recipe: Recipe, base: Path, every_image: bool = False, timed: bool 
             found = tried(pace, bench)
     sizes = {part: sum(p.numel() for p in trainable(adapter, part)) for part in PARTS}
     all_of_it = sum(parameter.numel() for parameter in adapter.module.parameters())
-    epsilons = recipe.epsilons.fractions or recipe.epsilons.values or []
     swept = [one for method in recipe.compare for one in method.each()]
-    problems = [HIGHEST, LOWEST, *(name for name, _ in recipe.epsilons.asked)]
+    whole = [CURVE] * (recipe.sweep.kind == "curve")
+    problems = [HIGHEST, LOWEST, *whole, *(name for name, _ in recipe.epsilons.asked)]
     problems += map(label, swept)
     counts = _counts(recipe, chosen)
     forget, retain = counts["forget"]["train"], counts["retain"]["train"]
     steps = budget(recipe.training, forget, retain) if forget and retain else recipe.training.steps
     seeds = len(recipe.seeds or [recipe.seed])
-    spared = (len(epsilons) - 1) * (steps - max(1, round(recipe.sweep.share(1) * steps))) if steps else 0
-    taken = seeds * (steps * len(problems) - spared) if steps else None
+    alone = 2 + len(swept)
+    taken = seeds * (steps * alone + recipe.sweep.steps(recipe.epsilons.count, steps)) if steps else None
     size = adapter.image_size
     task, here = recipe.task.build(), device or torch.device("cpu")
     needed = tried(need, adapter, task, recipe.model.train, recipe.training.precision, here) or Need(0, 0, 0)

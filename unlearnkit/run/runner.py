@@ -1,12 +1,14 @@
 """One run from folder to folder: both phases, the methods beside them, evaluation and report."""
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from unlearnkit.disk import disk_errors, remove_folder, remove_parts, write_json
 from unlearnkit.errors import Exit, Stopped, UserError
@@ -14,8 +16,10 @@ from unlearnkit.evaluation import instruments
 from unlearnkit.evaluation.audits import audited
 from unlearnkit.evaluation.instruments import Instruments
 from unlearnkit.evaluation.results import collect
+from unlearnkit.fronts import CURVE
 from unlearnkit.plugins import Plugins
 from unlearnkit.recipe.recipe import Recipe
+from unlearnkit.recipe.training import Curve
 from unlearnkit.report import write as write_report
 from unlearnkit.run import folder as folders
 from unlearnkit.run import manifest
@@ -25,9 +29,10 @@ from unlearnkit.run.folder import disk_bytes, held, refuse_begun, refuse_full
 from unlearnkit.run.interrupts import Stop, Tell, device_errors, signals
 from unlearnkit.run.solve import solve
 from unlearnkit.seal import SEAL, Sealed
+from unlearnkit.solver.dial import Dial, of_curve, through
 from unlearnkit.solver.landing import between
-from unlearnkit.solver.phases import Bounds, boundaries, epsilons, front
-from unlearnkit.solver.problem import Solution
+from unlearnkit.solver.phases import Bounds, boundaries, curve, epsilons, front, served
+from unlearnkit.solver.problem import Problem, Solution
 from unlearnkit.solver.schedule import whole_sets
 from unlearnkit.solver.workbench import Workbench, build
 
@@ -141,7 +146,7 @@ def _work(run: Run, bench: Workbench, tools: Instruments) -> None:
                 run.warn(note)
         _prepare(run, bench)
         bounds = bound(run, bench)
-        swept, outside = sweep(run, bench, bounds)
+        swept, outside, dial = sweep(run, bench, bounds)
         beside = [solve(run, bench, other, partial(bench.original, other.part), None) for other in bench.methods]
         solutions = [bounds.highest, bounds.lowest, *swept, *beside]
         run.event("evaluate", solutions=len(solutions))
@@ -149,23 +154,26 @@ def _work(run: Run, bench: Workbench, tools: Instruments) -> None:
         if tools.audits:
             run.event("audit", audits=list(tools.audits), models=len(solutions) + 1)
         results["audits"] = audited(run.folder, bench, tools, solutions, run)
-        _finish(run, bench, results, [solution.problem.id for solution in solutions], tools.audits)
+        _finish(run, bench, results, [solution.problem.id for solution in solutions], tools.audits, dial)
     except Stopped as stopped:
         run.event("stopped", signal=stopped.signal)
         raise
 
 
-def _finish(run: Run, bench: Workbench, results: dict[str, Any], ids: list[str], audits: Collection[str]) -> None:
+def _finish(
+    run: Run, bench: Workbench, results: dict[str, Any], ids: list[str], audits: Collection[str], dial: Dial
+) -> None:
     """Write what the end of a run leaves, remove what a changed recipe or the way there left, and seal the folder."""
     folder = run.folder
+    stored = [*ids, CURVE] if dial.kind == "curve" else ids
     keep_original(folder, bench)
     write_json(folder / "results.json", results)
     for kind in ("times", "costs"):
-        run.manifest[kind] = {name: value for name, value in run.manifest[kind].items() if name in ids}
+        run.manifest[kind] = {name: value for name, value in run.manifest[kind].items() if name in stored}
     run.manifest["finished"] = manifest.now()
     run.save_manifest()
     models = ["original", *ids]
-    wanted = {*(f"solutions/{name}" for name in ids), *(f"evaluations/{name}.json" for name in models)}
+    wanted = {*(f"solutions/{name}" for name in stored), *(f"evaluations/{name}.json" for name in models)}
     wanted |= {f"audits/{audit}/{name}.json" for audit, name in product(audits, models)}
     for path in (path for pattern in ("solutions/*", "evaluations/*", "audits/*/*") for path in folder.glob(pattern)):
         if path.relative_to(folder).as_posix() not in wanted:
@@ -206,16 +214,39 @@ def bound(run: Run, bench: Workbench) -> Bounds:
     return boundaries(bench.losses, bench.recipe.control, bench.origin, partial(solve, run, bench))
 
 
-def sweep(run: Run, bench: Workbench, bounds: Bounds) -> tuple[list[Solution], list[dict[str, object]]]:
-    """Return phase 2 by ascending ε, and each ε outside the range with why; raise `UserError` where none is inside."""
-    recipe, valid = bench.recipe, bounds.range
-    inside, outside = epsilons(bench.losses, recipe.control, recipe.epsilons, valid)
+def sweep(run: Run, bench: Workbench, bounds: Bounds) -> tuple[list[Solution], list[dict[str, object]], Dial]:
+    """Return phase 2 by ascending ε, each ε outside the range with why, and the dial of all others.
+
+    Raise `UserError` where no ε is inside.
+    """
+    recipe, valid, original, forget = bench.recipe, bounds.range, bounds.original, bench.sides["forget"]
+    bench.put(recipe.model.train, original)
+    start, way = forget.exact(), recipe.sweep
+    loosest = start if isinstance(way, Curve) else valid[1]
+    inside, outside = epsilons(bench.losses, recipe.control, recipe.epsilons, valid, loosest)
     for entry in outside:
         run.event("warning", message=f"ε = {entry['epsilon']} was not run: {entry['reason']}")
     if not inside:
-        missed = f"none is inside the valid range {valid[0]:.6g} to {valid[1]:.6g}; give values in it, or fractions"
+        missed = f"none is inside the valid range {valid[0]:.6g} to {loosest:.6g}; give values in it, or fractions"
         raise UserError(f"epsilons.values: {missed}. The boundary solutions are saved in {run.folder}", Exit.RECIPE)
-    line, lands = partial(between, bench.flat, bench.sides["forget"]), recipe.control.landing == "line"
-    solutions = front(bounds, inside, recipe.sweep, line, lands, partial(solve, run, bench))
+    solving, lands = partial(solve, run, bench), recipe.control.landing == "line"
+    if isinstance(way, Curve):
+        dial = of_curve(curve(bench.losses, bounds, way, start, solving), original)
+        return [serve(run, bench, bounds, dial, problem, way.polish) for problem in inside], outside, dial
+    solutions = front(bounds, inside, way, partial(between, bench.flat, forget), lands, solving)
     by_id = {solution.problem.id: solution for solution in solutions}
-    return [by_id[problem.id] for problem in inside], outside
+    found = [by_id[problem.id] for problem in inside]
+    return found, outside, through([bounds.highest, *found, bounds.lowest], original, start)
+
+
+def serve(run: Run, bench: Workbench, bounds: Bounds, dial: Dial, problem: Problem, polish: int) -> Solution:
+    """Return the solution of an ε at its point of the dial, after `polish` steps from there."""
+    epsilon = problem.epsilon
+    assert epsilon is not None
+
+    def begin() -> Tensor:
+        return dial.at(dial.find(bench.flat, bench.sides["forget"], epsilon))
+
+    its = replace(problem, made={**problem.made, "dial": dial.digest})
+    lands = bench.recipe.control.landing == "line"
+    return served(bounds, its, polish / bench.steps, begin, lands, partial(solve, run, bench))

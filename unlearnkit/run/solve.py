@@ -38,6 +38,8 @@ def solve(
         remove_folder(checkpoints)
         descent.begin(begin())
         descent.warm()
+        if problem.keeps:
+            descent.check()
     named = {name: getattr(problem, name) for name in ("id", "label", "epsilon")}
     run.event("problem", **named, step=descent.done, steps=descent.steps)
 
@@ -47,16 +49,19 @@ def solve(
         checkpoint.rotate(checkpoints)
 
     _descend(run, bench.recipe.training.checkpoint_every, descent, save, ends)
+    if problem.keeps and descent.worse():
+        descent.back(begin())
     facts: Outcome = {
         "steps": descent.done,
         "ended": descent.ended,
         "landing": descent.landing,
+        "table": descent.table,
         "own_losses": descent.own_losses,
         "frozen_unchanged": bench.unchanged(problem.part),
         "origin": origin,
         **descent.state()[1],
     }
-    theta = descent.flat.theta.detach().clone()
+    theta = descent.trained.detach().clone()
     checkpoint.write(folder, {"theta": theta}, facts)
     spent = run.manifest["times"].get(problem.id, 0.0) + time.monotonic() - began
     run.manifest["times"][problem.id] = round(spent, 2)
@@ -64,7 +69,8 @@ def solve(
     run.save_manifest()
     remove_folder(checkpoints)
     solution = Solution(problem, theta, facts)
-    run.event("solution", id=problem.id, ended=facts["ended"], **facts["checks"][-1])
+    if problem.span is None:
+        run.event("solution", id=problem.id, ended=facts["ended"], **facts["checks"][-1])
     if (shortfall := solution.shortfall()) is not None:
         run.event("warning", message=shortfall)
     return solution
@@ -93,7 +99,8 @@ def _descend(run: Run, every: int, descent: Descent, save: Callable[[], None], e
     """
 
     def check() -> None:
-        run.event("check", id=descent.problem.id, **vars(descent.check()))
+        kind, facts = descent.look()
+        run.event(kind, id=descent.problem.id, **facts)
 
     def look() -> None:
         # The check at the end comes after landing.

@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from unlearnkit.contracts import View
-from unlearnkit.control import LAM_MAX, Stage, dot, residual
+from unlearnkit.control import LAM_MAX, Mixture, Stage, dot, residual
 from unlearnkit.data import batch_index
 from unlearnkit.recipe.training import Training
 from unlearnkit.solver.flat import Flat
@@ -41,7 +43,8 @@ class Descent:
         bf16 are taken in fp32 near them.
         """
         self.problem, self.flat, self.sides, self.training, self.start = problem, flat, sides, training, start
-        self.origin = None if training.precision == "fp32" else origin
+        self.origin = origin
+        self.reduced = training.precision != "fp32"
         self.objective = sides[problem.objective]
         self.constraint = sides["retain" if problem.objective == "forget" else "forget"]
         self.budgets = [max(1, round(stage.budget * steps)) for stage in problem.stages]
@@ -53,7 +56,7 @@ class Descent:
         ]
         """Of each stage a loss on the forget set, and the value of it from which on no step is taken."""
         self.near = False
-        self.optimizer = optimizer(training.optimizer, [flat.theta])
+        self.optimizer = optimizer(training.optimizer, [self.trained])
         self.place = self.since = self.done = 0
         self.ends: list[dict[str, int | bool]] = []
         """Of each stage that has ended its `steps`, and whether it was `stopped` before they were spent."""
@@ -61,13 +64,27 @@ class Descent:
         self.landing: dict[str, float | bool] | None = None
         """Where it was before it landed, f1 and its gap on the whole forget set, and whether it moved."""
         self.history = History()
+        self.returned = False
+        """Whether it ended where it began, which was better."""
+        self.table: list[tuple[float, float]] = []
+        """Of a curve, f1 on the whole forget set at places over t, once it is at its end."""
         self._recent: list[Tensor] = []
         self._batches: dict[str, tuple[View, Sequence[Tensor]]] = {}
+
+    @property
+    def trained(self) -> Parameter:
+        """What the optimiser moves."""
+        return self.flat.theta
 
     @property
     def stage(self) -> Stage:
         """The stage under way, or the last one."""
         return self.problem.stages[self._number]
+
+    @property
+    def rule(self) -> Mixture | None:
+        """The rule of the stage, if it has one."""
+        return self.stage.rule if self.budgets else None
 
     @property
     def steps(self) -> int:
@@ -85,7 +102,7 @@ class Descent:
 
     def begin(self, theta: Tensor) -> None:
         """Start from the weights `theta`."""
-        self.flat.set(self.start(self.stage, self._number, theta))
+        self.flat.set(self.start(self.stage, self._number, theta) if self.budgets else theta)
         self._look_around()
 
     def advance(self) -> bool:
@@ -99,13 +116,13 @@ class Descent:
             self.ends.append({"steps": taken, "stopped": not spent})
             self.place, self.since = self.place + 1, self.done
             if self.place < len(self.budgets):
-                self.optimizer = optimizer(self.training.optimizer, [self.flat.theta])
+                self.optimizer = optimizer(self.training.optimizer, [self.trained])
                 self.begin(self.flat.theta.detach().clone())
         return False
 
     def _enough(self) -> bool:
         """Tell whether the stage's stop rule holds on the batch to come, or its rule says that it is over."""
-        rule, stop = self.stage.rule, self.stops[self._number]
+        rule, stop = self.rule, self.stops[self._number]
         if rule is not None and rule.over():
             return True
         if stop is None:
@@ -129,9 +146,9 @@ class Descent:
 
     def step(self) -> None:
         """Take one step by the stage's rule."""
-        rule, taken = self.stage.rule, self._taken()
+        rule, taken = self.rule, self._taken()
         lr = self.training.optimizer.lr * self.rate
-        self._recent.append(update(self.flat, self.optimizer, taken, lr))
+        self._recent.append(update(self.trained, self.optimizer, taken, lr))
         if rule is not None and rule.watches:
             with torch.no_grad():
                 rule.watch(taken.objective, self._loss(self.objective.name)())
@@ -141,7 +158,7 @@ class Descent:
             self._record()
 
     def _taken(self) -> Taken:
-        stage, rule = self.stage, self.stage.rule
+        stage, rule = self.stage, self.rule
         if rule is None:
             (only,) = self.losses[self._number]
             return alone(self.flat, self._loss(only), constraint=only == self.constraint.name)
@@ -152,7 +169,7 @@ class Descent:
 
     def _loss(self, name: str) -> Loss:
         """Return the stage's loss of that name on the batch of this step, which is made once for all looks at it."""
-        side, rule = self.losses[self._number][name], self.stage.rule
+        side, rule = self.losses[self._number][name], self.rule
         rows = self._rows(side, self.done)
         if not (self.stage.lookahead or (rule is not None and rule.watches)):
             return lambda: side.value(rows, self.problem.phase, self.done, precise=self.near)
@@ -168,7 +185,7 @@ class Descent:
 
     def _look_around(self) -> None:
         """Find out whether the weights are near the original ones."""
-        if self.origin is not None:
+        if self.reduced and self.origin is not None:
             self.near = bool((self.flat.theta - self.origin).norm() < NEAR * self.origin.norm())
 
     def _record(self) -> None:
@@ -200,6 +217,10 @@ class Descent:
         self.checks.append(check)
         return check
 
+    def look(self) -> tuple[str, dict[str, Any]]:
+        """Look at whole sets, and return an event's kind and facts that tell of it."""
+        return "check", vars(self.check())
+
     def checked(self) -> bool:
         """Tell whether the whole sets were looked at behind this very step."""
         return bool(self.checks) and self.checks[-1].step == self.done
@@ -211,24 +232,38 @@ class Descent:
         self.landing = land(self.flat, forget, retain, self.optimizer, self.problem.epsilon, highest, lowest)
         return bool(self.landing["moved"])
 
+    def worse(self) -> bool:
+        """Tell whether it was better where it began, by the first check and the last."""
+        first, last = self.checks[0], self.checks[-1]
+        return not last.satisfied or bool(first.satisfied and first.f2 <= last.f2)
+
+    def back(self, theta: Tensor) -> None:
+        """End at `theta`, where it began."""
+        self.flat.set(theta)
+        self.landing, self.returned = None, True
+        self.check()
+
     def due(self) -> bool:
         """Tell whether a check is due at this step: `training.checks` of them, the last at the end of the budget."""
         return check_due(self.done, self.steps, self.training.checks)
 
     def converged(self) -> bool:
         """Tell whether a check at this very step satisfies ε while the residual has stopped falling."""
-        return settled(self.checks, self.done, self.rate if self.training.decay else None)
+        rate = self.rate if self.budgets and self.training.decay else None
+        return settled(self.checks, self.done, rate)
 
     @property
     def ended(self) -> str:
-        """Why it is at its end: `satisfied`, `stopped` by a rule, or the `budget`."""
-        if self.converged():
+        """Why it is at its end: `satisfied`, `stopped` by a rule, the `budget`, or `found` without a step."""
+        if self.converged() and not self.returned:
             return "satisfied"
+        if self.returned or not self.budgets:
+            return "found"
         return "stopped" if self.ends and self.ends[-1]["stopped"] else "budget"
 
     def warm(self) -> None:
         """Start a rule that asks for it at the λ of the whole training sets, which mini-batch noise does not bias."""
-        if (rule := self.stage.rule) is not None and rule.warms:
+        if (rule := self.rule) is not None and rule.warms:
             lam = min(self.check().lam, LAM_MAX)
             rule.warm(torch.tensor(lam, dtype=torch.float64, device=self.flat.theta.device))
 
@@ -250,10 +285,9 @@ class Descent:
 
     def state(self) -> tuple[dict[str, Tensor], State]:
         """Return everything that continuing bit for bit needs: tensors and facts."""
-        tensors = {"theta": self.flat.theta.data}
-        state = {} if self.stage.rule is None else self.stage.rule.state
-        tensors |= {f"rule.{name}": value for name, value in state.items()}
-        for name, value in self.optimizer.state[self.flat.theta].items():
+        tensors = {"theta": self.trained.data}
+        tensors |= {f"rule.{name}": value for name, value in (self.rule.state if self.rule else {}).items()}
+        for name, value in self.optimizer.state[self.trained].items():
             tensors[f"optimizer.{name}"] = value
         if self._recent:
             tensors["recent"] = torch.stack(self._recent)
@@ -272,11 +306,11 @@ class Descent:
         here = {name: value.to(self.flat.theta.device) for name, value in tensors.items()}
         self.done, self.place, self.since = facts["done"], facts["stage"], facts["since"]
         self.ends, self.near = facts["stages"], facts["near"]
-        self.flat.set(here["theta"])
-        if self.stage.rule is not None:
-            self.stage.rule.load(_below("rule.", here))
+        self.trained.data.copy_(here["theta"])
+        if self.rule is not None:
+            self.rule.load(_below("rule.", here))
         if state := _below("optimizer.", here):
-            self.optimizer.state[self.flat.theta] = state
+            self.optimizer.state[self.trained] = state
         self._recent = list(here["recent"]) if "recent" in here else []
         self.checks = [Check(**check) for check in facts["checks"]]
         self.history = History(**facts["history"])

@@ -7,7 +7,9 @@ $$\theta^\top = \arg\min_\theta f_2(\theta)\;\text{ s.t. } f_1(\theta)\le\inf f_
 
 and phase 2 one solution for each ε of the valid range $[f_1(\theta^\top), f_1(\theta^\bot)]$,
 
-$$\theta^\epsilon = \arg\min_\theta f_2(\theta)\;\text{ s.t. } f_1(\theta)\le\epsilon.$$
+$$\theta^\epsilon = \arg\min_\theta f_2(\theta)\;\text{ s.t. } f_1(\theta)\le\epsilon,$$
+
+one by one (`front`), or as points of one curve of weights that is trained for all of them (`curve`, `served`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,10 +21,11 @@ from torch import Tensor
 from unlearnkit.contracts import Loss, Part
 from unlearnkit.control import ClosedForm, Stage
 from unlearnkit.errors import Exit, UserError
-from unlearnkit.fronts import HIGHEST, LOWEST, METHOD
+from unlearnkit.fronts import CURVE, HIGHEST, LOWEST, METHOD
 from unlearnkit.recipe.sections import PsiSection
-from unlearnkit.recipe.training import Continuation, Control, Epsilons, Independent
-from unlearnkit.solver.problem import End, Problem, Solution, Solve
+from unlearnkit.recipe.training import Continuation, Control, Curve, Epsilons, Independent
+from unlearnkit.solver.curve import Along
+from unlearnkit.solver.problem import End, Problem, Solution, Solve, Span
 
 Line = Callable[[End, End, float], Tensor]
 """From the two ends of a line in weight space to its point where f1 is ε."""
@@ -72,15 +75,18 @@ def boundaries(losses: Losses, control: Control, original: Tensor, solve: Solve)
 
 
 def epsilons(
-    losses: Losses, control: Control, wanted: Epsilons, valid: tuple[float, float]
+    losses: Losses, control: Control, wanted: Epsilons, valid: tuple[float, float], loosest: float
 ) -> tuple[list[Problem], list[dict[str, object]]]:
-    """Return the problems of phase 2 by ascending ε, and each ε outside the valid range with its reason."""
+    """Return the problems of phase 2 by ascending ε, and each ε outside the valid range with its reason.
+
+    `loosest` is the largest ε that there is a way to: the end of the valid range, or f1 of the original model.
+    """
     inside: list[Problem] = []
     outside: list[dict[str, object]] = []
-    least, most = valid
+    least, _ = valid
     made = {"epsilon": control.epsilon, "multiplier": control.multiplier, "landing": control.landing}
     for name, label, fraction, epsilon in wanted.within(*valid):
-        if least <= epsilon <= most:
+        if least <= epsilon <= loosest:
             stage = Stage(losses.forget, losses.retain, control.multiplier.build())
             inside.append(
                 Problem(
@@ -90,7 +96,7 @@ def epsilons(
             )  # fmt: skip
         else:
             where = "below" if epsilon < least else "above"
-            outside.append({"epsilon": epsilon, "reason": f"{where} the valid range {least:.6g} to {most:.6g}"})
+            outside.append({"epsilon": epsilon, "reason": f"{where} the valid range {least:.6g} to {loosest:.6g}"})
     return inside, outside
 
 
@@ -113,6 +119,27 @@ def front(
         begin = _start(bounds, sweep.between(number), solved, line, problem)
         solved = solve(budgeted, begin, ends if lands else None)
         yield solved
+
+
+def curve(losses: Losses, bounds: Bounds, sweep: Curve, start: float, solve: Solve) -> Solution:
+    """Return the front as one curve of weights, which ends at the original model, of which f1 is `start`."""
+    span = Span(sweep.degree, bounds.highest.last.f1, start)
+    stage = Stage(losses.forget, losses.retain, Along(), budget=sweep.budget)
+    made = {"degree": sweep.degree, "highest": bounds.highest.digest}
+    problem = Problem(CURVE, [stage], method=METHOD, phase=2, label="curve", part=losses.part, span=span, made=made)
+    return solve(problem, lambda: bounds.highest.theta, None)
+
+
+def served(
+    bounds: Bounds, problem: Problem, polish: float, begin: Callable[[], Tensor], lands: bool, solve: Solve
+) -> Solution:
+    """Return the solution of an ε that is found by `begin`, after `polish` parts of a problem's budget in steps.
+
+    It is polished by the problem's own stages and rule, and kept where f2 is lower behind that.
+    """
+    stages = [replace(stage, budget=polish) for stage in problem.stages] if polish else []
+    ends = bounds.highest.end, bounds.lowest.end
+    return solve(replace(problem, stages=stages, keeps=bool(polish)), begin, ends if lands else None)
 
 
 def _start(

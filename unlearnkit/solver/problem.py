@@ -37,6 +37,21 @@ def unasked(loss: Tensor, epsilon: float | None, squared_norm: Tensor, objective
 
 
 @dataclass(frozen=True)
+class Span:
+    """What a curve of weights goes over: ε(t) = ε₀ + t² (ε₁ − ε₀), t from 0 to 1."""
+
+    degree: int
+    tight: float
+    """ε₀."""
+    loose: float
+    """ε₁, f1 of the original model."""
+
+    def epsilon(self, t: float) -> float:
+        """Return ε(t)."""
+        return self.tight + t**2 * (self.loose - self.tight)
+
+
+@dataclass(frozen=True)
 class Problem:
     """One constrained problem: min of `objective` s.t. the other loss is at most ε (its infimum without one)."""
 
@@ -54,6 +69,10 @@ class Problem:
     """What it trains."""
     retrained: bool = False
     """True where its solution never saw the forget set, so that others are measured against it."""
+    keeps: bool = False
+    """Whether it goes back to where it began where that satisfies ε at a lower objective."""
+    span: Span | None = None
+    """Of the front as one curve, what it goes over; None for a single solution."""
     made: Mapping[str, object] = field(default_factory=dict)
     """The sections that made it, and what else of the recipe and of other solutions it depends on, by name."""
 
@@ -111,6 +130,8 @@ class Outcome(State):
     steps: int
     ended: str
     landing: dict[str, float | bool] | None
+    table: list[tuple[float, float]]
+    """Of a curve, f1 on the whole forget set at places over t."""
     own_losses: bool
     frozen_unchanged: bool
     origin: dict[str, Any]
@@ -127,7 +148,7 @@ class Solution:
 
     def shortfall(self) -> str | None:
         """Return a warning line where the solution does not satisfy its ε."""
-        if self.last.satisfied is not False:
+        if not self.facts["checks"] or self.last.satisfied is not False:
             return None
         assert self.last.gap is not None
         return (

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from unlearnkit.control import Facts, Mixture, direction, dot
@@ -92,8 +93,8 @@ def _mixed(h: Tensor, across: Tensor, f: Tensor, gradient: Tensor, rule: Mixture
     return Taken(h, f, lam, direction(gradient, across, lam, weight))
 
 
-def update(flat: Flat, optimizer: Optimizer, taken: Taken, rate: float) -> Tensor:
-    """Step along the direction at a learning rate, and return h, f, λ and ‖g‖² on the device, [4].
+def update(trained: Parameter, optimizer: Optimizer, taken: Taken, rate: float) -> Tensor:
+    """Step `trained` along the direction at a learning rate, and return h, f, λ and ‖g‖² on the device, [4].
 
     Where one of them is not finite nothing is changed: the fused optimisers skip an update on the device where
     `found_inf` is set, so that nobody waits for it.
@@ -106,6 +107,6 @@ def update(flat: Flat, optimizer: Optimizer, taken: Taken, rate: float) -> Tenso
     optimizer.grad_scale = None  # type: ignore[attr-defined]
     for group in optimizer.param_groups:
         group["lr"] = rate
-    flat.theta.grad = gradient
+    trained.grad = gradient
     optimizer.step()
     return said

@@ -20,6 +20,7 @@ from unlearnkit.disk import MIB, sha256
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.sections import MethodSection, label
+from unlearnkit.solver.curve import CurveDescent
 from unlearnkit.solver.descent import Descent
 from unlearnkit.solver.flat import Flat
 from unlearnkit.solver.frozen import Store
@@ -118,6 +119,8 @@ class Workbench:
         origin = self.original(problem.part)
         self.put(problem.part, origin)
         flat, start = self.flats[problem.part].alone(), partial(self._start, problem)
+        if problem.span is not None:
+            return CurveDescent(problem, problem.span, flat, self.sides, self.recipe.training, self.steps, origin)
         return Descent(problem, flat, self.sides, self.recipe.training, self.steps, start, origin)
 
     def _start(self, problem: Problem, stage: Stage, number: int, theta: Tensor) -> Tensor:

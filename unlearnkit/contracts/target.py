@@ -1,7 +1,7 @@
 """What target sections build: what a user wants of a model, in place of an ε."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -13,27 +13,30 @@ Against = Literal["truth", "original"]
 class Candidate(Protocol):
     """A model, and what a target may measure of it."""
 
-    f1: float
-    """The forget loss on the whole training set."""
-    f2: float
-    """The retain loss on the whole training set."""
-    fraction: float
-    """Place of f1 in the valid range of ε."""
+    range: tuple[float, float]
+    """The valid range of ε."""
     items: Items
     """The images of each set by split."""
 
-    def score(self, name: SetName, split: Split, against: Against, metric: str | None) -> float:
-        """Return a score as results.json has it; raise `ValueError` with the reason where there is none.
-
-        `metric` is a key of results.json's metrics, the first one when left out.
-        """
+    @property
+    def f1(self) -> float:
+        """The forget loss on the whole training set."""
         ...
 
-    def spread(self, name: SetName, split: Split, against: Against, metric: str | None) -> float | None:
+    @property
+    def f2(self) -> float:
+        """The retain loss on the whole training set."""
+        ...
+
+    def score(self, name: SetName, split: Split, against: Against, metric: str) -> float:
+        """Return a score as results.json has it; raise `ValueError` with the reason where there is none."""
+        ...
+
+    def spread(self, name: SetName, split: Split, against: Against, metric: str) -> float | None:
         """Return the standard error of that score over images; None where it is no mean over single images."""
         ...
 
-    def metric(self, metric: str | None) -> Mapping[str, object]:
+    def metric(self, metric: str) -> Mapping[str, object]:
         """Return what a metric says of itself: `name`, `unit`, `better`."""
         ...
 
@@ -54,6 +57,8 @@ class Aim:
     """How far it is from being met: 0 or less where it is met."""
     close: float = 0.0
     """The largest |miss| at which the search for the last point that meets it may end."""
+    unit: str = ""
+    """The unit of `value`."""
 
 
 class Target(ABC):
@@ -63,13 +68,12 @@ class Target(ABC):
     """Of all models that meet it the one nearest to the original is wanted; False: the most complete one."""
     least: bool = False
     """True where `value` is to be as small as can be, so that every model meets it."""
-    metrics: Collection[str] = ()
-    """Keys of `evaluate.metrics` that it reads beside the first."""
+    exact: bool = False
+    """True where a |miss| of `close` counts as met."""
     retrained: bool = False
     """Whether it reads the retrained model, without which it is refused."""
     label: str
     """What it asks for, in one line."""
-    unit: str = ""
 
     @abstractmethod
     def aim(self, model: Candidate, original: Candidate, retrained: Candidate | None) -> Aim:

@@ -33,7 +33,7 @@ def audited(
         cells, facts = dict[str, Cell](), kept.facts([audit])
         for model, part, theta, solution in models:
             path = folder / "audits" / name / f"{model}.json"
-            origin = kept.origin(bench, solution, {"audit": section}, facts)
+            origin = kept.origin(bench, None if solution is None else solution.digest, {"audit": section}, facts)
             if (cell := kept.load(path, origin, watcher)) is None:
                 bench.put(part, theta)
                 found = audit if isinstance(audit, Failed) else _examined(audit, bench, watcher)

@@ -11,7 +11,6 @@ from unlearnkit.disk import disk_errors, read_record, write_record
 from unlearnkit.errors import UserError
 from unlearnkit.evaluation.instruments import Watcher, tried
 from unlearnkit.solver.origin import Origin, digest, plain, software
-from unlearnkit.solver.problem import Solution
 from unlearnkit.solver.workbench import Workbench
 
 
@@ -24,11 +23,11 @@ def facts(tools: Iterable[Metric | Audit | Failed]) -> list[object]:
     return [one.reason if isinstance(one, Failed) else dict(one) for one in told]
 
 
-def origin(bench: Workbench, of: Solution | None, sections: Mapping[str, object], facts: Sequence[object]) -> Origin:
-    """Return all that figures of a solution, or of the original model, depend on, found by tools of some sections."""
+def origin(bench: Workbench, of: str | None, sections: Mapping[str, object], facts: Sequence[object]) -> Origin:
+    """Return all that figures of a model of a digest, or of the original one, depend on, by tools of some sections."""
     return {
         **bench.basis,
-        "of": "original" if of is None else of.digest,
+        "of": of or "original",
         "validation": dict(bench.validation),
         "sections": plain(sections, bench.base),
         "software": bench.basis["software"] | software(sections.values()) | dict(_libraries()),

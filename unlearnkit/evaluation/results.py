@@ -1,7 +1,9 @@
 """Put what a run found into one JSON value without clock or path, so that the same recipe gives the same bytes."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
@@ -9,43 +11,92 @@ from typing import Any
 
 import torch
 from PIL import Image
+from torch import Tensor
 
-from unlearnkit.contracts import Failed, ModelAdapter
+from unlearnkit.contracts import Failed, ModelAdapter, Part
 from unlearnkit.disk import sha256, write_file
 from unlearnkit.evaluation import kept
-from unlearnkit.evaluation.instruments import Instruments, Watcher
+from unlearnkit.evaluation.instruments import Instruments
 from unlearnkit.evaluation.measure import Gauge
 from unlearnkit.evaluation.originals import Further, Originals
 from unlearnkit.fronts import HIGHEST, Point, dominates, hypervolume
+from unlearnkit.solver.dial import Dial
+from unlearnkit.solver.origin import digest
 from unlearnkit.solver.problem import TOLERANCE, Solution
 from unlearnkit.solver.workbench import SETS, Workbench
 
 
+@dataclass(frozen=True)
+class _Model:
+    """A model that is evaluated: the original, a solution, or a place of the dial between them."""
+
+    id: str
+    part: Part
+    theta: Callable[[], Tensor]
+    digest: str | None
+    """The hash of all that it was computed from; None of the original model."""
+    stop: bool = False
+    """Whether it is a place of the dial, of which losses and pictures are enough."""
+
+
+def dial_files(stops: int) -> list[str]:
+    """Return what the run folder keeps of the places of the dial."""
+    return [f"evaluations/{_stop(number)}.json" for number in range(stops)]
+
+
+def _stop(number: int) -> str:
+    return f"dial-{number:02}"
+
+
 def collect(
     folder: Path,
-    bench: Workbench,
+    gauge: Gauge,
     instruments: Instruments,
     solutions: Sequence[Solution],
     bounds: tuple[float, float],
     outside: Sequence[Mapping[str, object]],
-    watcher: Watcher,
+    dial: Dial,
+    targets: Mapping[str, Mapping[str, object]],
 ) -> dict[str, Any]:
-    """Evaluate the original model and every solution, write their pictures, return the results."""
-    recipe = bench.recipe
-    gauge = Gauge(Originals(bench), instruments, watcher)
+    """Evaluate the original model, every solution and places of the dial, write their pictures, return the results.
+
+    `targets` says by solution what was looked for.
+    """
+    bench, recipe, watcher = gauge.bench, gauge.bench.recipe, gauge.watcher
     further = [Further(section) for section in recipe.evaluate.tasks]
     shown = [name for name in SETS if len(bench.images[name]["validation"])]
-    found = {"original": _looked_at(folder, gauge, further, None, ("truth", "input", "original"))}
+    first = _Model("original", recipe.model.train, lambda: bench.origin, None)
+    found = {"original": _looked_at(folder, gauge, further, first, ("truth", "input", "original"))}
     for solution in solutions:
         name = solution.problem.id
-        found[name] = _looked_at(folder, gauge, further, solution, (name,))
+        model = _Model(name, solution.problem.part, partial(getattr, solution, "theta"), solution.digest)
+        found[name] = _looked_at(folder, gauge, further, model, (name,))
         watcher.event("evaluated", id=name)
-    pictures = {f"{of}-{title}.png" for of in shown for title in ("truth", "input", *found)}
+    # As f1 does along the curve: closer together where forgetting is complete, and the original model left out.
+    count = recipe.evaluate.stops
+    places = {_stop(number): ((number + 0.5) / count) ** (1 if dial.kind == "curve" else 2) for number in range(count)}
+    stops = {
+        name: _looked_at(
+            folder,
+            gauge,
+            (),
+            _Model(name, recipe.model.train, partial(dial.at, t), digest([dial.digest, t]), True),
+            (name,),
+        )
+        for name, t in places.items()
+    }
+    pictures = {f"{of}-{title}.png" for of in shown for title in ("truth", "input", *found, *stops)}
     for stale in (path for path in (folder / "images").iterdir() if path.name not in pictures):
         stale.unlink()
     ids = [solution.problem.id for solution in solutions]
     original: dict[str, Any] = {name: found["original"][name] for name in ("f1", "f2", "metrics")}
-    rows = [_row(solution, solutions) | {"metrics": found[solution.problem.id]["metrics"]} for solution in solutions]
+    rows = [
+        _row(solution, solutions)
+        | {"metrics": found[name]["metrics"]}
+        | ({"target": targets[name]} if name in targets else {})
+        for solution in solutions
+        for name in [solution.problem.id]
+    ]
     tasks = [
         {
             "task": other.section.model_dump(mode="json"),
@@ -58,6 +109,7 @@ def collect(
     images: dict[str, Any] = {
         of: {
             "solutions": {name: _picture(of, name) for name in ids},
+            "dial": {name: _picture(of, name) for name in stops},
             **{title: _picture(of, title) for title in ("truth", "input", "original")},
         }
         for of in shown
@@ -79,6 +131,20 @@ def collect(
         },
         "range": {"lowest": bounds[0], "highest": bounds[1]},
         "front": _front(original["f1"], rows),
+        "dial": {
+            "kind": dial.kind,
+            "stops": [
+                {
+                    "id": name,
+                    "label": f"between solutions, f1 {its['f1']:.4g}",
+                    "t": places[name],
+                    "f1": its["f1"],
+                    "f2": its["f2"],
+                    "fraction": round((its["f1"] - bounds[0]) / (bounds[1] - bounds[0]), 6),
+                }
+                for name, its in stops.items()
+            ],
+        },
         "original": original,
         "solutions": rows,
         "tasks": tasks,
@@ -93,15 +159,13 @@ def collect(
 
 
 def _looked_at(
-    folder: Path, gauge: Gauge, further: Sequence[Further], solution: Solution | None, titles: Sequence[str]
+    folder: Path, gauge: Gauge, further: Sequence[Further], model: _Model, titles: Sequence[str]
 ) -> dict[str, Any]:
-    """Return what is measured of a solution or of the original model, and write its pictures, or find both again."""
-    bench, evaluate = gauge.bench, gauge.bench.recipe.evaluate
-    name = "original" if solution is None else solution.problem.id
-    path, origin = (
-        folder / "evaluations" / f"{name}.json",
-        kept.origin(bench, solution, {"evaluate": evaluate.model_copy(update={"audits": []})}, gauge.facts),
-    )
+    """Return what is measured of a model, and write its pictures, or find both again."""
+    bench, evaluate = gauge.bench, gauge.bench.recipe.evaluate.model_copy(update={"audits": [], "stops": 0})
+    path = folder / "evaluations" / f"{model.id}.json"
+    sections: dict[str, object] = {"images": [evaluate.images]} if model.stop else {"evaluate": evaluate}
+    origin = kept.origin(bench, model.digest, sections, gauge.facts)
     paths = [_picture(of, title) for of in SETS if len(bench.images[of]["validation"]) for title in titles]
     found = kept.load(path, origin, gauge.watcher)
     if found is not None and not _failed(found):
@@ -109,22 +173,18 @@ def _looked_at(
             gauge.watcher.warn(f"{folder / changed[0]}: not as it was written; it was made again")
         else:
             return dict(found)
-    if solution is None:
-        bench.put(bench.recipe.model.train, bench.origin)
-    else:
-        bench.put(solution.problem.part, solution.theta)
+    bench.put(model.part, model.theta())
     for one in paths:
         of, _, title = Path(one).stem.partition("-")
         data = BytesIO()
         _strip(gauge.originals, bench.student, of, title).save(data, "png")
         write_file(folder / one, data.getvalue())
-    losses = {"f1": bench.sides["forget"].exact(), "f2": bench.sides["retain"].exact()} if solution is None else {}
-    found = {
-        **losses,
-        "metrics": gauge.measure(bench.student),
-        "tasks": [gauge.measure_further(bench.student, other) for other in further],
-        "pictures": {one: _hash(folder / one) for one in paths},
-    }
+    found = {"pictures": {one: _hash(folder / one) for one in paths}}
+    if model.stop or model.digest is None:
+        found |= {"f1": bench.sides["forget"].exact(), "f2": bench.sides["retain"].exact()}
+    if not model.stop:
+        found["metrics"] = gauge.measure(bench.student)
+        found["tasks"] = [gauge.measure_further(bench.student, other) for other in further]
     kept.save(path, origin, found)
     return found
 
@@ -201,8 +261,13 @@ def _row(solution: Solution, solutions: Sequence[Solution]) -> dict[str, Any]:
         "history": None if facts["own_losses"] else facts["history"],
         "checks": facts["checks"],
         "digest": solution.digest,
+        **({"served": _served(solution, *problem.served)} if problem.served else {}),
         **({"retrained": True} if problem.retrained else {}),
     }
+
+
+def _served(solution: Solution, dial: str, polish: int) -> dict[str, object]:
+    return {"dial": dial, "polish": 0 if solution.facts["ended"] == "found" else polish}
 
 
 def _point(solution: Solution) -> Point:

@@ -50,7 +50,7 @@ class Recipe(sections.Section):
     """The retain loss f2."""
     control: Control = Field({}, validate_default=True)
     """The control functions of both phases."""
-    epsilons: Epsilons = Epsilons(fractions=[0.0, 0.25, 0.5, 0.75, 1.0])
+    epsilons: Epsilons = Field({}, validate_default=True)
     """The bounds on the forget loss."""
     sweep: Annotated[Independent | Continuation | Curve, Field(discriminator="kind")] = Independent()
     """How the ε are solved: each by itself, each from its neighbour, or all as one curve."""

@@ -14,14 +14,14 @@ from itertools import groupby, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from unlearnkit.errors import Exit, UserError
 
 if TYPE_CHECKING:
     import torch
 
-    from unlearnkit.contracts import Audit, Extractor, Images, Loss, Metric, ModelAdapter, Psi, Setting, Task
+    from unlearnkit.contracts import Audit, Extractor, Images, Loss, Metric, ModelAdapter, Psi, Setting, Target, Task
     from unlearnkit.control import Multiplier, Stage
 
 T = TypeVar("T")
@@ -233,6 +233,25 @@ class AuditSection(_Kinded):
         """Return the audit; raise `UserError` saying which file to put where if weights are missing."""
 
 
+class TargetSection(_Kinded):
+    """What a user wants of a model, in place of an ε; it is looked for on the dial."""
+
+    makes: ClassVar = "Target"
+    polish: int = Field(0, ge=0)
+    """Steps that are taken from the point that was found, at its ε, and kept where f2 is lower behind them."""
+
+    def name(self) -> tuple[str, str] | None:
+        """Return id and label of its solution where these are not to be made from kind and label."""
+        return None
+
+    @abstractmethod
+    def build(self, base: Path, device: torch.device, metrics: Sequence[str]) -> Target:
+        """Return what is measured and when it is met; `metrics` are the keys of `evaluate.metrics`.
+
+        Raise `UserError` where the recipe lacks what it measures.
+        """
+
+
 class Sort(NamedTuple):
     """A sort of sections that plugins bring."""
 
@@ -259,6 +278,7 @@ SORTS = (
          "networks whose features metrics compare, for `extractor:` of a metric"),
     Sort("metrics", MetricSection, "register_metrics", "metric sections, for `evaluate.metrics:`"),
     Sort("audits", AuditSection, "register_audits", "audit sections, for `evaluate.audits:`"),
+    Sort("targets", TargetSection, "register_targets", "targets, for `epsilons.targets:`"),
 )  # fmt: skip
 """All sorts, the one place that lists them; one stands after those that its sections contain."""
 

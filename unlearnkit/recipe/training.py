@@ -1,12 +1,12 @@
 """What a recipe says of the two phases: control, ε, where each ε starts, optimiser and budget."""
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from unlearnkit.recipe.numbers import Count, Fraction, Positive, Unit
-from unlearnkit.recipe.sections import MultiplierSection, PsiSection, Section
+from unlearnkit.recipe.sections import MultiplierSection, PsiSection, Section, TargetSection
 
 P = TypeVar("P")
 
@@ -52,12 +52,21 @@ def _short(number: float | None) -> str:
 
 
 class Epsilons(Section):
-    """The bounds on the forget loss, one solution each; give `fractions` or `values`, not both."""
+    """The bounds on the forget loss, one solution each; give `fractions` or `values`, not both, or leave both out."""
 
     fractions: Annotated[list[Fraction], Field(min_length=1)] | None = None
     """Places in the valid range: 0 is the highest completeness, 1 the lowest."""
     values: Annotated[list[float], Field(min_length=1)] | None = None
     """Values of the forget loss; one outside the valid range is reported and not run."""
+
+    targets: list[TargetSection] = []  # noqa: RUF012
+    """What is wanted in place of an ε: each is looked for between the solutions, without training."""
+
+    @model_validator(mode="after")
+    def _usual(self) -> Self:
+        if self.fractions is None and self.values is None:
+            object.__setattr__(self, "fractions", [0.0, 0.25, 0.5, 0.75, 1.0])
+        return self
 
     @property
     def count(self) -> int:

@@ -1,6 +1,6 @@
 """One run from folder to folder: both phases, the methods beside them, evaluation and report."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -15,7 +15,10 @@ from unlearnkit.errors import Exit, Stopped, UserError
 from unlearnkit.evaluation import instruments
 from unlearnkit.evaluation.audits import audited
 from unlearnkit.evaluation.instruments import Instruments
-from unlearnkit.evaluation.results import collect
+from unlearnkit.evaluation.measure import Gauge
+from unlearnkit.evaluation.originals import Originals
+from unlearnkit.evaluation.results import collect, dial_files
+from unlearnkit.control import Stage
 from unlearnkit.fronts import CURVE
 from unlearnkit.plugins import Plugins
 from unlearnkit.recipe.recipe import Recipe
@@ -28,10 +31,11 @@ from unlearnkit.run.export import keep_original
 from unlearnkit.run.folder import disk_bytes, held, refuse_begun, refuse_full
 from unlearnkit.run.interrupts import Stop, Tell, device_errors, signals
 from unlearnkit.run.solve import solve
+from unlearnkit.run.targets import Wanted, sought, wanted
 from unlearnkit.seal import SEAL, Sealed
 from unlearnkit.solver.dial import Dial, of_curve, through
 from unlearnkit.solver.landing import between
-from unlearnkit.solver.phases import Bounds, boundaries, curve, epsilons, front, served
+from unlearnkit.solver.phases import Bounds, boundaries, curve, epsilons, front
 from unlearnkit.solver.problem import Problem, Solution
 from unlearnkit.solver.schedule import whole_sets
 from unlearnkit.solver.workbench import Workbench, build
@@ -56,6 +60,7 @@ def start(
     with signals(stop), device_errors():
         bench = build(recipe, base, folder / "cache")
         tools = instruments.build(recipe.evaluate, base, bench.device)
+        targets = wanted(recipe, base, bench.device, tools)
         model = sum(parameter.numel() for parameter in bench.reference.module.parameters())
         refuse_full(folder, disk_bytes(sizes(bench), recipe.evaluate.images, bench.student.image_size, model))
         checked()
@@ -67,7 +72,7 @@ def start(
             run.manifest = manifest.describe(bench, plugins) | said | folders.places(folder, base)
             run.save_manifest()
             stop.begun = True
-            _work(run, bench, tools)
+            _work(run, bench, tools, targets)
     return folder
 
 
@@ -104,6 +109,7 @@ def resume(
         bench = build(recipe, base, folder / "cache")
         manifest.refuse_other(folder, basis, bench, changed)
         tools = instruments.build(recipe.evaluate, base, bench.device)
+        targets = wanted(recipe, base, bench.device, tools)
         checked()
         remove_parts(folder)
         run = Run(folder, plugins, tell, stop)
@@ -119,17 +125,19 @@ def resume(
 
         (folder / SEAL).unlink(missing_ok=True)
         folders.change(folder, resolved, save)
-        _work(run, bench, tools)
+        _work(run, bench, tools, targets)
     return folder
 
 
 def sizes(bench: Workbench) -> list[int]:
     """Return the entries of each solution's vector, one for each problem of a recipe."""
-    own = [bench.flat.theta.numel()] * (2 + bench.recipe.epsilons.count)
+    recipe, size = bench.recipe, bench.flat.theta.numel()
+    own = [size] * (2 + recipe.epsilons.count + len(recipe.epsilons.targets))
+    own += [size * recipe.sweep.degree] if isinstance(recipe.sweep, Curve) else []
     return own + [bench.flats[problem.part].theta.numel() for problem in bench.methods]
 
 
-def _work(run: Run, bench: Workbench, tools: Instruments) -> None:
+def _work(run: Run, bench: Workbench, tools: Instruments, targets: Sequence[Wanted]) -> None:
     """Solve every problem that is not solved yet, evaluate, write results and report, and seal the folder."""
     try:
         for place in ("solutions", "checkpoints", "evaluations", "images", *(["audits"] if tools.audits else [])):
@@ -148,9 +156,13 @@ def _work(run: Run, bench: Workbench, tools: Instruments) -> None:
         bounds = bound(run, bench)
         swept, outside, dial = sweep(run, bench, bounds)
         beside = [solve(run, bench, other, partial(bench.original, other.part), None) for other in bench.methods]
-        solutions = [bounds.highest, bounds.lowest, *swept, *beside]
+        gauge, retrained = Gauge(Originals(bench), tools, run), next((o for o in beside if o.problem.retrained), None)
+        serving = partial(_serve, run, bench, bounds, dial)
+        aimed = sought(run, gauge, dial, bounds.range, targets, retrained, serving)
+        solutions = [bounds.highest, bounds.lowest, *swept, *(one for one, _ in aimed), *beside]
         run.event("evaluate", solutions=len(solutions))
-        results = collect(run.folder, bench, tools, solutions, bounds.range, outside, run)
+        said = {one.problem.id: target for one, target in aimed}
+        results = collect(run.folder, gauge, tools, solutions, bounds.range, outside, dial, said)
         if tools.audits:
             run.event("audit", audits=list(tools.audits), models=len(solutions) + 1)
         results["audits"] = audited(run.folder, bench, tools, solutions, run)
@@ -173,10 +185,11 @@ def _finish(
     run.manifest["finished"] = manifest.now()
     run.save_manifest()
     models = ["original", *ids]
-    wanted = {*(f"solutions/{name}" for name in stored), *(f"evaluations/{name}.json" for name in models)}
-    wanted |= {f"audits/{audit}/{name}.json" for audit, name in product(audits, models)}
+    left = {*(f"solutions/{name}" for name in stored), *(f"evaluations/{name}.json" for name in models)}
+    left |= {f"evaluations/{name}.target.json" for name in ids} | set(dial_files(bench.recipe.evaluate.stops))
+    left |= {f"audits/{audit}/{name}.json" for audit, name in product(audits, models)}
     for path in (path for pattern in ("solutions/*", "evaluations/*", "audits/*/*") for path in folder.glob(pattern)):
-        if path.relative_to(folder).as_posix() not in wanted:
+        if path.relative_to(folder).as_posix() not in left:
             _remove(path)
     for leftover in ("checkpoints", "cache", "plots", "tables", "comparison.html", "comparison.md"):
         _remove(folder / leftover)
@@ -243,10 +256,19 @@ def serve(run: Run, bench: Workbench, bounds: Bounds, dial: Dial, problem: Probl
     """Return the solution of an ε at its point of the dial, after `polish` steps from there."""
     epsilon = problem.epsilon
     assert epsilon is not None
+    forget = bench.sides["forget"]
+    return _serve(run, bench, bounds, dial, problem, lambda: dial.at(dial.find(bench.flat, forget, epsilon)), polish)
 
-    def begin() -> Tensor:
-        return dial.at(dial.find(bench.flat, bench.sides["forget"], epsilon))
 
-    its = replace(problem, made={**problem.made, "dial": dial.digest})
-    lands = bench.recipe.control.landing == "line"
-    return served(bounds, its, polish / bench.steps, begin, lands, partial(solve, run, bench))
+def _serve(
+    run: Run, bench: Workbench, bounds: Bounds, dial: Dial, problem: Problem, begin: Callable[[], Tensor], polish: int
+) -> Solution:
+    control, losses = bench.recipe.control, bench.losses
+    stages = [Stage(losses.forget, losses.retain, control.multiplier.build(), polish / bench.steps)] if polish else []
+    made = {"epsilon": control.epsilon, "multiplier": control.multiplier, "landing": control.landing}
+    its = replace(
+        problem, stages=stages, psi=control.epsilon.build(), part=losses.part, served=(dial.kind, polish),
+        keeps=polish > 0, made={**made, "dial": dial.digest},
+    )  # fmt: skip
+    ends = (bounds.highest.end, bounds.lowest.end) if control.landing == "line" else None
+    return solve(run, bench, its, begin, ends)

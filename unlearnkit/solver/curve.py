@@ -6,7 +6,7 @@ $$\theta(t) = \sum_{k=0}^{d} \binom{d}{k} t^k (1-t)^{d-k}\,\varphi_k,\qquad
 goes from ε₀, f1 at the highest completeness, to ε₁, f1 of the original model, which stays the control point φ_d. Every
 step draws one t, takes both gradients at θ(t) on a batch each, and moves all other control points:
 
-$$g = \frac{\nabla f_2 + \lambda(t)\nabla f_1}{1 + \lambda(t)},\qquad
+$$g = \frac{\nabla f_2 + \lambda(t)\nabla f_1}{\lVert\nabla f_2\rVert + \lambda(t)\lVert\nabla f_1\rVert},\qquad
   \nabla_{\varphi_k} = \binom{d}{k} t^k (1-t)^{d-k}\, g.$$
 
 log λ is piecewise linear over t and follows the relative gap (f1 − ε(t))/ε(t) of the batches. Curves of weights between
@@ -15,8 +15,9 @@ al. (ICML 2023); ε(t) in place of a weighted sum is ours (docs/adr/0011-the-fro
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -40,6 +41,12 @@ GAIN = 0.5
 LAM_MIN = 1e-6
 """Bound on λ from below, so that it can grow again."""
 
+TINY = 1e-30
+"""Length below which two gradients count as none."""
+
+SAMPLES = 25
+"""Places at which a polyline is held against the curve that is fitted to it."""
+
 LAST = 0.98
 """The largest t that is drawn: beyond it hardly any of a step reaches a control point."""
 
@@ -57,6 +64,23 @@ def at(points: Tensor, original: Tensor, t: float) -> Tensor:
     rows = points.view(-1, len(original))
     *weights, last = bernstein(len(rows), t)
     return torch.stack([weight * row for weight, row in zip(weights, rows, strict=True)]).sum(0) + last * original
+
+
+def fitted(degree: int, corners: Sequence[tuple[float, Tensor]]) -> Tensor:
+    """Return the control points whose curve is nearest to the polyline through `corners`, (t, θ) from t = 0 to 1.
+
+    The last corner stays the last control point, which is left out, as in `at`. Nearest is meant in least squares.
+    """
+    last = corners[-1][1]
+    places = torch.linspace(0, 1, SAMPLES).tolist()
+    weights = torch.tensor([bernstein(degree, t) for t in places], dtype=torch.float64)
+    solving = torch.linalg.pinv(weights[:, :-1])
+    points = torch.zeros(degree, len(last), device=last.device)
+    for place, t in enumerate(places):
+        (a, theta), (b, other) = next(pair for pair in pairwise(corners) if t <= pair[1][0] or pair[1][0] == 1.0)
+        rest = torch.lerp(theta, other, (t - a) / (b - a)) - float(weights[place, -1]) * last
+        points += torch.outer(solving[:, place].to(rest), rest)
+    return points.view(-1)
 
 
 class Along(Multiplier):
@@ -80,9 +104,11 @@ class Along(Multiplier):
         return lam
 
     def weights(self, facts: Facts) -> tuple[Tensor | None, Tensor]:
-        """Return 1/(1 + λ) and λ/(1 + λ), so that steps at every t are of one length."""
+        """Return the weights of both gradients, so that no t takes longer steps than another where they agree."""
+        norm, _, objective = facts.gradients()
         lam = self.lam(facts)
-        return 1 / (1 + lam), lam / (1 + lam)
+        length = (objective.sqrt() + lam * norm.sqrt()).clamp(min=TINY)
+        return 1 / length, lam / length
 
 
 class CurveDescent(Descent):
@@ -111,9 +137,8 @@ class CurveDescent(Descent):
         return rule
 
     def begin(self, theta: Tensor) -> None:
-        """Start on the straight line from `theta`, the highest completeness, to the original weights."""
-        shares = torch.arange(self.span.degree) / self.span.degree
-        self.points.data.copy_(torch.cat([torch.lerp(theta, self.last, share) for share in shares.tolist()]))
+        """Start from the control points `theta`."""
+        self.points.data.copy_(theta)
         self._look_around()
 
     def warm(self) -> None:

@@ -9,11 +9,12 @@ and phase 2 one solution for each ε of the valid range $[f_1(\theta^\top), f_1(
 
 $$\theta^\epsilon = \arg\min_\theta f_2(\theta)\;\text{ s.t. } f_1(\theta)\le\epsilon,$$
 
-one by one (`front`), or as points of one curve of weights that is trained for all of them (`curve`, `served`).
+one by one (`front`), or as points of one curve of weights that is trained for all of them (`curve`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from torch import Tensor
@@ -24,7 +25,7 @@ from unlearnkit.errors import Exit, UserError
 from unlearnkit.fronts import CURVE, HIGHEST, LOWEST, METHOD
 from unlearnkit.recipe.sections import PsiSection
 from unlearnkit.recipe.training import Continuation, Control, Curve, Epsilons, Independent
-from unlearnkit.solver.curve import Along
+from unlearnkit.solver.curve import Along, fitted
 from unlearnkit.solver.problem import End, Problem, Solution, Solve, Span
 
 Line = Callable[[End, End, float], Tensor]
@@ -125,21 +126,12 @@ def curve(losses: Losses, bounds: Bounds, sweep: Curve, start: float, solve: Sol
     """Return the front as one curve of weights, which ends at the original model, of which f1 is `start`."""
     span = Span(sweep.degree, bounds.highest.last.f1, start)
     stage = Stage(losses.forget, losses.retain, Along(), budget=sweep.budget)
-    made = {"degree": sweep.degree, "highest": bounds.highest.digest}
+    made = {"degree": sweep.degree, "highest": bounds.highest.digest, "lowest": bounds.lowest.digest}
+    lowest = span.place(bounds.lowest.last.f1)
+    corners = [(0.0, bounds.highest.theta), (lowest, bounds.lowest.theta), (1.0, bounds.original)]
+    begin = partial(fitted, sweep.degree, [corner for corner in corners if corner[0] in (0.0, 1.0) or lowest < 1])
     problem = Problem(CURVE, [stage], method=METHOD, phase=2, label="curve", part=losses.part, span=span, made=made)
-    return solve(problem, lambda: bounds.highest.theta, None)
-
-
-def served(
-    bounds: Bounds, problem: Problem, polish: float, begin: Callable[[], Tensor], lands: bool, solve: Solve
-) -> Solution:
-    """Return the solution of an ε that is found by `begin`, after `polish` parts of a problem's budget in steps.
-
-    It is polished by the problem's own stages and rule, and kept where f2 is lower behind that.
-    """
-    stages = [replace(stage, budget=polish) for stage in problem.stages] if polish else []
-    ends = bounds.highest.end, bounds.lowest.end
-    return solve(replace(problem, stages=stages, keeps=bool(polish)), begin, ends if lands else None)
+    return solve(problem, begin, None)
 
 
 def _start(

@@ -1,5 +1,6 @@
 """A constrained problem, what is looked at on its way, and its solution."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypedDict
@@ -50,6 +51,10 @@ class Span:
         """Return ε(t)."""
         return self.tight + t**2 * (self.loose - self.tight)
 
+    def place(self, epsilon: float) -> float:
+        """Return the t of an ε, 0 below and 1 above them all."""
+        return math.sqrt(min(max(0.0, (epsilon - self.tight) / (self.loose - self.tight)), 1.0))
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -71,6 +76,8 @@ class Problem:
     """True where its solution never saw the forget set, so that others are measured against it."""
     keeps: bool = False
     """Whether it goes back to where it began where that satisfies ε at a lower objective."""
+    served: tuple[str, int] | None = None
+    """Of a point of the dial, the dial's kind and the steps that were taken from there."""
     span: Span | None = None
     """Of the front as one curve, what it goes over; None for a single solution."""
     made: Mapping[str, object] = field(default_factory=dict)

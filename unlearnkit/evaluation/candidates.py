@@ -1,0 +1,93 @@
+"""A model that targets look at: what of results.json and of audits can be measured of it."""
+
+import copy
+import math
+from collections.abc import Mapping
+from functools import cached_property, partial
+
+import torch
+from torch import Tensor
+
+from unlearnkit.contracts import Against, Audit, Candidate, Failed, Finding, Items, Metric, Part, SetName, Split
+from unlearnkit.evaluation.case import ModelCase
+from unlearnkit.evaluation.measure import Gauge
+from unlearnkit.solver.workbench import fresh
+
+
+class Measured(Candidate):
+    """The model of some weights, measured at the first question of each kind."""
+
+    def __init__(self, gauge: Gauge, part: Part, theta: Tensor, valid: tuple[float, float]) -> None:
+        self.gauge, self.part, self.theta, self.range = gauge, part, theta, valid
+        self.items: Items = {
+            of: {split: found.items for split, found in halves.items()} for of, halves in gauge.bench.images.items()
+        }
+        self._scores: dict[tuple[str, ...], float] = {}
+
+    def _put(self) -> None:
+        self.gauge.watcher.check_signal()
+        self.gauge.bench.put(self.part, self.theta)
+
+    @cached_property
+    def f1(self) -> float:
+        self._put()
+        return self.gauge.bench.sides["forget"].exact()
+
+    @cached_property
+    def f2(self) -> float:
+        self._put()
+        return self.gauge.bench.sides["retain"].exact()
+
+    def _metric(self, metric: str) -> Metric:
+        found = self.gauge.metrics[metric]
+        if isinstance(found, Failed):
+            raise ValueError(f"metric {metric}: {found.reason}")
+        return found
+
+    def metric(self, metric: str) -> Mapping[str, object]:
+        return self._metric(metric).describe()
+
+    def score(self, name: SetName, split: Split, against: Against, metric: str) -> float:
+        key = (name, split, against, metric)
+        if key not in self._scores:
+            (self._scores[key],) = self._values(self._metric(metric), name, split, against, whole=True)
+        return self._scores[key]
+
+    def spread(self, name: SetName, split: Split, against: Against, metric: str) -> float | None:
+        try:
+            values = torch.tensor(self._values(self._metric(metric), name, split, against, False), dtype=torch.float64)
+        except ValueError:  # a metric of distributions, say, which single images have not
+            return None
+        mean = float(values.mean())
+        if len(values) < 2 or not math.isclose(mean, self.score(name, split, against, metric), rel_tol=1e-4):
+            return None
+        return float(values.std() / math.sqrt(len(values)))
+
+    def _values(self, metric: Metric, name: str, split: str, against: str, whole: bool) -> list[float]:
+        """Return the metric of the whole set, or of each image by itself."""
+        self._put()
+        model, one, values = self.gauge.bench.student, copy.deepcopy(metric), list[float]()
+        one.reset()
+        with torch.no_grad():
+            for view, original in self.gauge.originals.pairs(name, split):
+                outputs, targets = model.output(view), view.truth if against == "truth" else original
+                for row in [slice(None)] if whole else [slice(i, i + 1) for i in range(len(outputs))]:
+                    one.update(outputs[row], targets[row], view[row] if row.stop else view)
+                    if not whole:
+                        values.append(float(one.compute()["value"]))
+                        one.reset()
+        if whole:
+            values.append(float(one.compute()["value"]))
+        if not all(map(math.isfinite, values)):
+            raise ValueError("it is not finite")
+        return values
+
+    def findings(self, audit: Audit) -> Mapping[str, Finding]:
+        self._put()
+        bench, recipe = self.gauge.bench, self.gauge.bench.recipe
+        untrained = partial(fresh, recipe, bench.reference)
+        case = ModelCase(
+            copy.deepcopy(bench.student), bench.reference, bench.sides, bench.images, recipe.training, recipe.seed,
+            untrained, self.gauge.watcher.check_signal,
+        )  # fmt: skip
+        return audit.examine(case)

@@ -1,0 +1,166 @@
+"""What the recipe wants in place of an ε: looked for on the dial, from whose places a bracket comes, and then solved."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import scipy.optimize
+import torch
+from torch import Tensor
+
+from unlearnkit.contracts import Aim, Target
+from unlearnkit.errors import Exit, UserError
+from unlearnkit.evaluation import kept
+from unlearnkit.evaluation.candidates import Measured
+from unlearnkit.evaluation.instruments import Instruments
+from unlearnkit.evaluation.measure import Gauge
+from unlearnkit.fronts import METHOD
+from unlearnkit.recipe.recipe import Recipe
+from unlearnkit.recipe.sections import TargetSection
+from unlearnkit.run.events import Run
+from unlearnkit.solver.dial import Dial
+from unlearnkit.solver.problem import Problem, Solution
+
+LOOKS = 12
+"""Models that are measured after those of a dial's own places."""
+
+Serve = Callable[[Problem, Callable[[], Tensor], int], Solution]
+"""From a problem, what finds its weights, and steps of polish, to its solution."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One of `epsilons.targets`, ready to be looked for."""
+
+    id: str
+    label: str
+    section: TargetSection
+    target: Target
+
+
+def wanted(recipe: Recipe, base: Path, device: torch.device, tools: Instruments) -> list[Wanted]:
+    """Return the targets of a recipe; raise `UserError` where one asks for what the recipe does not have."""
+    found: list[Wanted] = []
+    taken = [name for name, _ in recipe.epsilons.asked]
+    retrained = any(method.retrained for method in recipe.compare)
+    for place, section in enumerate(recipe.epsilons.targets):
+        at = f"epsilons.targets[{place}]"
+        try:
+            target = section.build(base, device, list(tools.metrics))
+        except UserError as error:
+            raise UserError(f"{at}: {error}", error.code) from None
+        if target.retrained and not retrained:
+            raise UserError(f"{at}: there is no retrained model; add {{kind: retrain}} to `compare`", Exit.RECIPE)
+        name, label = section.name() or (_slug(f"target-{section.kind}"), target.label)
+        again = sum(one == name or one.startswith(f"{name}--") for one in taken)
+        name = f"{name}--{again + 1}" if again else name
+        taken.append(name)
+        found.append(Wanted(name, label, section, target))
+    return found
+
+
+def _slug(text: str) -> str:
+    return re.sub("[^a-z0-9.]+", "-", text.lower()).strip("-.")
+
+
+def sought(
+    run: Run, gauge: Gauge, dial: Dial, valid: tuple[float, float], targets: Sequence[Wanted],
+    retrained: Solution | None, serve: Serve,
+) -> list[tuple[Solution, dict[str, Any]]]:  # fmt: skip
+    """Return the solution of each target with what results.json says of it; one that cannot be met has the nearest."""
+    bench, part = gauge.bench, gauge.bench.recipe.model.train
+    at = partial(Measured, gauge, part, valid=valid)
+    original = at(bench.origin)
+    beside = Measured(gauge, retrained.problem.part, retrained.theta, valid) if retrained and targets else None
+    found = []
+    for one in targets:
+        aim = partial(_aimed, one, original=original, beside=beside)
+        path = run.folder / "evaluations" / f"{one.id}.target.json"
+        sections = {"target": one.section.model_copy(update={"polish": 0}), "metrics": bench.recipe.evaluate.metrics}
+        facts = [*gauge.facts, dial.digest, retrained and retrained.digest, list(valid)]
+        origin = kept.origin(bench, None, sections, facts)
+        if (place := kept.load(path, origin, run)) is None:
+            run.event("target", id=one.id, label=one.label)
+            place = _looked_for(one.target, dial, at, original, aim)
+            kept.save(path, origin, place)
+        fraction = (place["f1"] - valid[0]) / (valid[1] - valid[0])
+        problem = Problem(
+            one.id, [], method=METHOD, phase=2, label=one.label, epsilon=place["f1"], fraction=round(fraction, 6)
+        )
+        solution = serve(problem, partial(dial.at, place["t"]), one.section.polish)
+        model = at(solution.theta)
+        its = aim(model)
+        row = {
+            "kind": one.section.kind, "label": one.target.label, "wanted": its.wanted, "value": its.value,
+            "error": one.target.error(model, original, beside), "unit": its.unit, "met": _met(one.target, its),
+            "note": place["note"],
+        }  # fmt: skip
+        run.event("aimed", id=one.id, **{name: row[name] for name in ("wanted", "value", "met", "note")})
+        found.append((solution, row))
+    return found
+
+
+def _aimed(one: Wanted, model: Measured, original: Measured, beside: Measured | None) -> Aim:
+    try:
+        return one.target.aim(model, original, beside)
+    except ValueError as error:
+        raise UserError(f"epsilons.targets, {one.label}: {error}", Exit.RECIPE) from None
+
+
+def _met(target: Target, aim: Aim) -> bool:
+    return target.least or aim.miss <= (aim.close if target.exact else 0.0)
+
+
+def _looked_for(
+    target: Target, dial: Dial, at: Callable[[Tensor], Measured], original: Measured, aim: Callable[[Measured], Aim]
+) -> dict[str, Any]:
+    """Return t and f1 of the place that a target is served at, and what a reader has to know of it.
+
+    The dial's own places come first; between the last that meets the target and the next, Brent's method looks for
+    where it is met just so.
+    """
+    models = {t: original if t == 1.0 else at(dial.at(t)) for t, _ in dial.knots}
+    for t, f1 in dial.knots:
+        models[t].__dict__["f1"] = f1  # known already
+    aims: dict[float, Aim] = {}
+
+    def look(t: float) -> Aim:
+        if t not in models:
+            models[t] = at(dial.at(t))
+        if t not in aims:
+            aims[t] = aim(models[t])
+        return aims[t]
+
+    def off(t: float) -> float:
+        found = look(t)
+        room = found.close if target.exact else found.close / 2
+        miss = found.miss if target.exact else found.miss + room  # where it ends it has to be met
+        return 0.0 if abs(miss) <= room else miss
+
+    ways = [t for t, _ in dial.knots]
+    if target.least:
+        best = min(ways, key=lambda t: look(t).value)
+        place = ways.index(best)
+        around = ways[max(0, place - 1)], ways[min(len(ways) - 1, place + 1)]
+        scipy.optimize.minimize_scalar(
+            lambda t: look(float(t)).value, bounds=around, method="bounded", options={"maxiter": LOOKS}
+        )
+        best = min(aims, key=lambda t: aims[t].value)
+        return {"t": best, "f1": models[best].f1, "note": ""}
+    order = ways[::-1] if target.loosest else ways
+    first = next((t for t in order if _met(target, look(t))), None)
+    if first is None:
+        best = min(aims, key=lambda t: aims[t].miss)
+        note = "it cannot be met between the highest completeness and the original model; this is the nearest to it"
+        return {"t": best, "f1": models[best].f1, "note": note}
+    if first != order[0]:
+        before = order[order.index(first) - 1]
+        if off(first) < 0 < off(before):
+            scipy.optimize.brentq(off, first, before, maxiter=LOOKS, disp=False)
+    met = [t for t in aims if _met(target, aims[t])]
+    best = (max if target.loosest else min)(met)
+    note = "the original model meets it" if best == 1.0 else ""
+    return {"t": best, "f1": models[best].f1, "note": note}

@@ -128,8 +128,8 @@ def curve(losses: Losses, bounds: Bounds, sweep: Curve, start: float, solve: Sol
     stage = Stage(losses.forget, losses.retain, Along(), budget=sweep.budget)
     made = {"degree": sweep.degree, "highest": bounds.highest.digest, "lowest": bounds.lowest.digest}
     lowest = span.place(bounds.lowest.last.f1)
-    corners = [(0.0, bounds.highest.theta), (lowest, bounds.lowest.theta), (1.0, bounds.original)]
-    begin = partial(fitted, sweep.degree, [corner for corner in corners if corner[0] in (0.0, 1.0) or lowest < 1])
+    between = [(lowest, bounds.lowest.theta)] if 0 < lowest < 1 else []
+    begin = partial(fitted, sweep.degree, [(0.0, bounds.highest.theta), *between, (1.0, bounds.original)])
     problem = Problem(CURVE, [stage], method=METHOD, phase=2, label="curve", part=losses.part, span=span, made=made)
     return solve(problem, begin, None)
 

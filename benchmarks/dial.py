@@ -43,27 +43,29 @@ LONG = 500
 
 
 def main() -> None:
-    """Measure what has no file yet, and print the tables."""
+    """Measure what has no file yet, and print the tables of all files."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.dial", description=__doc__)
     parser.add_argument("recipes", nargs="*", type=Path, metavar="RECIPE")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--to", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--polish", action="store_true", help="measure polished points and long solves as well")
+    parser.add_argument("--polish", action="store_true", help="measure polished points and long solves instead")
     given = parser.parse_args()
     given.to.mkdir(parents=True, exist_ok=True)
     plugins = discover()
     for seed in given.seeds:
         for path in given.recipes:
-            file = given.to / f"{path.stem}-{seed}.json"
+            file = given.to / f"{path.stem}-{seed}{'-polish' if given.polish else ''}.json"
             if not file.exists():
                 found = measured(path, [*given.overrides, f"seed={seed}"], plugins, given.polish)
                 file.write_text(json.dumps(found, indent=1) + "\n")
     every: dict[str, list[dict[str, Any]]] = {}
     for file in sorted(given.to.glob("*.json")):
-        every.setdefault(file.stem.rpartition("-")[0], []).append(json.loads(file.read_text()))
+        found = json.loads(file.read_text())
+        every.setdefault(f"{found['recipe']}{', polished' if 'polish' in found else ''}", []).append(found)
     for name, runs in every.items():
-        print(f"\n## {name}, {len(runs)} seeds\n\n{table(runs)}", flush=True)
+        shown = polished(runs) if "polish" in runs[0] else table(runs)
+        print(f"\n## {name}, {len(runs)} seeds\n\n{shown}", flush=True)
 
 
 def measured(path: Path, overrides: Sequence[str], plugins: Plugins, polish: bool) -> dict[str, Any]:
@@ -87,6 +89,9 @@ def measured(path: Path, overrides: Sequence[str], plugins: Plugins, polish: boo
             return solutions, dial, {"points": [_point(one.last) for one in solutions], "seconds": spent}
 
         _, curve, curved = swept("curve", ten, "sweep={kind: curve, budget: 5}")
+        if polish:
+            more = _polished(begin, bench, way, bounds, curve, half)
+            return {"recipe": path.stem, "seed": bench.recipe.seed, "steps": steps, "polish": more}
         _, line, fived = swept("five", five)
         ways: dict[str, Any] = {"curve": curved, "five dedicated": fived}
         ways["polyline through five"] = {"points": _along(bench, line, _epsilons(low.f1, high.f1, TEN))[0]}
@@ -105,8 +110,6 @@ def measured(path: Path, overrides: Sequence[str], plugins: Plugins, polish: boo
             "corner": _point(low), "lowest": _point(high), "start": start, "ways": ways,
             "unseen": {"epsilon": wanted, "points": unseen, "looks": looks},
         }  # fmt: skip
-        if polish:
-            found["polish"] = _polished(begin, bench, way, bounds, curve, half)
         return found
 
 
@@ -189,13 +192,18 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
         f"\n{len(gaps)} ε never trained at: largest gap {100 * max(gaps):.2f} %, looks: median "
         f"{statistics.median(looks):g}, most {max(looks)}."
     )
-    polished = [run["polish"] for run in runs if "polish" in run]
-    if polished:
-        names = [name for name in polished[0] if name != "fractions"]
-        lines += ["", "| f2 at | " + " | ".join(f"{100 * f:.0f} %" for f in polished[0]["fractions"]) + " |"]
-        lines += ["| :-- |" + " --: |" * len(polished[0]["fractions"])]
-        for name in names:
-            cells = [_spread([p[1] for p in at], ".3g") for at in zip(*(one[name] for one in polished), strict=True)]
+    return "\n".join(lines)
+
+
+def polished(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table of polished points and long solves of one recipe."""
+    every = [run["polish"] for run in runs]
+    fractions = every[0]["fractions"]
+    lines = ["| f2 at | " + " | ".join(f"{100 * f:.0f} %" for f in fractions) + " |"]
+    lines += ["| :-- |" + " --: |" * len(fractions)]
+    for name in every[0]:
+        if name != "fractions":
+            cells = [_spread([p[1] for p in at], ".3g") for at in zip(*(one[name] for one in every), strict=True)]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

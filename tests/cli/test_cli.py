@@ -27,7 +27,7 @@ FLAGS = {
     "doctor": {"--json"},
     "compare": {"--to", "--x", "--y"},
     "report": set(),
-    "export": {"--epsilon", "--to"},
+    "export": {"--epsilon", "--polish", "--to"},
     "pretrain": {"--set", "--to"},
 }
 ROOMS = [

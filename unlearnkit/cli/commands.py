@@ -39,7 +39,11 @@ Trained = Annotated[Path, Option("--to", help="The folder for weights and figure
 SortName = Annotated[str | None, Argument(metavar="[SORT]", help="Such as models, losses or metrics.")]
 Kind = Annotated[str, Argument(help="A kind, as `unlearnkit list` prints it.")]
 Shape = Annotated[str, Argument(help="recipe, pretrain (a pretraining recipe) or results.")]
-Epsilon = Annotated[str, Option("--epsilon", help="An id such as epsilon-at-0.5, highest, lowest, or a value of ε.")]
+Epsilon = Annotated[
+    str,
+    Option("--epsilon", help="An id, a value of ε, a percentage of its range, or a target such as '{kind: unseen}'."),
+]
+Polish = Annotated[int, Option("--polish", min=0, help="Steps to take from where it is found, kept if they help.")]
 
 
 def main() -> None:
@@ -262,14 +266,25 @@ def compare(
 
 
 @app.command(epilog="Example: unlearnkit export runs/first --epsilon epsilon-at-0.5 --to exported")
-def export(context: Context, run: RunFolder, epsilon: Epsilon, to: NewFolder) -> None:
-    """Write one solution as a model, with a card that states the evidence."""
-    _, its = _resolved(run, context)
+def export(context: Context, run: RunFolder, epsilon: Epsilon, to: NewFolder, polish: Polish = 0) -> None:
+    """Write one solution as a model, with a card that states the evidence; an ε between them is found first."""
+    loaded, its = _resolved(run, context)
     if its.seeds is not None:
         first = run / f"seed-{its.seeds[0]}"
         raise UserError(f"{run} has a run for each seed; give one of them, such as {first}", Exit.FOLDER)
     from unlearnkit.run.export import export as write
+    from unlearnkit.run.export import served, solved, target
+    from unlearnkit.run.folder import refuse_used
 
+    if polish or not solved(run, epsilon):
+        refuse_used(to, "give another folder")
+        targets = [*loaded.resolved["epsilons"]["targets"], target(run, epsilon, polish)]
+        added = [f"epsilons.targets={json.dumps(targets)}"]
+        *known, last = _resolved(run, context, added)[1].epsilons.targets
+        if last not in known:
+            resume(context, run, added)
+            _, its = _resolved(run, context)
+        epsilon = served(run, [*known, last].index(last))
     print(write(run, its, epsilon, to))
 
 

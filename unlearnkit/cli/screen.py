@@ -96,6 +96,13 @@ class Screen:
     def _again(self, event: Mapping[str, Any]) -> None:
         self.line(f"{event['id']}: solved again, for this changed: {event['why']}")
 
+    def _target(self, event: Mapping[str, Any]) -> None:
+        self.line(f"{event['id']}: looking for it on the dial: {event['label']}")
+
+    def _aimed(self, event: Mapping[str, Any]) -> None:
+        wanted = "" if event["wanted"] is None else f", wanted {event['wanted']:.5g}"
+        self.line(f"{event['id']}: {'met' if event['met'] else 'NOT MET'}, {event['value']:.5g}{wanted}")
+
     def _evaluate(self, event: Mapping[str, Any]) -> None:
         self.line(f"evaluating {event['solutions']} solutions and the original model")
 

@@ -23,7 +23,7 @@ from unlearnkit.fronts import HIGHEST, Point, dominates, hypervolume
 from unlearnkit.solver.dial import Dial
 from unlearnkit.solver.origin import digest
 from unlearnkit.solver.problem import TOLERANCE, Solution
-from unlearnkit.solver.workbench import SETS, Workbench
+from unlearnkit.solver.workbench import SETS
 
 
 @dataclass(frozen=True)

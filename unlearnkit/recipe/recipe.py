@@ -20,8 +20,8 @@ class Evaluate(sections.Section):
     images: Annotated[int, Field(ge=1, le=64)] = 8
     """Validation images of each set that the report shows."""
     stops: Annotated[int, Field(ge=0, le=64)] = 16
-    """Places of the dial that the report's slider shows between the solutions, each with f1, f2 and pictures; each costs
-    a pass over both training sets."""
+    """Places of the dial that the report's slider shows between the solutions, each with f1, f2 and pictures. Each
+    costs a pass over both training sets."""
     tasks: list[sections.TaskSection] = []  # noqa: RUF012
     """Further tasks that every solution is measured on, such as other crop sizes; the training task always is. They
     cost one pass over the validation images for each solution."""

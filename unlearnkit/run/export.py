@@ -1,9 +1,12 @@
 """Write one solution as a model of its own, with a card that states the evidence."""
 
 import math
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from unlearnkit.contracts import saved, trainable
 from unlearnkit.disk import disk_errors, new_folder, sha256, write_file, write_json, write_text
@@ -17,6 +20,8 @@ from unlearnkit.seal import Sealed
 from unlearnkit.solver.flat import Flat
 from unlearnkit.solver.workbench import Workbench, listed
 
+KINDS = ("unseen", "retrained", "membership")
+"""Targets that need no field."""
 ORIGINAL, FORGOTTEN = "original", "forgotten.txt"
 """In a run folder: the original model, and the keys of the forget set's images, one a line."""
 
@@ -57,14 +62,76 @@ def export(run: Path, recipe: Recipe, epsilon: str, to: Path) -> Path:
     return to
 
 
+def solved(run: Path, epsilon: str) -> bool:
+    """Tell whether a finished run has the solution that a user means."""
+    results = parsed(Sealed.of(run).read("results.json"), run)
+    return _found(results, epsilon) is not None
+
+
+def target(run: Path, epsilon: str, polish: int) -> dict[str, Any]:
+    """Return the target that a user means where no solution is what was asked for.
+
+    It is a value of ε, a percentage of the valid range, an id of one as `epsilon-at-0.3`, the kind of a target, or a
+    target as recipes have it. Raise `UserError` listing what there is.
+    """
+    text = epsilon.strip()
+    found: dict[str, Any] | None = None
+    if number := re.fullmatch(r"(?:(epsilon-at-)|epsilon-)?([0-9.eE+-]+?)\s*(%)?", text):
+        with suppress(ValueError):
+            value = float(number[2])
+            if number[1] or number[3]:
+                found = {"kind": "epsilon", "fraction": value / 100 if number[3] else value}
+            else:
+                found = {"kind": "epsilon", "value": value}
+    elif text.startswith("{"):
+        with suppress(yaml.YAMLError):
+            read = yaml.safe_load(text)
+            found = read if isinstance(read, dict) else None
+    elif text in KINDS:
+        found = {"kind": text}
+    if found is None:
+        results = parsed(Sealed.of(run).read("results.json"), run)
+        listed = "\n".join(f"  {row['id']:18} {row['label']}" for row in results["solutions"])
+        more = "a value of ε, a percentage of the valid range, or a target such as '{kind: unseen}'"
+        raise UserError(
+            f"--epsilon {epsilon}: there is no such solution; give {more}, or one that there is:\n{listed}", Exit.USAGE
+        )
+    return {**found, **({"polish": polish} if polish else {})}
+
+
+def served(run: Path, place: int) -> str:
+    """Return the id of the solution of one of the recipe's targets; raise `UserError` where it could not be met."""
+    results = parsed(Sealed.of(run).read("results.json"), run)
+    row = [row for row in results["solutions"] if "target" in row][place]
+    its = row["target"]
+    if not its["met"]:
+        nearest = f"{its['value']:.4g} {its['unit']}".rstrip()
+        raise UserError(
+            f"{its['label']}: {its['note'] or 'not met'}. It comes to {nearest}, with f1 {row['f1']:.4g} and f2 "
+            f"{row['f2']:.4g}; `--epsilon {row['id']}` exports it",
+            Exit.RECIPE,
+        )
+    return row["id"]
+
+
 def chosen(results: Any, epsilon: str) -> dict[str, Any]:
     """Return the solution that a user means; raise `UserError` listing them all."""
-    value = math.nan  # which is near no ε
-    with suppress(ValueError):
-        value = float(epsilon)
-    for row in results["solutions"]:
-        near = row["epsilon"] is not None and abs(value - row["epsilon"]) <= 5e-4 * abs(row["epsilon"])
-        if near or epsilon in (row["id"], row["id"].removeprefix("boundary-")):
-            return dict(row)
+    if (row := _found(results, epsilon)) is not None:
+        return row
     listed = "\n".join(f"  {row['id']:18} {row['label']}" for row in results["solutions"])
     raise UserError(f"--epsilon {epsilon}: there is no such solution; there are:\n{listed}", Exit.USAGE)
+
+
+def _found(results: Any, epsilon: str) -> dict[str, Any] | None:
+    value = percent = math.nan  # which is near no ε
+    with suppress(ValueError):
+        if epsilon.strip().endswith("%"):
+            percent = float(epsilon.strip(" %"))
+        else:
+            value = float(epsilon)
+    for row in results["solutions"]:
+        near = row["epsilon"] is not None and abs(value - row["epsilon"]) <= 5e-4 * abs(row["epsilon"])
+        near = near or row["id"] == f"epsilon-at-{percent / 100!r}".removesuffix(".0")
+        if near or epsilon in (row["id"], row["id"].removeprefix("boundary-")):
+            return dict(row)
+    return None

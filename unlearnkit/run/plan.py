@@ -94,7 +94,8 @@ def describe(recipe: Recipe, base: Path, every_image: bool = False, timed: bool 
     return {
         "name": recipe.name, "device": str(device) if device else recipe.training.device,
         "precision": recipe.training.precision, "problems": problems,
-        "audits": [label(section) for section in recipe.evaluate.audits], "steps_each": steps, "seeds": seeds,
+        "audits": [label(section) for section in recipe.evaluate.audits],
+        "targets": [label(section) for section in recipe.epsilons.targets], "steps_each": steps, "seeds": seeds,
         "steps": taken, "images_seen": 2 * taken * recipe.training.batch_size if taken else None, "seconds": seconds,
         "sets": counts,
         "notes": [
@@ -200,6 +201,8 @@ def lines(plan: dict[str, Any]) -> list[str]:
     each, steps = _shown(plan["steps_each"]), _shown(plan["steps"])
     rows.append(f"  {len(plan['problems'])} problems of up to {each} steps{times}: {steps} steps")
     rows += [f"    {problem}" for problem in plan["problems"]]
+    if plan["targets"]:
+        rows += ["  looked for between them, without training:", *(f"    {target}" for target in plan["targets"])]
     if (spent := plan["seconds"]) is not None:
         parts = ", ".join(f"{what} {_long(spent[what])}" for what in ("steps", "looks", "preparation"))
         rows.append(f"  time here by a measured step of {spent['step']:.2g} s: {parts}")

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unlearnkit.control import Stage
 from unlearnkit.disk import disk_errors, remove_folder, remove_parts, write_json
 from unlearnkit.errors import Exit, Stopped, UserError
 from unlearnkit.evaluation import instruments
@@ -18,7 +19,6 @@ from unlearnkit.evaluation.instruments import Instruments
 from unlearnkit.evaluation.measure import Gauge
 from unlearnkit.evaluation.originals import Originals
 from unlearnkit.evaluation.results import collect, dial_files
-from unlearnkit.control import Stage
 from unlearnkit.fronts import CURVE
 from unlearnkit.plugins import Plugins
 from unlearnkit.recipe.recipe import Recipe
@@ -264,10 +264,10 @@ def _serve(
     run: Run, bench: Workbench, bounds: Bounds, dial: Dial, problem: Problem, begin: Callable[[], Tensor], polish: int
 ) -> Solution:
     control, losses = bench.recipe.control, bench.losses
-    stages = [Stage(losses.forget, losses.retain, control.multiplier.build(), polish / bench.steps)] if polish else []
+    polishing = Stage(losses.forget, losses.retain, control.multiplier.build(), budget=polish / bench.steps)
     made = {"epsilon": control.epsilon, "multiplier": control.multiplier, "landing": control.landing}
     its = replace(
-        problem, stages=stages, psi=control.epsilon.build(), part=losses.part, served=(dial.kind, polish),
+        problem, stages=[polishing] if polish else [], psi=control.epsilon.build(), part=losses.part, served=(dial.kind, polish),
         keeps=polish > 0, made={**made, "dial": dial.digest},
     )  # fmt: skip
     ends = (bounds.highest.end, bounds.lowest.end) if control.landing == "line" else None

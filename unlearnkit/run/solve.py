@@ -11,6 +11,7 @@ from unlearnkit.errors import Exit, Stopped, UserError
 from unlearnkit.run import checkpoint, memory
 from unlearnkit.run.events import Run
 from unlearnkit.solver.descent import Descent
+from unlearnkit.solver.dial import NOTICE
 from unlearnkit.solver.origin import Origin, differences, digest, told
 from unlearnkit.solver.problem import End, Outcome, Problem, Solution
 from unlearnkit.solver.workbench import Workbench
@@ -56,6 +57,7 @@ def solve(
         "ended": descent.ended,
         "landing": descent.landing,
         "table": descent.table,
+        "notice": NOTICE if problem.span else None,
         "own_losses": descent.own_losses,
         "frozen_unchanged": bench.unchanged(problem.part),
         "origin": origin,

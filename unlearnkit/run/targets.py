@@ -1,4 +1,4 @@
-"""What the recipe wants in place of an ε: looked for on the dial, from whose places a bracket comes, and then solved."""
+"""What a recipe wants in place of an ε: looked for on the dial, and then a solution like any other."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -86,10 +86,9 @@ def sought(
             run.event("target", id=one.id, label=one.label)
             place = _looked_for(one.target, dial, at, original, aim)
             kept.save(path, origin, place)
-        fraction = (place["f1"] - valid[0]) / (valid[1] - valid[0])
-        problem = Problem(
-            one.id, [], method=METHOD, phase=2, label=one.label, epsilon=place["f1"], fraction=round(fraction, 6)
-        )
+        epsilon = place["epsilon"]
+        fraction = round((epsilon - valid[0]) / (valid[1] - valid[0]), 6)
+        problem = Problem(one.id, [], method=METHOD, phase=2, label=one.label, epsilon=epsilon, fraction=fraction)
         solution = serve(problem, partial(dial.at, place["t"]), one.section.polish)
         model = at(solution.theta)
         its = aim(model)
@@ -117,7 +116,7 @@ def _met(target: Target, aim: Aim) -> bool:
 def _looked_for(
     target: Target, dial: Dial, at: Callable[[Tensor], Measured], original: Measured, aim: Callable[[Measured], Aim]
 ) -> dict[str, Any]:
-    """Return t and f1 of the place that a target is served at, and what a reader has to know of it.
+    """Return t and ε of the place that a target is served at, and what a reader has to know of it.
 
     The dial's own places come first; between the last that meets the target and the next, Brent's method looks for
     where it is met just so.
@@ -140,6 +139,10 @@ def _looked_for(
         miss = found.miss if target.exact else found.miss + room  # where it ends it has to be met
         return 0.0 if abs(miss) <= room else miss
 
+    def told(t: float, note: str) -> dict[str, Any]:
+        aim = look(t)
+        return {"t": t, "epsilon": aim.wanted if target.exact else models[t].f1, "note": note}
+
     ways = [t for t, _ in dial.knots]
     if target.least:
         best = min(ways, key=lambda t: look(t).value)
@@ -148,14 +151,13 @@ def _looked_for(
         scipy.optimize.minimize_scalar(
             lambda t: look(float(t)).value, bounds=around, method="bounded", options={"maxiter": LOOKS}
         )
-        best = min(aims, key=lambda t: aims[t].value)
-        return {"t": best, "f1": models[best].f1, "note": ""}
+        return told(min(aims, key=lambda t: aims[t].value), "")
     order = ways[::-1] if target.loosest else ways
     first = next((t for t in order if _met(target, look(t))), None)
     if first is None:
         best = min(aims, key=lambda t: aims[t].miss)
         note = "it cannot be met between the highest completeness and the original model; this is the nearest to it"
-        return {"t": best, "f1": models[best].f1, "note": note}
+        return told(best, note)
     if first != order[0]:
         before = order[order.index(first) - 1]
         if off(first) < 0 < off(before):
@@ -163,4 +165,4 @@ def _looked_for(
     met = [t for t in aims if _met(target, aims[t])]
     best = (max if target.loosest else min)(met)
     note = "the original model meets it" if best == 1.0 else ""
-    return {"t": best, "f1": models[best].f1, "note": note}
+    return told(best, note)

@@ -139,6 +139,8 @@ class Outcome(State):
     landing: dict[str, float | bool] | None
     table: list[tuple[float, float]]
     """Of a curve, f1 on the whole forget set at places over t."""
+    notice: str | None
+    """Of a curve, what whoever holds its file has to know."""
     own_losses: bool
     frozen_unchanged: bool
     origin: dict[str, Any]

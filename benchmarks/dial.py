@@ -105,12 +105,11 @@ def measured(path: Path, overrides: Sequence[str], plugins: Plugins, polish: boo
         start = forget.exact()
         wanted = [low.f1 + (place + 0.5) / UNSEEN * (start - low.f1) for place in range(UNSEEN)]
         unseen, looks = _along(bench, curve, wanted)
-        found = {
+        return {
             "recipe": path.stem, "seed": bench.recipe.seed, "steps": steps, "phase-1 seconds": first,
             "corner": _point(low), "lowest": _point(high), "start": start, "ways": ways,
             "unseen": {"epsilon": wanted, "points": unseen, "looks": looks},
         }  # fmt: skip
-        return found
 
 
 def _point(check: Check) -> list[float]:

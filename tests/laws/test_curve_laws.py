@@ -6,8 +6,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from toys import ToySide, half_square
 from torch import nn
+from toys import ToySide, half_square
 
 from unlearnkit.control import Stage
 from unlearnkit.recipe.training import AdamW, Training

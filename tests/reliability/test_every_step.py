@@ -24,8 +24,9 @@ STATES = {
         "{kind: sgd, lr: 1.0e-2, momentum: 0.9}",
         ["control.multiplier={kind: proportional-integral}", "compare=[{kind: lagrangian, epsilon: 1.0e-3}]"],
     ),
+    "curve-and-polish": ("{kind: adamw, lr: 3.0e-3}", ["sweep={kind: curve, budget: 2, polish: 5}"]),
 }
-"""Of the optimiser and of the rule for λ, each with a method: one of two stages, one whose λ is Adam's."""
+"""Of the optimiser and of the rule for λ, each with a method: one of two stages, one whose λ is Adam's; and the front as one curve."""
 
 
 def files(run):

@@ -113,7 +113,7 @@ def test_a_key_goes_to_the_next_place_of_the_dial_and_a_pointer_to_the_nearest(
     assert [float(value) for value in marker.groups()] == pytest.approx([float(value) for value in point.groups()])
     back = pushed(page, profile, key + key + "slider.value -= 0.001; send('input', 'change');")
     assert shown(back)[1] == tighter["label"]
-    assert f"<title>#solution={tighter['id']} {tighter['label']}: f1 {f1}, f2 {figure(tighter['f2'])}" in back
+    assert f"<title>#solution={tighter['id']} between solutions: f1 {f1}, f2 {figure(tighter['f2'])}" in back
     held = "send('pointerdown'); slider.value = Number(slider.value) + 0.001; send('input');"
     assert shown(pushed(page, profile, held))[1] == "forget training images score as unseen ones (psnr)"
     ends = pushed(page, profile, "slider.value = slider.max; send('input');")

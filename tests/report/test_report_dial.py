@@ -59,9 +59,8 @@ def test_a_stop_shows_what_it_has_and_dashes(dialled: Path, found: dict[str, Any
     assert float(told["f2"]) == pytest.approx(stop["f2"], rel=5e-4)
     assert told["fraction"] == f"{100 * stop['fraction']:.3g} %"
     assert told["dial"] == "the curve"
-    assert (
-        told["spoken"] == f"{told['label']}: f1 {told['f1']}, f2 {told['f2']}, at {told['fraction']} of the valid range"
-    )
+    where = f"f1 {told['f1']}, f2 {told['f2']}, at {told['fraction']} of the valid range"
+    assert told["spoken"] == f"between solutions: {where}"
     lacking = {"epsilon", "gap", "satisfied", "lam", "steps", "ended", *(key for key in told if "/" in key)}
     assert {told[key] for key in lacking} == {"—"}
 

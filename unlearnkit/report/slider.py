@@ -56,7 +56,7 @@ def shown(results: Results, s: Solution) -> dict[str, str]:
         kept = ", target met" if target["met"] else ", target not met"
     if stop:
         kept = f", at {told['fraction']} of the valid range"
-    spoken = f"{s['label']}: f1 {said['f1']}, f2 {said['f2']}{kept}"
+    spoken = f"{'between solutions' if stop else s['label']}: f1 {said['f1']}, f2 {said['f2']}{kept}"
     return said | {"id": s["id"], "label": unbroken(s["label"]), "spoken": spoken}
 
 

@@ -52,6 +52,22 @@ def test_the_slider_passes_solutions_and_stops_by_f1(dialled: Path, found: dict[
     assert ticked == solved
 
 
+def test_what_is_tighter_than_the_highest_completeness_ends_the_slider(
+    dialled: Path, found: dict[str, Any], write_results: Rewrite
+) -> None:
+    highest = found["range"]["lowest"]
+    for place, stop in enumerate(found["dial"]["stops"][:3]):
+        stop["f1"] = (0.90 + 0.02 * place) * highest
+    tight = next(s for s in found["solutions"] if s["id"] == "target-score")
+    tight |= {"f1": 0.93 * highest, "epsilon": 0.93 * highest, "fraction": -0.05}
+    write_results(dialled, found)
+    page = Page(html(dialled))
+    passed = shown(page)
+    assert [p["id"] for p in passed[-5:]] == ["boundary-highest", "dial-02", "target-score", "dial-01", "dial-00"]
+    assert page.values("input", "max") == [passed[-1]["place"].removesuffix(".000")] == ["11"]
+    assert f"--from: 2; --to: {passed[-5]['place']}" in " ".join(page.values("div", "style"))
+
+
 def test_a_stop_shows_what_it_has_and_dashes(dialled: Path, found: dict[str, Any]) -> None:
     stop = found["dial"]["stops"][5]
     told = next(p for p in shown(Page(html(dialled))) if p["id"] == stop["id"])

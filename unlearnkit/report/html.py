@@ -31,6 +31,7 @@ def page(
         results=results, verdict=verdict(results), compared=compared,
         cautions=[*cautions(results, manifest), *missing],
         start=next(shown for shown in (*positions, *beside) if shown["id"] == first["id"]), why=why,
+        columns=1 + int(float(positions[-1]["place"])),
         fields=slider.fields(results), valid=slider.valid(results),
         metrics=[(metric, reading.name(results, metric)) for metric in results["metrics"]], strips=strips,
         between=between, front=laid, drawn=drawn, hollow=svg.look(OWN["epsilon"]), panels=panels,

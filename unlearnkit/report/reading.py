@@ -38,8 +38,11 @@ def others(results: Results) -> list[Solution]:
 def solved(results: Results) -> list[Solution]:
     """Return the models that span the trade-off, from nothing forgotten to the most complete forgetting."""
     lowest, highest = ([s for s in results["solutions"] if s["id"] == end] for end in (LOWEST, HIGHEST))
-    looser = sum((s.get("fraction") or 0.0) > 1 for s in epsilons(results))
-    return [original(results), *epsilons(results)[:looser], *lowest, *epsilons(results)[looser:], *highest]
+    looser, inside, tighter = list[Solution](), list[Solution](), list[Solution]()
+    for s in epsilons(results):
+        place = s.get("fraction") or 0.0
+        (looser if place > 1 else tighter if place < 0 else inside).append(s)
+    return [original(results), *looser, *lowest, *inside, *highest, *tighter]
 
 
 def stops(results: Results) -> list[Solution]:

@@ -23,15 +23,16 @@ def fields(results: Results) -> dict[str, str]:
 def positions(results: Results) -> list[dict[str, str]]:
     """Return what is shown at each place: the models solved side by side, and the dial's stops between neighbours."""
     solved = reading.solved(results)
-    between: list[list[Solution]] = [[] for _ in solved[1:]]
-    for stop in reading.stops(results) if between else []:
-        looser = [s for s in solved[1:-1] if known(f1 := s["f1"]) and known(own := stop["f1"]) and f1 >= own]
-        between[len(looser)].append(stop)
+    behind: list[list[Solution]] = [[] for _ in solved]
+    for stop in reading.stops(results):
+        looser = [s for s in solved[1:] if known(f1 := s["f1"]) and known(own := stop["f1"]) and f1 > own]
+        behind[len(looser)].append(stop)
     passed: list[dict[str, str]] = []
-    for number, (model, stops) in enumerate(zip(solved, [*between, []], strict=True)):
+    for number, (model, stops) in enumerate(zip(solved, behind, strict=True)):
         passed.append(shown(results, model) | _tick(model) | {"place": str(number)})
+        parts = len(stops) + (number + 1 < len(solved))  # what is tighter than any of them ends the slider
         for part, stop in enumerate(stops, 1):
-            passed.append(shown(results, stop) | {"place": f"{number + part / (len(stops) + 1):.3f}"})
+            passed.append(shown(results, stop) | {"place": f"{number + part / parts:.3f}"})
     return passed
 
 

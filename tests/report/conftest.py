@@ -29,6 +29,19 @@ def run(tmp_path: Path, results: dict[str, Any]) -> Path:
     return tmp_path / "run"
 
 
+@pytest.fixture
+def found() -> dict[str, Any]:
+    """Return the results of that run with a dial and three targets."""
+    return dial_results()
+
+
+@pytest.fixture
+def dialled(tmp_path: Path, found: dict[str, Any]) -> Path:
+    """Return the folder of a run with a dial and three targets."""
+    write_run(tmp_path / "dialled", found)
+    return tmp_path / "dialled"
+
+
 @pytest.fixture(scope="session")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return such a folder with its report, for tests that only read."""
@@ -96,6 +109,41 @@ def synthetic_results() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def dial_results(stops: int = 16) -> dict[str, Any]:
+    """Make up results with a dial and three targets: not met, met, and met beyond the valid range."""
+    results = synthetic_results()
+    end = results["original"]["f1"]
+    results["dial"] = {
+        "kind": "curve",
+        "stops": [
+            {"id": f"dial-{i:02}", "label": f"between solutions, f1 {f1:.4g}", "t": t, "f1": f1, "f2": 0.6 * _cost(f1),
+             "fraction": (f1 - LOWEST) / (HIGHEST - LOWEST)}
+            for i, t in enumerate((i + 0.5) / stops for i in range(stops))
+            for f1 in [LOWEST + t * (end - LOWEST)]
+        ],
+    }  # fmt: skip
+    aims = [
+        ("score", "forget set psnr at most 7 (validation images, against the truth)", 0.413, 7.0, 8.3, None, False,
+         "it cannot be met between the highest completeness and the original model; this is the nearest to it"),
+        ("unseen", "forget training images score as unseen ones (psnr)", 0.66, 14.2, 14.19, 0.087, True, ""),
+        ("retrained", "nearest to the retrained model (psnr of both sets)", 0.96, None, 0.31, None, True, ""),
+    ]  # fmt: skip
+    for kind, label, f1, wanted, value, error, met, note in aims:
+        results["solutions"].append(
+            _solution(f"target-{kind}", label, f1, 0.7 * _cost(f1))
+            | {"method": "epsilon-constraint", "phase": 2, "epsilon": f1, "gap": 0.0, "satisfied": True}
+            | {"fraction": (f1 - LOWEST) / (HIGHEST - LOWEST), "ended": "found", "steps": 0, "lam": None}
+            | {"history": {"step": [], "f1": [], "f2": [], "lam": []}, "served": {"dial": "curve", "polish": 0}}
+            | {"target": {"kind": kind, "label": label, "wanted": wanted, "value": value, "error": error,
+                          "unit": "dB" * (kind != "score"), "met": met, "note": note}}
+        )  # fmt: skip
+    for of in ("forget", "retain"):
+        strips = results["images"][of]
+        strips["solutions"] = {s["id"]: f"images/{of}-{s['id']}.png" for s in results["solutions"]}
+        strips["dial"] = {s["id"]: f"images/{of}-{s['id']}.png" for s in results["dial"]["stops"]}
+    return results
+
+
 def write_run(run: Path, results: dict[str, Any]) -> None:
     """Write a run folder with gradients for pictures: they grow darker as more is forgotten."""
     (run / "images").mkdir(parents=True)
@@ -106,8 +154,9 @@ def write_run(run: Path, results: dict[str, Any]) -> None:
     for of in ("forget", "retain"):
         strips = results["images"][of]
         paths = [strips[key] for key in ("truth", "input", "original")] + list(strips["solutions"].values())
+        paths += strips.get("dial", {}).values()
         for i, path in enumerate(paths):
-            shade = ramp.point([v * (20 - i) // 20 for v in range(256)])
+            shade = ramp.point([v * (40 - i) // 40 for v in range(256)])
             Image.merge("RGB", [shade, ramp, shade]).save(run / path)
 
 

@@ -252,3 +252,18 @@ def test_choosing_axes_moves_the_points(seeded: Callable[..., list[Path]], tmp_p
         found.append(re.findall(r'<path d="[^"]*"[^>]*class="mark[^>]*transform="([^"]*)"', dom))
     assert len(found[0]) == len(found[1]) == 11
     assert found[0] != found[1]
+
+
+def test_what_targets_found_is_compared_like_an_epsilon(dialled: Path, found: dict[str, Any], tmp_path: Path) -> None:
+    other = shutil.copytree(dialled, tmp_path / "other")
+    folders = [put(dialled, found, RECIPE, 0), put(other, copy.deepcopy(found), RECIPE, 1)]
+    runs = list(map(Sealed.measured, folders))
+    comparison = compare(gather(runs))
+    kinds = {p.key: p.kind for p in comparison.points}
+    targets = [s["id"] for s in found["solutions"] if "target" in s]
+    assert {kinds[key] for key in targets} == {"epsilon"}
+    ours = next(curve for curve in comparison.curves if curve.method == METHOD)
+    assert set(targets) < {p.key for p in ours.points}
+    write(runs, tmp_path / "compared")
+    for name in ("comparison.html", "comparison.md"):
+        assert found["solutions"][-1]["label"] in (tmp_path / "compared" / name).read_text(encoding="utf-8")

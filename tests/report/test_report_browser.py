@@ -36,6 +36,21 @@ def shown(source: str) -> tuple[str, str, list[str]]:
     return f1[1], unescape(label[1]).replace("\u00a0", " "), re.findall(r'src="(data:[^"]*)"', "".join(rows))
 
 
+def pushed(page: Path, profile: Path, script: str) -> str:
+    """Return the page after a script that moves its slider."""
+    source = page.read_text(encoding="utf-8")
+    source = re.sub(r"script-src 'sha256-[^']*'", "script-src 'unsafe-inline'", source)  # lets the test's script in
+    moved = f"""<script>addEventListener("load", () => {{
+      const slider = document.getElementById("slider");
+      const send = (...kinds) => kinds.forEach((kind) => slider.dispatchEvent(new Event(kind, {{ bubbles: true }})));
+      {script}
+      document.title = location.hash + " " + slider.getAttribute("aria-valuetext");
+    }});</script></body>"""
+    other = page.with_name("moved.html")
+    other.write_text(source.replace("</body>", moved), encoding="utf-8")
+    return dom(other, profile)
+
+
 def test_an_address_selects_a_solution(run: Path, results: dict[str, Any], tmp_path: Path) -> None:
     write(Sealed.measured(run))
     original = {"id": "original", "label": "original model", **results["original"]}
@@ -59,17 +74,7 @@ def test_an_address_selects_a_solution(run: Path, results: dict[str, Any], tmp_p
 
 def test_the_slider_moves_numbers_pictures_and_the_address(run: Path, results: dict[str, Any], tmp_path: Path) -> None:
     write(Sealed.measured(run))
-    page = run / "report.html"
-    moved = """<script>addEventListener("load", () => {
-      const slider = document.getElementById("slider");
-      slider.value = 4;
-      for (const kind of ["input", "change"]) slider.dispatchEvent(new Event(kind));
-      setTimeout(() => { document.title = location.hash + " " + slider.getAttribute("aria-valuetext"); }, 200);
-    });</script></body>"""
-    source = page.read_text(encoding="utf-8")
-    source = re.sub(r"script-src 'sha256-[^']*'", "script-src 'unsafe-inline'", source)  # lets the test's script in
-    page.write_text(source.replace("</body>", moved), encoding="utf-8")
-    after = dom(page, tmp_path / "profile")
+    after = pushed(run / "report.html", tmp_path / "profile", "slider.value = 4; send('input', 'change');")
     f1, label, squares = shown(after)
     solution = next(s for s in results["solutions"] if s["id"] == "epsilon-2")
     assert (f1, label) == (figure(solution["f1"]), solution["label"])
@@ -84,3 +89,40 @@ def test_a_page_without_pictures_and_solutions_runs_too(
     write_results(run, results | {"solutions": [], "range": None, "images": None})
     write(Sealed.measured(run))
     assert shown(dom(run / "report.html", tmp_path / "profile"))[1] == "original model"
+
+
+def test_a_key_goes_to_the_next_place_of_the_dial_and_a_pointer_to_the_nearest(
+    dialled: Path, found: dict[str, Any], tmp_path: Path
+) -> None:
+    write(Sealed.measured(dialled))
+    page, profile = dialled / "report.html", tmp_path / "profile"
+    assert shown(dom(page, profile))[1] == "forget training images score as unseen ones (psnr)"
+    stops = {s["id"]: s for s in found["dial"]["stops"]}
+    tighter = max((s for s in stops.values() if s["f1"] < 0.66), key=lambda s: s["f1"])
+    key = "slider.value = Number(slider.value) + 0.001; send('input');"
+    source = pushed(page, profile, key)
+    f1, label, squares = shown(source)
+    assert (f1, label) == (figure(tighter["f1"]), tighter["label"])
+    assert len(squares) == 2 * found["images"]["count"]
+    assert all(src.startswith("data:image/webp") for src in squares)
+    assert 'data-field="epsilon">—<' in source
+    point = re.search(rf'data-mark="{tighter["id"]}".*?<use [^>]*x="([^"]*)" y="([^"]*)"', source)
+    marker = re.search(r'<circle id="marker" [^>]*translate\(([^p]*)px, ([^p]*)px\)', source)
+    assert point
+    assert marker
+    assert [float(value) for value in marker.groups()] == pytest.approx([float(value) for value in point.groups()])
+    back = pushed(page, profile, key + key + "slider.value -= 0.001; send('input', 'change');")
+    assert shown(back)[1] == tighter["label"]
+    assert f"<title>#solution={tighter['id']} between solutions: f1 {f1}, f2 {figure(tighter['f2'])}" in back
+    held = "send('pointerdown'); slider.value = Number(slider.value) + 0.001; send('input');"
+    assert shown(pushed(page, profile, held))[1] == "forget training images score as unseen ones (psnr)"
+    ends = pushed(page, profile, "slider.value = slider.max; send('input');")
+    assert shown(ends)[1] == "boundary: highest completeness"
+
+
+def test_an_address_selects_a_stop(dialled: Path, found: dict[str, Any], tmp_path: Path) -> None:
+    write(Sealed.measured(dialled))
+    stop = found["dial"]["stops"][2]
+    f1, label, squares = shown(dom(dialled / "report.html", tmp_path / "profile", f"#solution={stop['id']}"))
+    assert (f1, label) == (figure(stop["f1"]), stop["label"])
+    assert len(squares) == 2 * found["images"]["count"]

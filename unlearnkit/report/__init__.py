@@ -21,9 +21,11 @@ def write(run: Sealed) -> list[Path]:
 
     results, manifest = load(run)
     pictures, missing = strips.read(run, results)
+    between, lost = strips.between(run, results)
+    missing += lost
     page, text = run.folder / "report.html", run.folder / "report.md"
     compared = bool(others(results)) and "recipe.resolved.json" in run.files
-    write_text(page, html.page(results, manifest, pictures, missing, compared))
+    write_text(page, html.page(results, manifest, pictures, between, missing, compared))
     with drawing.styled():
         plots = {
             "front.png": front.picture(front.front(results)),

@@ -42,7 +42,7 @@ def panels(results: Results) -> list[tuple[str, str, bool]]:
 
 
 def _trained(results: Results) -> list[Solution]:
-    return [s for s in reading.shown(results) if s.get("history")]
+    return [s for s in reading.shown(results) if (history := s.get("history")) and history["step"]]
 
 
 def _draw(axes: Axes, trained: Sequence[Solution], quantity: Quantity) -> bool:

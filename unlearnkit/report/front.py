@@ -9,9 +9,12 @@ from matplotlib.figure import Figure
 from unlearnkit.report import reading, svg
 from unlearnkit.report.drawing import COLOURS, DASHED, OWN, Limits, Mark, legend, marks
 from unlearnkit.report.numbers import figure, known
-from unlearnkit.report.shape import Results
+from unlearnkit.report.shape import Results, Solution
 
 WORDS = {"original": "original model", "boundary": "boundary (phase 1)", "epsilon": "ε (phase 2)"}
+DIAL = (Mark("_", COLOURS["accent"]), "dial: any ε between")
+VALID = (Mark("s", COLOURS["tint"]), "valid range of ε")
+"""What a run with a dial has beside its solutions, and how it is drawn."""
 
 
 class Point(NamedTuple):
@@ -38,6 +41,10 @@ class Front:
     y: Limits
     points: list[Point]
     marks: dict[tuple[str, str], Mark]
+    way: list[tuple[str, float, float]]
+    """Id, f1 and f2 of the dial's stops, tight to loose, and of the original model; nothing without a dial."""
+    valid: tuple[float, float] | None
+    """The valid range of ε, where there is a dial to leave it."""
 
     @property
     def crowded(self) -> bool:
@@ -54,20 +61,31 @@ class Front:
 
     def legend(self) -> list[tuple[Mark, str]]:
         """Return each mark and what it stands for."""
-        return [(mark, WORDS.get(kind, kind)) for (_, kind), mark in self.marks.items()]
+        named = [(mark, WORDS.get(kind, kind)) for (_, kind), mark in self.marks.items()]
+        return [*named, *([DIAL] if self.way else []), *([VALID] if self.valid else [])]
 
 
 def front(results: Results) -> Front:
     """Lay the solutions out."""
     points = [
-        Point(s["id"], s["label"], reading.kind(s), f1, f2, bool(s.get("dominated_by")), s.get("epsilon"))
+        Point(s["id"], s["label"], reading.kind(s), f1, f2, bool(s.get("dominated_by")), _given(s))
         for s in reading.shown(results)
         if known(f1 := s["f1"]) and known(f2 := s["f2"])
     ]
     ours = [p for p in points if p.kind in OWN]
-    x = Limits.around([v for p in ours for v in (p.f1, p.epsilon) if v is not None], [p.f1 for p in points])
-    y = Limits.around([p.f2 for p in ours], [p.f2 for p in points])
-    return Front(x, y, points, marks(("", p.kind) for p in points))
+    stops = reading.stops(results)
+    passed = [*reversed(stops), reading.original(results)] if stops else []
+    way = [(s["id"], f1, f2) for s in passed if known(f1 := s["f1"]) and known(f2 := s["f2"])]
+    held = [v for p in ours for v in (p.f1, p.epsilon) if v is not None] + [f1 for _, f1, _ in way]
+    x = Limits.around(held, [p.f1 for p in points])
+    y = Limits.around([*(p.f2 for p in ours), *(f2 for *_, f2 in way)], [p.f2 for p in points])
+    valid = (its["lowest"], its["highest"]) if "dial" in results and (its := results["range"]) else None
+    return Front(x, y, points, marks(("", p.kind) for p in points), way, valid)
+
+
+def _given(s: Solution) -> float | None:
+    """Return the ε that a solution had to keep to: what a target found is no bound."""
+    return None if "target" in s else s.get("epsilon")
 
 
 def drawn(front: Front, width: float, height: float) -> Figure:
@@ -77,6 +95,12 @@ def drawn(front: Front, width: float, height: float) -> Figure:
     axes.set_ylabel("retain loss f2 (lower: better kept)", rotation_mode="anchor")
     words: dict[str, Any] = {"size": 8, "color": COLOURS["muted"], "va": "bottom"}
     axes.text(-0.03, 1.02, "ε", words, ha="right", transform=axes.transAxes)
+    if front.valid:
+        axes.axvspan(*front.valid, color=COLOURS["tint"], lw=0, zorder=0)
+    if front.way:
+        axes.plot(*zip(*(place for _, *place in front.way), strict=True), color=COLOURS["accent"], lw=1, zorder=2)
+    for stop, f1, f2 in (one for one in front.way if one[0] != "original"):
+        axes.plot(f1, f2, ".", color=COLOURS["accent"], ms=3, zorder=2, gid=f"stop/{stop}")
     for p in front.points:
         if p.epsilon is not None:
             axes.axvline(p.epsilon, color=COLOURS["axis"], lw=0.8, ls=DASHED, zorder=1, gid=f"bound/{p.id}")

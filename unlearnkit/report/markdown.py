@@ -10,7 +10,7 @@ from unlearnkit.report.numbers import one_line
 from unlearnkit.report.provenance import provenance
 from unlearnkit.report.shape import SETS, Results
 from unlearnkit.report.tables import Table
-from unlearnkit.report.verdict import cautions, verdict
+from unlearnkit.report.verdict import cautions, recommended, verdict
 
 CAPTIONS = {
     "front.png": "Pareto front: forget loss f1 and retain loss f2 of every solution",
@@ -22,11 +22,13 @@ CAPTIONS = {
 def text(results: Results, manifest: dict[str, Any], plots: list[Path], missing: list[str], compared: bool) -> str:
     """Return report.md; plots, and the comparison where there is one, are linked relative to it."""
     solutions = tables.solutions(results, manifest.get("times") or {})
-    blocks = [f"# {plain(results['name'])}", plain(verdict(results))]
+    blocks = [f"# {plain(results['name'])}", plain(verdict(results)), plain(recommended(results)[1])]
     blocks += [_listed(f"**Warning:** {plain(c)}" for c in [*cautions(results, manifest), *missing])]
     blocks += [f"![{CAPTIONS[plot.name]}](plots/{plot.name})" for plot in plots]
     if compared:
         blocks += ["Hypervolumes, costs and the gap to a retrained model: [comparison.md](comparison.md)."]
+    if targets := tables.targets(results):
+        blocks += ["## Targets", *titled(targets)[1:]]
     blocks += ["## Solutions", table(solutions), _meanings(solutions)]
     scores = [tables.scores(results, of, split) for split in reading.splits(results) for of in SETS]
     metrics = [("Metrics", tables.READING, scores)] if results["metrics"] else []

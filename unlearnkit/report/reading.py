@@ -25,20 +25,35 @@ def epsilons(results: Results) -> list[Solution]:
     return sorted((s for s in results["solutions"] if s.get("phase") == 2), key=lambda s: -(s.get("epsilon") or 0.0))
 
 
+def targets(results: Results) -> list[Solution]:
+    """Return the solutions that were looked for by a target, in the recipe's order."""
+    return [s for s in results["solutions"] if "target" in s]
+
+
 def others(results: Results) -> list[Solution]:
     """Return the solutions of the methods that ran for comparison."""
     return [s for s in results["solutions"] if s.get("phase") is None]
 
 
-def stops(results: Results) -> list[Solution]:
-    """Return what the slider passes, from nothing forgotten to the most complete forgetting."""
+def solved(results: Results) -> list[Solution]:
+    """Return the models that span the trade-off, from nothing forgotten to the most complete forgetting."""
     lowest, highest = ([s for s in results["solutions"] if s["id"] == end] for end in (LOWEST, HIGHEST))
-    return [original(results), *lowest, *epsilons(results), *highest]
+    looser, inside, tighter = list[Solution](), list[Solution](), list[Solution]()
+    for s in epsilons(results):
+        place = s.get("fraction") or 0.0
+        (looser if place > 1 else tighter if place < 0 else inside).append(s)
+    return [original(results), *looser, *lowest, *inside, *highest, *tighter]
+
+
+def stops(results: Results) -> list[Solution]:
+    """Return the places of the dial between solutions, loose to tight, as if they were solutions."""
+    dial = results.get("dial")
+    return [cast("Solution", stop) for stop in sorted(dial["stops"], key=lambda stop: -stop["f1"])] if dial else []
 
 
 def shown(results: Results) -> list[Solution]:
-    """Return everything that a report shows: the slider's stops, then the methods that ran for comparison."""
-    return [*stops(results), *others(results)]
+    """Return everything that a report shows: the models that span the trade-off, then the methods beside them."""
+    return [*solved(results), *others(results)]
 
 
 def splits(results: Results) -> list[str]:

@@ -2,7 +2,7 @@
 
 import base64
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -13,6 +13,7 @@ from unlearnkit.report import reading
 from unlearnkit.report.drawing import DPI
 from unlearnkit.report.numbers import unbroken
 from unlearnkit.report.shape import SETS, Results
+from unlearnkit.report.shape import Strips as Paths
 from unlearnkit.seal import Sealed
 
 ROWS, SQUARE, GAP = 4, 96, 4
@@ -31,20 +32,42 @@ class Strip:
 
     def uri(self, index: int) -> str:
         """Return one square as a data: URI."""
-        square, data = self.squares[index], BytesIO()
-        kind = "png" if square.width <= LOSSLESS_SIDE else "webp"
-        square.save(data, kind, optimize=True, quality=90)  # the one for PNG, the other for WebP
-        return f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
+        square = self.squares[index]
+        return _uri(square, "png" if square.width <= LOSSLESS_SIDE else "webp", 90)
+
+    def light(self, index: int) -> str:
+        """Return one square as a data: URI of a third of the bytes, for what there are many of."""
+        return _uri(self.squares[index], "webp", 80)
+
+
+def _uri(square: Image.Image, kind: str, quality: int) -> str:
+    data = BytesIO()
+    square.save(data, kind, optimize=True, quality=quality)  # the one for PNG, the other for WebP
+    return f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
 
 
 def read(run: Sealed, results: Results) -> tuple[list[Strip], list[str]]:
-    """Cut all strips, in the slider's order; say which are no images. Raise `UserError` for one that has changed."""
+    """Cut the strips of all models; say which are no images. Raise `UserError` for one that has changed."""
+    labels = {"truth": "truth", "input": "input"} | {s["id"]: s["label"] for s in reading.shown(results)}
+
+    def paths(its: Paths) -> Mapping[str, str]:
+        return {"truth": its["truth"], "input": its["input"], "original": its["original"], **its["solutions"]}
+
+    return _read(run, results, labels, paths)
+
+
+def between(run: Sealed, results: Results) -> tuple[list[Strip], list[str]]:
+    """Cut the strips of the dial's stops; say which are no images. Raise `UserError` for one that has changed."""
+    return _read(run, results, {s["id"]: s["label"] for s in reading.stops(results)}, lambda its: its.get("dial", {}))
+
+
+def _read(
+    run: Sealed, results: Results, labels: Mapping[str, str], paths_of: Callable[[Paths], Mapping[str, str]]
+) -> tuple[list[Strip], list[str]]:
     strips, missing = list[Strip](), list[str]()
     if not (images := results.get("images")):
         return strips, missing
-    labels = {"truth": "truth", "input": "input"} | {s["id"]: s["label"] for s in reading.shown(results)}
-    for of, its in ((of, images[of]) for of in SETS if of in images):
-        paths = {"truth": its["truth"], "input": its["input"], "original": its["original"], **its["solutions"]}
+    for of, paths in ((of, paths_of(images[of])) for of in SETS if of in images):
         for key in (key for key in labels if key in paths):
             data = run.read(paths[key])
             try:

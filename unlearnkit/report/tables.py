@@ -64,9 +64,24 @@ SOLUTION_COLUMNS = [
     Column("residual", "min over λ ≥ 0 of ‖∇f2 + λ∇f1‖ at the end; 0 at a stationary point"),
     Column("λ", "the last multiplier that mixes the two gradients; 0 where the constraint did not act"),
     Column("steps", "updates made"),
-    Column("ended", "why training stopped: the constraint was satisfied, or the budget of steps was spent"),
+    Column(
+        "ended", "why training stopped: the constraint was satisfied, the steps were spent, or none was kept: found"
+    ),
     Column("seconds", "time spent on this solution, from the manifest"),
     Column("dominated by", "solutions at least as good in both f1 and f2 and better in one"),
+]
+
+INTERVAL = 1.96
+"""Standard errors to either side that hold nineteen times in twenty."""
+TARGET_COLUMNS = [
+    Column("target"),
+    Column("wanted", f"what the value found is held against; {NONE} where it is to be as small as can be"),
+    Column("found", "the value at its solution"),
+    Column("95 % interval", f"{INTERVAL} standard errors over images, of what was found against what was wanted"),
+    Column("met", "whether it was met anywhere between the highest completeness and the original model"),
+    Column("ε found", "the bound on f1 that serves it"),
+    Column("place in the valid range", "0 % is the highest completeness, 100 % the lowest; beyond lies the original"),
+    Column("f2", "retain loss on the whole training retain set"),
 ]
 
 
@@ -77,6 +92,23 @@ def solutions(results: Results, times: dict[str, Any]) -> Table:
         dominating = ", ".join(s.get("dominated_by") or [NONE])
         rows.append([s["label"], s["id"], *facts(s).values(), whole(times.get(s["id"]), 1), dominating])
     return Table("Solutions", SOLUTION_COLUMNS, rows, [row[1] for row in rows])
+
+
+def targets(results: Results) -> Table | None:
+    """Tabulate what each target asked for and what was found for it; None where there are none."""
+    rows, reasons = [], list[str]()
+    for s, target in ((s, s["target"]) for s in reading.targets(results)):
+        unit = f" {target['unit']}".rstrip()
+        wanted = NONE if target["wanted"] is None else figure(target["wanted"]) + unit
+        error = target["error"]
+        around = NONE if error is None else f"± {figure(INTERVAL * error, 2)}{unit}"
+        note = f"{target['label']}: {target['note']}"
+        met = agreed(target["met"]) + (f" {pointer(note, reasons)}" if target["note"] else "")
+        place = percent(s.get("fraction"), signed=False)
+        found = figure(target["value"]) + unit
+        rows.append([target["label"], wanted, found, around, met, figure(s.get("epsilon")), place, figure(s["f2"])])
+    ids = [s["id"] for s in reading.targets(results)]
+    return Table("Targets", TARGET_COLUMNS, rows, ids, reasons) if rows else None
 
 
 def facts(s: Solution) -> dict[str, str]:

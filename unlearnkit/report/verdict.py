@@ -1,4 +1,4 @@
-"""What the run shows, in one paragraph computed from its results."""
+"""What the run shows, in one paragraph computed from its results, and which solution to look at first."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from unlearnkit.report.shape import SETS, Results, Solution
 
 def verdict(results: Results) -> str:
     """Say in plain language whether each ε was met, what was forgotten and what it cost."""
-    sentences = [_satisfied(results)]
+    sentences = [_satisfied(results), *_aimed(results)]
     if (last := tightest(results)) is not None:
         sentences.append(_changed(results, last))
     if front := results.get("front"):
@@ -31,6 +31,43 @@ def tightest(results: Results) -> Solution | None:
     return next(iter([*reversed(kept), *(s for s in results["solutions"] if s["id"] == HIGHEST)]), None)
 
 
+def recommended(results: Results) -> tuple[Solution, str]:
+    """Return the solution to look at first, and why it is that one, in one sentence.
+
+    It is the first target that is met, else the bend of the front, else the most complete solution.
+    """
+    if met := [s for s in reading.targets(results) if s["target"]["met"]]:
+        first = met[0]
+        return first, f"Start with “{first['label']}”: it is the first of the targets that are met."
+    if (bent := _bend(results)) is not None:
+        first, *ends = bent
+        chord = " and ".join(s["label"] for s in ends)
+        why = f"the bend of the front, farthest below the line between {chord}, with both losses scaled to these ends"
+    elif (last := tightest(results)) is not None:
+        first, why = last, "the most complete one" + " that keeps its ε" * bool(last.get("satisfied"))
+    else:
+        first, why = reading.original(results), "there is no other model along this trade-off"
+    return first, f"Start with {first['label']}: {why}."
+
+
+def _bend(results: Results) -> tuple[Solution, Solution, Solution] | None:
+    """Return the ε that keeps farthest below the chord of all that are kept, and its ends; None where none is below."""
+    kept = [
+        (s, f1, f2)
+        for s in reading.epsilons(results)
+        if s.get("satisfied") and "target" not in s and known(f1 := s["f1"]) and known(f2 := s["f2"])
+    ]
+    if len(kept) < 3:
+        return None
+    (loose, right, low), (tight, left, high) = kept[0], kept[-1]
+    if not (left < right and low < high):
+        return None
+    # With both axes scaled to the ends, the chord is where both coordinates add up to 1.
+    below = [round(1 - (f1 - left) / (right - left) - (f2 - low) / (high - low), 9) for _, f1, f2 in kept]
+    best = below.index(max(below))  # of equals the looser
+    return (kept[best][0], loose, tight) if below[best] > 0 else None
+
+
 def cautions(results: Results, manifest: dict[str, Any]) -> list[str]:
     """Return the warnings of the results and of the run that led to them, and what else a reader must not miss."""
     lines = [*results["warnings"], *manifest.get("warnings", [])]
@@ -41,13 +78,22 @@ def cautions(results: Results, manifest: dict[str, Any]) -> list[str]:
 
 
 def _satisfied(results: Results) -> str:
-    if not (run := reading.epsilons(results)):
+    if not (run := [s for s in reading.epsilons(results) if "target" not in s]):
         return "No ε was run." if results["range"] else "Phase 1 found no valid range of ε, so no ε was run."
     missed = [figure(s.get("epsilon"), 3) for s in run if not s.get("satisfied")]
     gaps = [gap for s in run if known(gap := s.get("gap"))]
     largest = f" (largest gap {percent(max(gaps))})" if gaps else ""
     tail = f"; missed: ε = {', '.join(missed)}" if missed else ""
     return f"{len(run) - len(missed)} of {len(run)} ε satisfied{largest}{tail}."
+
+
+def _aimed(results: Results) -> list[str]:
+    """Say how many targets are met, and which are not; nothing where there are none."""
+    if not (targets := [s["target"] for s in reading.targets(results)]):
+        return []
+    missed = [target["label"] for target in targets if not target["met"]]
+    tail = f"; not met: {'; '.join(missed)}" if missed else ""
+    return [f"{len(targets) - len(missed)} of {len(targets)} targets met{tail}."]
 
 
 def _changed(results: Results, last: Solution) -> str:

@@ -7,9 +7,8 @@ const picture = (image, of) => document.getElementById(`${image.dataset.set}/${o
 
 function show(id) {
   const shown = solutions.get(id);
-  const stop = positions.indexOf(shown);
-  slider.classList.toggle("aside", stop < 0);
-  if (stop >= 0) slider.value = stop;
+  slider.classList.toggle("aside", !shown.place);
+  if (shown.place) slider.value = shown.place;
   slider.setAttribute("aria-valuetext", shown.spoken);
   document.body.dataset.solution = id;
   document.getElementById("current").textContent = shown.label;
@@ -25,13 +24,13 @@ function show(id) {
     element.classList.toggle("selected", [row, column, mark].includes(id));
   }
   for (const image of all(".now img")) place(image, id, shown.label);
-  const point = document.querySelector(`.front a[data-id="${CSS.escape(id)}"] use`);
+  const point = document.querySelector(`.front :is(.point, .stop)[data-mark="${CSS.escape(id)}"] use`);
   marker.setAttribute("visibility", point ? "visible" : "hidden");
   if (point) marker.style.transform = `translate(${point.getAttribute("x")}px, ${point.getAttribute("y")}px)`;
   for (const group of all(`.panels [data-mark="${CSS.escape(id)}"]`)) group.parentNode.append(group); // drawn on top
 }
 
-// Every picture is embedded once, in the montage; the rows above borrow it from there.
+// Every picture is embedded once, in the montage or hidden below the rows; the rows borrow it from there.
 function place(image, of, label) {
   const source = picture(image, of);
   image.classList.toggle("none", !source);
@@ -47,11 +46,22 @@ function linked() {
   if (solutions.has(id)) show(id);
 }
 
+// A pointer says where it wants to be; a key, or a screen reader, goes at least one place on.
+let held = false;
+slider.addEventListener("pointerdown", () => { held = true; });
+for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => { held = false; });
+
+const away = (shown) => Math.abs(shown.place - slider.value);
+const nearest = () => positions.reduce((best, shown) => (away(shown) < away(best) ? shown : best));
+
 slider.addEventListener("input", () => {
   moved();
-  show(positions[slider.value].id);
+  const before = positions.findIndex((shown) => shown.id === document.body.dataset.solution);
+  const on = Math.sign(slider.value - (positions[before]?.place ?? slider.value));
+  const found = nearest();
+  show((!held && found === positions[before] && positions[before + on] || found).id);
 });
-slider.addEventListener("change", () => location.replace(`#solution=${encodeURIComponent(positions[slider.value].id)}`));
+slider.addEventListener("change", () => location.replace(`#solution=${encodeURIComponent(nearest().id)}`));
 addEventListener("hashchange", () => {
   moved();
   linked();
@@ -67,5 +77,5 @@ if (more) {
     more.remove();
   });
 }
-show(positions[slider.value].id);
+show(nearest().id);
 linked();

@@ -15,7 +15,7 @@ from unlearnkit.recipe.sections import OPEN, Section
 from unlearnkit.testing import check_audit, check_loss, check_model, check_plugin
 
 BLOCKS = [block.text for block in blocks(ROOT / "docs/plugins.md") if block.language == "python"]
-KINDS = ["acme-half-gap", "acme-picture", "acme-blur", "acme-corner", "acme-weighed", "acme-own-loss"]
+KINDS = ["acme-half-gap", "acme-picture", "acme-blur", "acme-corner", "acme-weighed", "acme-own-loss", "acme-keep-most"]
 MODULE = "acme_unlearning"
 
 

@@ -26,7 +26,7 @@ STATES = {
     ),
     "curve-and-polish": ("{kind: adamw, lr: 3.0e-3}", ["sweep={kind: curve, budget: 2, polish: 5}"]),
 }
-"""Of the optimiser and of the rule for λ, each with a method: one of two stages, one whose λ is Adam's; and the front as one curve."""
+"""Of the optimiser and of the rule for λ, each with a method: one of two stages, one whose λ is Adam's; of a curve."""
 
 
 def files(run):

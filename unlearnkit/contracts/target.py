@@ -56,7 +56,7 @@ class Aim:
     miss: float
     """How far it is from being met: 0 or less where it is met."""
     close: float = 0.0
-    """The largest |miss| at which the search for the last point that meets it may end."""
+    """The largest absolute `miss` at which the search for the last point that meets it may end."""
     unit: str = ""
     """The unit of `value`."""
 
@@ -69,7 +69,7 @@ class Target(ABC):
     least: bool = False
     """True where `value` is to be as small as can be, so that every model meets it."""
     exact: bool = False
-    """True where a |miss| of `close` counts as met."""
+    """True where a `miss` of `close` counts as met."""
     retrained: bool = False
     """Whether it reads the retrained model, without which it is refused."""
     label: str

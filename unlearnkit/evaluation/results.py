@@ -73,7 +73,7 @@ def collect(
         found[name] = _looked_at(folder, gauge, further, model, (name,))
         watcher.event("evaluated", id=name)
     # As f1 does along the curve: closer together where forgetting is complete, and the original model left out.
-    count = recipe.evaluate.stops
+    count = recipe.evaluate.stops if dial.range[0] < dial.range[1] else 0
     places = {_stop(number): ((number + 0.5) / count) ** (1 if dial.kind == "curve" else 2) for number in range(count)}
     stops = {
         name: _looked_at(

@@ -267,8 +267,8 @@ def _serve(
     polishing = Stage(losses.forget, losses.retain, control.multiplier.build(), budget=polish / bench.steps)
     made = {"epsilon": control.epsilon, "multiplier": control.multiplier, "landing": control.landing}
     its = replace(
-        problem, stages=[polishing] if polish else [], psi=control.epsilon.build(), part=losses.part, served=(dial.kind, polish),
-        keeps=polish > 0, made={**made, "dial": dial.digest},
+        problem, stages=[polishing] if polish else [], psi=control.epsilon.build(), part=losses.part,
+        served=(dial.kind, polish), keeps=polish > 0, made={**made, "dial": dial.digest},
     )  # fmt: skip
     ends = (bounds.highest.end, bounds.lowest.end) if control.landing == "line" else None
     return solve(run, bench, its, begin, ends)

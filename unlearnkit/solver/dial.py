@@ -14,7 +14,6 @@ import scipy.optimize
 import torch
 from torch import Tensor
 
-from unlearnkit.errors import Exit, UserError
 from unlearnkit.fronts import front
 from unlearnkit.solver.curve import at
 from unlearnkit.solver.flat import Flat
@@ -76,13 +75,13 @@ def of_curve(curve: Solution, original: Tensor) -> Dial:
 def through(solutions: Sequence[Solution], original: Tensor, f1: float) -> Dial:
     """Return the dial through the solutions of both phases that no other dominates, to the original model, at `f1`.
 
-    t is the place of f1 between both ends. Raise `UserError` where none has a lower f1 than the original model.
+    t is the place of f1 between both ends. Where none has a lower f1 than the original model, that is all there is.
     """
     corners = front([*((one.last.f1, one.last.f2) for one in solutions), (f1, 0.0)])
     ours = {(one.last.f1, one.last.f2): one for one in solutions if one.last.f1 < f1}
     ways = [ours[corner] for corner in corners if corner in ours]
     if not ways:
-        raise UserError("no solution has a lower forget loss f1 than the original model", Exit.DIVERGED)
+        return Dial("polyline", lambda t: original, [(0.0, f1), (1.0, f1)], digest([f1]))
     ends = [*((one.last.f1, one.theta) for one in ways), (f1, original)]
     least = ends[0][0]
     knots = [((value - least) / (f1 - least), value) for value, _ in ends]

@@ -46,7 +46,12 @@ def files(run):
 def finished(request, shared_tiny, tmp_path_factory):
     """A finished run with all targets, its recipe, and the events it told."""
     run, told = tmp_path_factory.mktemp("dial") / "run", []
-    overrides = [request.param, f"epsilons.targets=[{', '.join(TARGETS)}]", "compare=[{kind: retrain}]"]
+    overrides = [
+        request.param,
+        f"epsilons.targets=[{', '.join(TARGETS)}]",
+        "compare=[{kind: retrain}]",
+        "evaluate.stops=5",
+    ]
     tiny_task.ran(shared_tiny, run, *overrides, tell=told.append)
     return shared_tiny, overrides, run, told
 
@@ -62,7 +67,7 @@ def test_every_epsilon_and_target_is_on_its_bound(finished):
         assert (served is None) == (kind == "polyline" and "target" not in row)
         assert served is None or (served["dial"] == kind and (row["steps"] == 0 or row["id"] == "epsilon-at-0.3"))
     assert found["dial"]["kind"] == kind
-    assert len(found["dial"]["stops"]) == 16
+    assert len(found["dial"]["stops"]) == 5
     start, tight = found["original"]["f1"], min(row["f1"] for row in ours)
     assert all(tight * (1 - LANDED) <= stop["f1"] <= start for stop in found["dial"]["stops"] if kind == "polyline")
 

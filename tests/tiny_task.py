@@ -43,6 +43,7 @@ training:
 evaluate:
   metrics: [{{kind: hidden-psnr}}]
   images: 3
+  stops: 2
 """
 
 Tell = Callable[[Mapping[str, Any]], None]

@@ -182,7 +182,7 @@ def test_export_writes_a_model_that_a_recipe_can_use(finished, tiny, unlearnkit)
     assert unlearned["forget"]["train"]["truth"] == pytest.approx(expected, rel=1e-4)
     again = unlearnkit("export", run, "--epsilon", "epsilon-at-0.5", "--to", "out")
     assert again.code == 7
-    unknown = unlearnkit("export", run, "--epsilon", "0.123", "--to", "other")
+    unknown = unlearnkit("export", run, "--epsilon", "tightest", "--to", "other")
     assert unknown.code == 2
     assert "epsilon-at-0 " in unknown.err
 

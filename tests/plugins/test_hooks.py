@@ -63,6 +63,10 @@ def test_hook_register_audits():
     assert brought("register_audits", sections.AuditSection, "build")
 
 
+def test_hook_register_targets():
+    assert brought("register_targets", sections.TargetSection, "build")
+
+
 def test_hook_register_commands():
     @hookimpl
     def register_commands(app):

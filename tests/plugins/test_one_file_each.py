@@ -1,4 +1,4 @@
-"""A method, a model, a metric, an audit, a task and a control function: one new file and one line of registration each.
+"""A method, model, metric, audit, task, control function and target: one new file and one line of registration each.
 
 No file knows of another, and no other file of unlearnkit of any.
 """
@@ -129,6 +129,32 @@ class OnForget(AuditSection):
 
         return OwnLoss()
 ''',
+    "target": '''
+from typing import Literal
+
+from unlearnkit.recipe.sections import TargetSection
+
+
+class Kept(TargetSection):
+    """The most complete solution whose retain loss f2 is at most a bound."""
+
+    kind: Literal["six-kept"]
+    """A bound on f2."""
+    at_most: float = 1.0e-3
+    """The largest f2."""
+
+    def build(self, base, device, metrics):
+        from unlearnkit.contracts import Aim, Target
+
+        class Most(Target):
+            loosest = False
+            label = f"f2 at most {self.at_most}"
+
+            def aim(self, model, original, retrained, most=self.at_most):
+                return Aim(model.f2, most, model.f2 - most, 0.002 * most)
+
+        return Most()
+''',
 }
 """The new files, by what each brings; a file imports torch where it builds alone."""
 LINES = {
@@ -138,11 +164,12 @@ LINES = {
     "method": "register_methods = hookimpl(lambda: [method.Weighed])",
     "metric": "register_metrics = hookimpl(lambda: [metric.Error])",
     "audit": "register_audits = hookimpl(lambda: [audit.OnForget])",
+    "target": "register_targets = hookimpl(lambda: [target.Kept])",
 }
 """The line of registration of each."""
 KINDS = {
     "model": "acme-blur", "task": "six-corner", "control": "six-switch", "method": "six-weighed",
-    "metric": "acme-error", "audit": "six-own-loss",
+    "metric": "acme-error", "audit": "six-own-loss", "target": "six-kept",
 }  # fmt: skip
 RECIPE = """\
 name: six
@@ -154,7 +181,7 @@ data:
   per_class: {train: 8, validation: 4}
 task: {kind: six-corner}
 control: {epsilon: {kind: six-switch}, multiplier: {kind: closed-form}}
-epsilons: {fractions: [0.5]}
+epsilons: {fractions: [0.5], targets: [{kind: six-kept}]}
 compare: [{kind: six-weighed, weight: [0.5, 2.0]}]
 training: {batch_size: 4, steps: 20, device: cpu, optimizer: {kind: adamw, lr: 1e-2}}
 evaluate: {metrics: [{kind: acme-error}], audits: [{kind: six-own-loss}], images: 2}
@@ -222,17 +249,22 @@ def test_a_recipe_uses_all_six_and_each_takes_effect(package, tiny):
     assert [set(row["history"]["lam"]) for row in swept] == [{0.5}, {2.0}], "the method's weight is what λ is"
     assert swept[0]["f1"] != swept[1]["f1"]
 
+    solved = {name: row for name, row in rows.items() if "target" not in row}  # the target has the original model here
     cells = results["original"]["metrics"]["forget"]["validation"]
     assert cells["original"]["acme-error"] == 0.0
     assert 0 < cells["truth"]["acme-error"] < 1
-    assert all(row["metrics"]["forget"]["validation"]["original"]["acme-error"] > 0 for row in rows.values())
+    assert all(row["metrics"]["forget"]["validation"]["original"]["acme-error"] > 0 for row in solved.values())
 
     (audit,) = results["audits"]
     assert audit["samples"] == "4 forget validation images."
     assert audit["original"]["classes"] == 3
     assert audit["solutions"].keys() == rows.keys()
-    losses = [found["loss"] for found in (audit["original"], *audit["solutions"].values())]
+    losses = [found["loss"] for found in (audit["original"], *map(audit["solutions"].get, solved))]
     assert len(set(losses)) == len(losses), "each model has its own finding"
+
+    kept = rows["target-six-kept"]
+    assert kept["target"]["value"] == pytest.approx(kept["f2"], rel=1e-6)
+    assert kept["target"]["met"] == (kept["f2"] <= 1e-3), "the target is looked for by what it measures"
 
     for words in ("Mean absolute error", "own loss", "six-weighed weight = 0.5", "six-switch"):
         assert words in report

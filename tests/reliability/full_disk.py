@@ -21,7 +21,7 @@ SHORTER = (
     "training={steps: 6, batch_size: 4, checks: 1, checkpoint_every: 3, device: cpu,"
     " optimizer: {kind: adamw, lr: 3.0e-3}, cache: {memory_mib: 0}}",
     "epsilons={fractions: [0.5]}",
-    "evaluate={metrics: [{kind: hidden-psnr}], images: 1, audits: [{kind: membership}]}",
+    "evaluate={metrics: [{kind: hidden-psnr}], images: 1, stops: 1, audits: [{kind: membership}]}",
 )
 
 

@@ -15,6 +15,7 @@ RICH = {
     "compare and audits": trials.FULL,
     "seeds": trials.SEEDS,
     "streaming": (*trials.SHORT, *trials.STREAMED),
+    "a curve and targets": (*trials.SHORT, "sweep={kind: curve, budget: 1, polish: 3}", *trials.AIMED),
 }
 
 

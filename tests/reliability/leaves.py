@@ -39,7 +39,7 @@ TINY: Mapping[str, Any] = {
         "optimizer": {"kind": "adamw", "lr": 3e-3}, "batch_size": 4, "steps": 8, "checks": 1, "checkpoint_every": 4,
         "device": "cpu",
     },
-    "evaluate": {"metrics": [{"kind": "hidden-psnr"}], "images": 1},
+    "evaluate": {"metrics": [{"kind": "hidden-psnr"}], "images": 1, "stops": 1},
 }  # fmt: skip
 
 NETWORK = {"kind": "module", "weights": "a/network.pt2", "size": 16}

@@ -13,7 +13,7 @@ STEPS = 6
 SHORT = [
     f"training={{steps: {STEPS}, batch_size: 4, checks: 2, checkpoint_every: 1, device: cpu, optimizer: OPTIMIZER}}",
     "epsilons={fractions: [0.5]}",
-    "evaluate={metrics: [{kind: hidden-psnr}], images: 1}",
+    "evaluate={metrics: [{kind: hidden-psnr}], images: 1, stops: 1}",
 ]
 STATES = {
     "moments-and-averages": (

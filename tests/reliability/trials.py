@@ -26,19 +26,20 @@ SHORT = (
     "training={steps: 6, batch_size: 4, checks: 2, checkpoint_every: 2, device: cpu,"
     " optimizer: {kind: adamw, lr: 3.0e-3}}",
     "epsilons={fractions: [0.25, 0.75]}",
-    "evaluate={metrics: [{kind: hidden-psnr}], images: 1}",
+    "evaluate={metrics: [{kind: hidden-psnr}], images: 1, stops: 1}",
 )
 """What makes the tiny recipe one of a third of a second."""
 BESIDE = ("compare=[{kind: composite, alpha: [0.25, 1.0]}]",)
 FULL = (
     *SHORT[:2],
     *BESIDE,
-    "evaluate={metrics: [{kind: hidden-psnr}], images: 1, tasks: [{kind: half}],"
+    "evaluate={metrics: [{kind: hidden-psnr}], images: 1, stops: 1, tasks: [{kind: half}],"
     " audits: [{kind: membership}, {kind: relearning, steps: 4, every: 2}]}",
 )
 """With methods, audits and another task."""
 SEEDS = (*SHORT, "seeds=[3, 4]")
 STREAMED = ("data.memory_mib=0", "data.workers=2")
+AIMED = ("epsilons.targets=[{kind: unseen}, {kind: epsilon, fraction: 0.5, polish: 3}]",)
 DISK = ("training.cache.memory_mib=0",)
 
 LASTING = ("results.json", "solutions", "images", "evaluations", "audits", "original", "recipe.yaml", "comparison.csv")

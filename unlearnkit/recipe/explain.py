@@ -101,7 +101,10 @@ def overrides(name: str, value: str | None, recipe: type[BaseModel]) -> list[str
     level: list[tuple[Loc, list[Any]]] = [((), [recipe])]
     while level := [((*loc, key), _members(f.annotation)) for loc, m in level for key, f in _fields(m).items()]:
         leaves = [(loc, members) for loc, members in level if not _fields(members)]
-        for ends in ([(name,), (name, "kind")], [(f"{name}s",), *((f"{name}s", loc[-1]) for loc, _ in leaves)]):
+        for ends in (
+            [(name,), (name, "kind")],
+            [(f"{name}s",), *((f"{name}s", loc[-1]) for loc, m in leaves if not _listed(m))],
+        ):
             if found := [f"{dotted(loc)}={_written(value, m)}" for loc, m in leaves if {loc[-1:], loc[-2:]} & {*ends}]:
                 return found
     return []
@@ -109,9 +112,13 @@ def overrides(name: str, value: str | None, recipe: type[BaseModel]) -> list[str
 
 def _written(value: str | None, members: list[Any]) -> str:
     if get_origin(members[0]) is list:
-        sections = _fields(_members(get_args(members[0])[0]))
-        return f"[{{kind: {value or '...'}}}]" if sections else f"[{value or '...'}]"
+        return f"[{{kind: {value or '...'}}}]" if _listed(members) else f"[{value or '...'}]"
     return str(value != "false").lower() if members == [bool] else value or "VALUE"
+
+
+def _listed(members: list[Any]) -> bool:
+    """Tell whether a field is a list of sections."""
+    return get_origin(members[0]) is list and bool(_fields(_members(get_args(members[0])[0])))
 
 
 def _spot(recipe: type[BaseModel], loc: Loc) -> Spot:

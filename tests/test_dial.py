@@ -113,7 +113,7 @@ def test_what_a_target_says_holds_for_the_weights_of_its_solution(finished):
         its = row["target"]
         if its["kind"] == "score":
             assert its["met"] == (
-                its["value"] >= its["wanted"] if "at least" in its["label"] else its["value"] <= its["wanted"]
+                its["value"] >= its["wanted"] if "≥" in its["label"] else its["value"] <= its["wanted"]
             )
         assert its["met"] or its["note"]
 
@@ -143,6 +143,7 @@ def test_a_target_that_cannot_be_met_has_the_nearest_and_says_so(shared_tiny, tm
     ("targets", "said"),
     [
         ("[{kind: retrained}]", "epsilons.targets[0]: there is no retrained model"),
+        ("[{kind: membership, figure: nothing}]", "epsilons.targets[0]: the audit has no figure nothing; it has: auc"),
         ("[{kind: unseen}, {kind: unseen, metric: lpips}]", "epsilons.targets[1]: evaluate.metrics has no lpips"),
     ],
 )
@@ -151,6 +152,18 @@ def test_a_target_that_the_recipe_cannot_measure_is_refused_before_anything_runs
         tiny_task.ran(shared_tiny, tmp_path / "run", f"epsilons.targets={targets}")
     assert said in str(refused.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_target_that_cannot_be_measured_is_told_and_nothing_is_lost(shared_tiny, tmp_path, unlearnkit):
+    overrides = ["data.per_class={train: 8, validation: 0}", "epsilons.targets=[{kind: unseen}, {kind: membership}]"]
+    run = tiny_task.ran(shared_tiny, tmp_path / "run", *overrides)
+    assert [row for row in results(run)["solutions"] if "target" in row] == []
+    warnings = json.loads((run / "manifest.json").read_text())["warnings"]
+    assert any("epsilons.targets[1], membership auc within chance: it was not looked for" in line for line in warnings)
+    done = unlearnkit("export", run, "--epsilon", "unseen", "--to", tmp_path / "x")
+    assert done.code == 3
+    assert "it was not looked for" in done.err
+    assert "Traceback" not in done.err
 
 
 def test_the_same_recipe_gives_the_same_bytes_and_a_stopped_run_too(finished, tmp_path):

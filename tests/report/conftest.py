@@ -135,7 +135,7 @@ def dial_results(stops: int = 16) -> dict[str, Any]:
             | {"fraction": (f1 - LOWEST) / (HIGHEST - LOWEST), "ended": "found", "steps": 0, "lam": None}
             | {"history": {"step": [], "f1": [], "f2": [], "lam": []}, "served": {"dial": "curve", "polish": 0}}
             | {"target": {"kind": kind, "label": label, "wanted": wanted, "value": value, "error": error,
-                          "unit": "dB" * (kind != "score"), "met": met, "note": note}}
+                          "unit": "dB" * (kind != "score"), "met": met, "note": note, "place": 0}}
         )  # fmt: skip
     for of in ("forget", "retain"):
         strips = results["images"][of]

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 
 import torch
@@ -17,7 +17,7 @@ from unlearnkit.solver.workbench import fresh
 class Measured(Candidate):
     """The model of some weights, measured at the first question of each kind."""
 
-    def __init__(self, gauge: Gauge, part: Part, theta: Tensor, valid: tuple[float, float]) -> None:
+    def __init__(self, gauge: Gauge, part: Part, theta: Callable[[], Tensor], valid: tuple[float, float]) -> None:
         self.gauge, self.part, self.theta, self.range = gauge, part, theta, valid
         self.items: Items = {
             of: {split: found.items for split, found in halves.items()} for of, halves in gauge.bench.images.items()
@@ -26,7 +26,7 @@ class Measured(Candidate):
 
     def _put(self) -> None:
         self.gauge.watcher.check_signal()
-        self.gauge.bench.put(self.part, self.theta)
+        self.gauge.bench.put(self.part, self.theta())
 
     @cached_property
     def f1(self) -> float:

@@ -64,6 +64,8 @@ class Served(TypedDict):
 class Target(TypedDict):
     """One of `epsilons.targets`, and what was found for it."""
 
+    place: int
+    """Which of them, from 0."""
     kind: str
     label: str
     """What it asks for, in one line."""

@@ -26,8 +26,8 @@ def verdict(results: Results) -> str:
 
 
 def tightest(results: Results) -> Solution | None:
-    """Return the most complete solution that keeps its ε; without one, the highest boundary."""
-    kept = [s for s in reading.epsilons(results) if s.get("satisfied")]
+    """Return the most complete solution that keeps an ε that was given; without one, the highest boundary."""
+    kept = [s for s in reading.epsilons(results) if s.get("satisfied") and "target" not in s]
     return next(iter([*reversed(kept), *(s for s in results["solutions"] if s["id"] == HIGHEST)]), None)
 
 

@@ -102,7 +102,12 @@ def target(run: Path, epsilon: str, polish: int) -> dict[str, Any]:
 def served(run: Path, place: int) -> str:
     """Return the id of the solution of one of the recipe's targets; raise `UserError` where it could not be met."""
     results = parsed(Sealed.of(run).read("results.json"), run)
-    row = [row for row in results["solutions"] if "target" in row][place]
+    row = next((row for row in results["solutions"] if "target" in row and row["target"]["place"] == place), None)
+    if row is None:
+        said = [
+            line for line in Sealed.of(run).json("manifest.json").get("warnings", ()) if f"targets[{place}]" in line
+        ]
+        raise UserError(f"{said[-1] if said else 'it was not looked for'}", Exit.RECIPE)
     its = row["target"]
     if not its["met"]:
         nearest = f"{its['value']:.4g} {its['unit']}".rstrip()

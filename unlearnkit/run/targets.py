@@ -1,5 +1,6 @@
 """What a recipe wants in place of an ε: looked for on the dial, and then a solution like any other."""
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,11 +12,11 @@ import scipy.optimize
 import torch
 from torch import Tensor
 
-from unlearnkit.contracts import Aim, Target
+from unlearnkit.contracts import Aim, Failed, Part, Target
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.evaluation import kept
 from unlearnkit.evaluation.candidates import Measured
-from unlearnkit.evaluation.instruments import Instruments
+from unlearnkit.evaluation.instruments import Instruments, tell, tried
 from unlearnkit.evaluation.measure import Gauge
 from unlearnkit.fronts import METHOD
 from unlearnkit.recipe.recipe import Recipe
@@ -72,41 +73,51 @@ def sought(
 ) -> list[tuple[Solution, dict[str, Any]]]:  # fmt: skip
     """Return the solution of each target with what results.json says of it; one that cannot be met has the nearest."""
     bench, part = gauge.bench, gauge.bench.recipe.model.train
-    at = partial(Measured, gauge, part, valid=valid)
-    original = at(bench.origin)
-    beside = Measured(gauge, retrained.problem.part, retrained.theta, valid) if retrained and targets else None
+
+    def at(theta: Callable[[], Tensor], part: Part = part) -> Measured:
+        return Measured(gauge, part, theta, valid)
+
+    original = at(lambda: bench.origin)
+    beside = at(lambda: retrained.theta, retrained.problem.part) if retrained else None
     found = []
-    for one in targets:
-        aim = partial(_aimed, one, original=original, beside=beside)
+    for place, one in enumerate(targets):
+        aim = partial(_aimed, one.target, original=original, beside=beside)
         path = run.folder / "evaluations" / f"{one.id}.target.json"
         sections = {"target": one.section.model_copy(update={"polish": 0}), "metrics": bench.recipe.evaluate.metrics}
         facts = [*gauge.facts, dial.digest, retrained and retrained.digest, list(valid)]
         origin = kept.origin(bench, None, sections, facts)
-        if (place := kept.load(path, origin, run)) is None:
+        spot = kept.load(path, origin, run)
+        if spot is None:
             run.event("target", id=one.id, label=one.label)
-            place = _looked_for(one.target, dial, at, original, aim)
-            kept.save(path, origin, place)
-        epsilon = place["epsilon"]
-        fraction = round((epsilon - valid[0]) / (valid[1] - valid[0]), 6)
-        problem = Problem(one.id, [], method=METHOD, phase=2, label=one.label, epsilon=epsilon, fraction=fraction)
-        solution = serve(problem, partial(dial.at, place["t"]), one.section.polish)
-        model = at(solution.theta)
+            looked = tried(partial(_looked_for, one.target, dial, at, original, aim))
+            if isinstance(looked, Failed):
+                run.warn(f"epsilons.targets[{place}], {one.label}: it was not looked for: {looked.reason}")
+                tell(run, f"target {one.id}", looked)
+                continue
+            kept.save(path, origin, spot := looked)
+        fraction = round((spot["epsilon"] - valid[0]) / (valid[1] - valid[0]), 6)
+        problem = Problem(
+            one.id, [], method=METHOD, phase=2, label=one.label, epsilon=spot["epsilon"], fraction=fraction
+        )
+        solution = serve(problem, partial(dial.at, spot["t"]), one.section.polish)
+        model = at(partial(getattr, solution, "theta"))
         its = aim(model)
         row = {
-            "kind": one.section.kind, "label": one.target.label, "wanted": its.wanted, "value": its.value,
-            "error": one.target.error(model, original, beside), "unit": its.unit, "met": _met(one.target, its),
-            "note": place["note"],
+            "place": place, "kind": one.section.kind, "label": one.target.label, "wanted": its.wanted,
+            "value": its.value, "error": one.target.error(model, original, beside), "unit": its.unit,
+            "met": _met(one.target, its), "note": spot["note"],
         }  # fmt: skip
         run.event("aimed", id=one.id, **{name: row[name] for name in ("wanted", "value", "met", "note")})
         found.append((solution, row))
     return found
 
 
-def _aimed(one: Wanted, model: Measured, original: Measured, beside: Measured | None) -> Aim:
-    try:
-        return one.target.aim(model, original, beside)
-    except ValueError as error:
-        raise UserError(f"epsilons.targets, {one.label}: {error}", Exit.RECIPE) from None
+def _aimed(target: Target, model: Measured, original: Measured, beside: Measured | None) -> Aim:
+    """Return what a target measures of a model; raise `ValueError` for what is no answer."""
+    found = target.aim(model, original, beside)
+    if not isinstance(found, Aim) or not (math.isfinite(found.value) and math.isfinite(found.miss)):
+        raise ValueError(f"aim() returned {found}; expected an Aim of finite numbers")
+    return found
 
 
 def _met(target: Target, aim: Aim) -> bool:
@@ -114,21 +125,22 @@ def _met(target: Target, aim: Aim) -> bool:
 
 
 def _looked_for(
-    target: Target, dial: Dial, at: Callable[[Tensor], Measured], original: Measured, aim: Callable[[Measured], Aim]
-) -> dict[str, Any]:
+    target: Target, dial: Dial, at: Callable[[Callable[[], Tensor]], Measured], original: Measured,
+    aim: Callable[[Measured], Aim],
+) -> dict[str, Any]:  # fmt: skip
     """Return t and ε of the place that a target is served at, and what a reader has to know of it.
 
     The dial's own places come first; between the last that meets the target and the next, Brent's method looks for
     where it is met just so.
     """
-    models = {t: original if t == 1.0 else at(dial.at(t)) for t, _ in dial.knots}
+    models = {t: original if t == 1.0 else at(partial(dial.at, t)) for t, _ in dial.knots}
     for t, f1 in dial.knots:
         models[t].__dict__["f1"] = f1  # known already
     aims: dict[float, Aim] = {}
 
     def look(t: float) -> Aim:
         if t not in models:
-            models[t] = at(dial.at(t))
+            models[t] = at(partial(dial.at, t))
         if t not in aims:
             aims[t] = aim(models[t])
         return aims[t]

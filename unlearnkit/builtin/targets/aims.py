@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from unlearnkit.contracts import Against, Aim, Audit, Candidate, Missing, Over, SetName, Split, Target
+from unlearnkit.errors import UserError
 
 PRECISION = 0.002
 """Part of a bound within which a search for it ends."""
@@ -53,8 +54,9 @@ class Bound(Target):
             name, split, against, metric, bound, most
         )  # fmt: skip
         self.loosest = name == "forget"
-        said = f"{'at most' if most else 'at least'} {bound:g}"
-        self.label = f"{name} set {metric} {said} ({split} images, against the {against})"
+        unusual = [split] * (split == "train") + ["against the original"] * (against == "original")
+        where = f" ({', '.join(unusual)})" if unusual else ""
+        self.label = f"{name} {metric} {'≤' if most else '≥'} {bound:g}{where}"
 
     def aim(self, model: Candidate, original: Candidate, retrained: Candidate | None) -> Aim:
         value = model.score(self.name, self.split, self.against, self.metric)
@@ -72,7 +74,7 @@ class RetainCost(Target):
 
     def __init__(self, most: float, split: Split, metric: str) -> None:
         self.most, self.split, self.metric = most, split, metric
-        self.label = f"retain set {metric} loses at most {most:g} ({split} images)"
+        self.label = f"retain {metric} loses ≤ {most:g}{' (train)' if split == 'train' else ''}"
 
     def aim(self, model: Candidate, original: Candidate, retrained: Candidate | None) -> Aim:
         before, after = (one.score("retain", self.split, "truth", self.metric) for one in (original, model))
@@ -88,7 +90,7 @@ class Unseen(Target):
 
     def __init__(self, metric: str) -> None:
         self.metric = metric
-        self.label = f"forget training images score as unseen ones ({metric})"
+        self.label = f"as if never seen ({metric})"
 
     def aim(self, model: Candidate, original: Candidate, retrained: Candidate | None) -> Aim:
         unseen = original.score("forget", "validation", "truth", self.metric)
@@ -110,7 +112,7 @@ class NearRetrained(Target):
 
     def __init__(self, metric: str) -> None:
         self.metric = metric
-        self.label = f"nearest to the retrained model ({metric} of both sets)"
+        self.label = f"nearest to retrained ({metric})"
 
     def aim(self, model: Candidate, original: Candidate, retrained: Candidate | None) -> Aim:
         assert retrained is not None
@@ -130,6 +132,8 @@ class Audited(Target):
         self, audit: Audit, figure: str, label: str, chance: bool, bound: float | None, side: Literal["most", "least"]
     ) -> None:
         """Hold the figure against 0.5 with the band of its counts where `chance`, or else against `bound`."""
+        if figure not in audit.figures:
+            raise UserError(f"the audit has no figure {figure}; it has: {', '.join(audit.figures)}")
         self.audit, self.figure, self.chance, self.bound, self.side = audit, figure, chance, bound, side
         self.label = label
 

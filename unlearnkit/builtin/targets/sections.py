@@ -158,7 +158,7 @@ class Audited(TargetSection):
     def build(self, base: Path, device: torch.device, metrics: Sequence[str]) -> contracts.Target:
         side: Literal["most", "least"] = "most" if self.at_most is not None else "least"
         bound = self.at_most if self.at_most is not None else self.at_least
-        label = f"{self.audit.kind} {self.figure} at {side} {bound:g}"
+        label = f"{self.audit.kind} {self.figure} {'≤' if side == 'most' else '≥'} {bound:g}"
         return targets.Audited(self.audit.build(base, device), self.figure, label, False, bound, side)
 
 

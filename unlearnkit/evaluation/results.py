@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from unlearnkit.contracts import Failed, ModelAdapter
+from unlearnkit.contracts import Failed, ModelAdapter, sides
 from unlearnkit.disk import sha256, write_file
 from unlearnkit.evaluation import kept
 from unlearnkit.evaluation.instruments import Instruments, Watcher
@@ -88,7 +88,7 @@ def collect(
             for kind, metric in instruments.metrics.items()
         },
         "warnings": warnings(instruments, solutions),
-        "images": {"count": recipe.evaluate.images, "size": bench.student.image_size, **images},
+        "images": {"count": recipe.evaluate.images, "size": max(sides(bench.student.image_size)), **images},
     }
 
 

@@ -108,7 +108,7 @@ def _nearness(output: Callable[[View], Tensor], poison: Poison, view: View) -> T
 
     Raise `ValueError` where the task hides the trigger, or nothing of the target.
     """
-    size = view.images.shape[-1]
+    size = view.truth.shape[2], view.truth.shape[3]
     place = torch.zeros_like(view.region)
     place[..., *poison.target_place(size)] = True
     place &= view.region

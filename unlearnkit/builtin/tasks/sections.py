@@ -140,6 +140,18 @@ class Downscaling(TaskSection):
         return tasks.Whole(partial(tasks.downscaled, self.factor))
 
 
+class LowResolution(TaskSection):
+    """Reduce the image as `downscaling` does, and leave it to the model to enlarge it: super-resolution."""
+
+    kind: Literal["low-resolution"]
+    """Lower resolution, for models whose outputs are larger than their inputs."""
+    factor: Annotated[int, Field(ge=2)] = 4
+    """By what the image's side is divided, evenly: how many times larger than its inputs the model's outputs are."""
+
+    def build(self) -> contracts.Task:
+        return tasks.Whole(lambda images: tasks.reduced(self.factor, self.kind, images).clamp(0, 1))
+
+
 class Grayscale(TaskSection):
     """Keep the luminance alone (Rec. 601), in all three channels: colorisation."""
 
@@ -163,4 +175,15 @@ class Reconstruction(TaskSection):
 @hookimpl
 def register_tasks() -> list[type[TaskSection]]:
     """Return the built-in tasks."""
-    return [CenterCrop, RandomBox, RandomTokens, Brush, Outpainting, Half, Downscaling, Grayscale, Reconstruction]
+    return [
+        CenterCrop,
+        RandomBox,
+        RandomTokens,
+        Brush,
+        Outpainting,
+        Half,
+        Downscaling,
+        LowResolution,
+        Grayscale,
+        Reconstruction,
+    ]

@@ -175,7 +175,7 @@ def frozen_digest(model: ModelAdapter, part: Part) -> str:
     state = hashlib.sha256()
     for name, value in model.module.state_dict().items():
         if value.data_ptr() not in trained:
-            state.update(name.encode() + value.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            state.update(name.encode() + value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return state.hexdigest()
 
 

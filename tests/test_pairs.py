@@ -297,6 +297,11 @@ CHECKS = (
     "training.steps=12",
 )
 COMPARED = "compare=[{kind: max-loss}, {kind: noisy-label}, {kind: retain-label, target: {kind: blurred}}]"
+METHODS = (
+    "composite", "max-loss", "noisy-label", "retain-label", "random-encoder", "retain-fine-tuning", "neggrad-plus",
+    "retrain", "decoupling", "cup", "eupmu", "hamu", "lur", "munba", "mgda", "pcgrad", "cagrad", "lagrangian",
+)  # fmt: skip
+"""All but `siss`, which is for diffusion models."""
 
 
 def finished(tiny: Path, *changes: str) -> dict:
@@ -330,6 +335,17 @@ def test_a_recipe_of_pairs_runs_from_start_to_report(tiny, crop):
         assert abs(apart).max() <= 2  # each is scaled by itself
 
 
+@pytest.mark.parametrize("factor", [1, 2])
+def test_every_method_takes_pairs(tiny, factor):
+    grown(tiny.parent, shape=(20, 24), scale=factor)
+    fields = {"lagrangian": ", epsilon: 1.0"}
+    methods = ", ".join(f"{{kind: {kind}{fields.get(kind, '')}}}" for kind in METHODS)
+    model = f"model={{kind: convolutional, factor: {factor}, image_size: {16 * factor}}}"
+    changes = [model, PAIRED, "task={kind: reconstruction}", f"compare=[{methods}]", "training.steps=4"]
+    results = finished(tiny, *changes, "evaluate.metrics=[{kind: psnr}]", "training.optimizer.lr=1e-4")
+    assert {row["method"] for row in results["solutions"]} >= {*METHODS}
+
+
 @pytest.mark.parametrize("source", ["low-resolution", "pairs"])
 def test_a_recipe_of_outputs_larger_than_inputs_runs_from_start_to_report(tiny, source):
     grown(tiny.parent, shape=(10, 12), scale=2)
@@ -349,6 +365,21 @@ def test_a_recipe_that_is_no_square_runs_from_start_to_report(tiny, loss):
     results = finished(tiny, model, *CHECKS, COMPARED, f"forget={{kind: {kind}}}", "training.crop=0.5")
     assert results["images"]["size"] == 20
     assert strip(tiny.parent / "run", "retain-truth").size == (60, 12)
+
+
+def test_a_translation_is_scored_against_the_original_alone(tiny):
+    audits = "evaluate.audits=[{kind: relearning, steps: 2}]"
+    changes = [CONVOLUTIONAL, "task={kind: translation}", "evaluate.metrics=[{kind: psnr}]", audits]
+    run = ran(tiny, tiny.parent / "run", *changes, plugins=PLUGINS)
+    results = json.loads((run / "results.json").read_text())
+    for row in (results["original"], *results["solutions"]):
+        for splits in row["metrics"].values():
+            assert splits["validation"]["truth"]["psnr"]["failed"].startswith("the right output is not known")
+            assert isinstance(splits["validation"]["original"]["psnr"], float)
+    (audit,) = results["audits"]
+    assert "the right output is not known" in json.dumps(audit["original"])
+    assert "the right output is not known" in (run / "report.html").read_text()
+    assert results["warnings"] == []
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from unlearnkit.builtin.tasks.sections import (
     RandomBox,
     RandomTokens,
     Reconstruction,
+    Translation,
 )
 from unlearnkit.contracts import NEUTRAL
 from unlearnkit.data import seeded, view_of
@@ -49,7 +50,7 @@ FIXED = [
     of(Outpainting),
     *(of(Half, side=side) for side in ("left", "right", "up", "down")),
 ]
-WHOLE = [of(Downscaling), of(Grayscale), of(Reconstruction)]
+WHOLE = [of(Downscaling), of(Grayscale), of(Reconstruction), of(Translation)]
 SAME_SIZE = [*RANDOM, *FIXED, *WHOLE]
 SMALLER = [of(LowResolution)]
 ALL = [*SAME_SIZE, *SMALLER]

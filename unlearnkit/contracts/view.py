@@ -98,6 +98,8 @@ class Task(ABC):
 
     fixed: bool
     """True where T(x) depends on x alone, so that reference embeddings can be computed once."""
+    untold: str | None = None
+    """Why nobody has the right output, where nobody has: outputs are then compared with the original model's alone."""
 
     @abstractmethod
     def degrade(self, images: Tensor, generator: torch.Generator) -> Degraded:

@@ -56,6 +56,9 @@ LEVELS: Mapping[str, str] = {"DRUNet": "m_head.weight", "DnCNN": "model.0.weight
 LEVEL = 15 / 255
 """The level that spandrel tells them."""
 
+BOUNDED = ("HVICIDNet",)
+"""Networks whose transform of colours has no value outside [0, 1], where noise may lie; it is clamped for them."""
+
 NOISE, ONE = "it draws noise of its own at every call", "it takes one image at a time"
 REFUSED: Mapping[str, str] = {"AuraSR": NOISE, "GFPGAN": NOISE, "IPT": ONE, "SeemoRe": ONE}
 """Architectures that cannot be unlearned, and why."""

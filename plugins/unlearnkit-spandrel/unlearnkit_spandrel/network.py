@@ -17,7 +17,7 @@ from unlearnkit.contracts import Embedding, ModelAdapter, View, parts, sides
 from unlearnkit.errors import Exit, UserError, first_line
 from unlearnkit.weights import held, resolve, save
 from unlearnkit_spandrel.cutting import Cut, cut
-from unlearnkit_spandrel.families import AS_IN_TRAINING, CUTS, LEVEL, LEVELS, REFUSED
+from unlearnkit_spandrel.families import AS_IN_TRAINING, BOUNDED, CUTS, LEVEL, LEVELS, REFUSED
 
 if TYPE_CHECKING:
     from unlearnkit_spandrel import Spandrel
@@ -36,6 +36,7 @@ class SpandrelAdapter(ModelAdapter):
         `keys` are the file's names by the network's, `extra` what the file has besides.
         """
         self.image_size, self.scale, self.keys, self.extra = size, found.scale, keys, extra
+        self.bounded = found.architecture.id in BOUNDED
         self.masked = isinstance(found, spandrel.MaskedImageModelDescriptor)
         first = LEVELS.get(found.architecture.id)
         told = first is not None and found.model.state_dict()[first].shape[1] == 4
@@ -52,7 +53,8 @@ class SpandrelAdapter(ModelAdapter):
     def _called(self, images: Tensor, hidden: Tensor, net: nn.Module) -> Tensor:
         for module in self.unfolded:
             module.training = True
-        images = images.clone()  # some scale what they are given
+        # Some scale what they are given in place.
+        images = images.clamp(0, 1) if self.bounded else images.clone()
         return self.call(net, images, hidden) if self.masked else self.call(net, images)
 
     def embed(self, view: View) -> Embedding:

@@ -69,6 +69,7 @@ def _box(region: Tensor) -> tuple[slice, slice]:
 class Backdoor(Audit):
     """How often the trigger of a poisoned source brings its target out."""
 
+    needs_truth = True
     figures: Mapping[str, Figure] = {
         "success": Figure(
             "success", "part of outputs for images with the trigger that are nearer to its target than to the truth",

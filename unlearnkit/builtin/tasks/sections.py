@@ -172,6 +172,21 @@ class Reconstruction(TaskSection):
         return tasks.Whole(lambda images: images)
 
 
+class Translation(TaskSection):
+    """Show the whole image to a model that makes another picture of it, which nobody has: unpaired translation.
+
+    Outputs are compared with those of the original model alone; figures that need the truth say why there are none.
+    """
+
+    kind: Literal["translation"]
+    """Nothing degraded, and no right output known."""
+
+    def build(self) -> contracts.Task:
+        task = tasks.Whole(lambda images: images)
+        task.untold = "the right output is not known, as the task is `translation`; look at those against the original"
+        return task
+
+
 @hookimpl
 def register_tasks() -> list[type[TaskSection]]:
     """Return the built-in tasks."""
@@ -186,4 +201,5 @@ def register_tasks() -> list[type[TaskSection]]:
         LowResolution,
         Grayscale,
         Reconstruction,
+        Translation,
     ]

@@ -13,21 +13,28 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tiny_task import ran, write_tiny
+from tiny_task import MODEL, ran, write_tiny
 from torch import nn
 from torch.nn import functional as F
 
 from unlearnkit.builtin.data.sections import HuggingFace, ImageFolder, Manifest, Poisoned
+from unlearnkit.builtin.models.sections import VitMae
+from unlearnkit.builtin.tasks.sections import Reconstruction
 from unlearnkit.contracts import Images, Item, ModelAdapter, sides
 from unlearnkit.data import Pixels, augment, seeded
 from unlearnkit.errors import UserError
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.sections import ModelSection
 from unlearnkit.run.plan import describe
+from unlearnkit.run.pretrain import quality
 from unlearnkit.testing import check_model
 from unlearnkit.testing.checks import check_data
 from unlearnkit.weights import load
 
+SIZES = {
+    "image_size": 16, "patch_size": 4, "width": 16, "depth": 1, "heads": 2, "decoder_width": 16, "decoder_depth": 1,
+    "decoder_heads": 2,
+}  # fmt: skip
 CPU = torch.device("cpu")
 LABELS = ("red", "green", "blue")
 
@@ -365,6 +372,23 @@ def test_a_recipe_that_is_no_square_runs_from_start_to_report(tiny, loss):
     results = finished(tiny, model, *CHECKS, COMPARED, f"forget={{kind: {kind}}}", "training.crop=0.5")
     assert results["images"]["size"] == 20
     assert strip(tiny.parent / "run", "retain-truth").size == (60, 12)
+
+
+def test_a_model_is_trained_on_pairs(tmp_path, unlearnkit):
+    grown(tmp_path)
+    recipe = tmp_path / "pretrain.yaml"
+    source = "data: {source: {kind: image-folder, root: in, targets: out}}\ntasks: [{kind: reconstruction}]\n"
+    how = "pretrain: {steps: 40, batch_size: 8, device: cpu, crop: 0.7, optimizer: {kind: adamw, lr: 3.0e-3}}\n"
+    recipe.write_text(f"name: trained\n{MODEL}{source}{how}")
+    unlearnkit("pretrain", recipe, "--to", tmp_path / "weights").succeeded()
+    figures = json.loads((tmp_path / "weights" / "model.json").read_text())
+    assert "validation_psnr" in json.dumps(figures)
+    source = ImageFolder(kind="image-folder", root="in", targets="out").open(tmp_path)
+    pixels = Pixels(source, source.items, 16, CPU)
+    model = VitMae(kind="vit-mae", **SIZES).build(tmp_path / "weights" / "model.safetensors")
+    untrained = VitMae(kind="vit-mae", **SIZES).build(None)
+    found = [quality(one, Reconstruction(kind="reconstruction").build(), pixels) for one in (model, untrained)]
+    assert found[0]["validation_psnr"] > found[1]["validation_psnr"] + 1
 
 
 def test_a_translation_is_scored_against_the_original_alone(tiny):

@@ -21,10 +21,6 @@ from unlearnkit.builtin.tasks.sections import CenterCrop, LowResolution, Reconst
 from unlearnkit.contracts import parts, trainable
 from unlearnkit.data import seeded, view_of
 from unlearnkit.errors import Exit, UserError
-from unlearnkit.plugins import discover
-from unlearnkit.recipe.validate import load
-from unlearnkit.run.export import export
-from unlearnkit.run.seeds import start
 from unlearnkit.testing import check_model, check_plugin
 
 # What spandrel's own code and layers of no entries bring about.
@@ -101,7 +97,7 @@ SLOW = ("FBCNN", "GRL", "LaMa", "SCUNet")
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in TINY]
 )
-def test_an_architecture_is_unlearned_and_read_again_by_plain_spandrel(tmp_path, name):
+def test_an_architecture_is_unlearned_and_read_again_by_plain_spandrel(tmp_path, unlearnkit, name):
     """Two steps, an export, and the same output from spandrel's own call API, with the file's own keys."""
     weights = written(name, tmp_path)
     factor = scale(weights)
@@ -109,11 +105,10 @@ def test_an_architecture_is_unlearned_and_read_again_by_plain_spandrel(tmp_path,
     pictures(tmp_path, size)
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE.format(weights=weights.name, size=size, task=task(name, factor)))
-    plugins = discover(extra=[unlearnkit_spandrel], installed=False)
-    found = load(recipe, plugins)
-    run = start(found.recipe, found.source.text, found.resolved, tmp_path, tmp_path / "run", plugins, lambda _: None)
-    section = found.recipe.model
-    out = export(run, found.recipe, "epsilon-at-0.5", tmp_path / "out")
+    run, out = tmp_path / "run", tmp_path / "out"
+    unlearnkit("run", recipe, "--to", run).succeeded()
+    unlearnkit("export", run, "--epsilon", "epsilon-at-0.5", "--to", out).succeeded()
+    section = Spandrel(kind="spandrel", image_size=size)
     adapter, before = section.build(out), section.build(weights)
     adapter.module.eval(), before.module.eval()
     tasks = {"c": CenterCrop(kind="center-crop"), "r": Reconstruction(kind="reconstruction")}

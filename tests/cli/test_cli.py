@@ -206,7 +206,9 @@ def test_pretrain_writes_weights_with_recipe_and_figures(tiny, unlearnkit):
 
 @pytest.mark.parametrize("what", ["recipe", "pretrain", "results"])
 def test_committed_schemas_are_fresh(what, unlearnkit):
-    printed = unlearnkit("schema", what, env={"UNLEARNKIT_LOAD_PLUGINS": "timm,diffusers,openclip"}).succeeded().out
+    printed = (
+        unlearnkit("schema", what, env={"UNLEARNKIT_LOAD_PLUGINS": "timm,diffusers,openclip,spandrel"}).succeeded().out
+    )
     assert printed == (ROOT / "schemas" / f"{what}.schema.json").read_text(), "run `make schemas`"
 
 

@@ -6,7 +6,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-PACKAGES = ["unlearnkit", "unlearnkit-timm", "unlearnkit-diffusers", "unlearnkit-openclip"]
+PACKAGES = ["unlearnkit", "unlearnkit-timm", "unlearnkit-diffusers", "unlearnkit-openclip", "unlearnkit-spandrel"]
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -17,10 +17,12 @@ from unlearnkit.builtin.tasks.sections import (
     Downscaling,
     Grayscale,
     Half,
+    LowResolution,
     Outpainting,
     RandomBox,
     RandomTokens,
     Reconstruction,
+    Translation,
 )
 from unlearnkit.contracts import NEUTRAL
 from unlearnkit.data import seeded, view_of
@@ -48,8 +50,10 @@ FIXED = [
     of(Outpainting),
     *(of(Half, side=side) for side in ("left", "right", "up", "down")),
 ]
-WHOLE = [of(Downscaling), of(Grayscale), of(Reconstruction)]
-ALL = [*RANDOM, *FIXED, *WHOLE]
+WHOLE = [of(Downscaling), of(Grayscale), of(Reconstruction), of(Translation)]
+SAME_SIZE = [*RANDOM, *FIXED, *WHOLE]
+SMALLER = [of(LowResolution)]
+ALL = [*SAME_SIZE, *SMALLER]
 
 
 def named(section: TaskSection) -> str:
@@ -77,7 +81,7 @@ def test_every_built_in_task_is_tested_here():
 @pytest.mark.parametrize("section", ALL, ids=named)
 def test_what_is_not_hidden_is_seen_as_it_is_unless_all_is_degraded(section):
     view, images = degraded(section), pictures(3, 32)
-    if section in WHOLE:
+    if section in (*WHOLE, *SMALLER):
         assert not view.hidden.any()
         return
     assert torch.equal(view.images, torch.where(view.hidden, NEUTRAL, images))
@@ -86,7 +90,16 @@ def test_what_is_not_hidden_is_seen_as_it_is_unless_all_is_degraded(section):
     assert not each.all(1).any()
 
 
-@pytest.mark.parametrize("section", ALL, ids=named)
+def test_a_lower_resolution_is_what_downscaling_enlarges_again():
+    low, enlarged = (degraded(of(cls, factor=2)) for cls in (LowResolution, Downscaling))
+    assert low.images.shape == (3, 3, 16, 16)
+    assert low.hidden.shape == enlarged.hidden.shape == (3, 1, 32, 32)
+    reduced = F.interpolate(pictures(3, 32), (16, 16), mode="bicubic", antialias=True)
+    assert torch.equal(low.images, reduced.clamp(0, 1))
+    assert torch.equal(enlarged.images, F.interpolate(reduced, (32, 32), mode="bicubic").clamp(0, 1))
+
+
+@pytest.mark.parametrize("section", SAME_SIZE, ids=named)
 def test_the_masked_autoencoder_works_under_every_task(section):
     torch.manual_seed(0)
     adapter = VitMae(
@@ -259,6 +272,7 @@ def test_reconstruction_shows_everything():
         (of(Outpainting, border=0.01), "outpainting.border: .* hidden; give 0.125 to 0.875"),
         (of(Outpainting, border=0.99), "outpainting.border: .* visible; give 0.125 to 0.875"),
         (of(Downscaling, factor=3), "downscaling.factor: images of 16 x 16 px do not divide by 3; .* 16"),
+        (of(LowResolution, factor=3), "low-resolution.factor: images of 16 x 16 px do not divide by 3; .* 16"),
     ],
     ids=lambda value: named(value) if isinstance(value, TaskSection) else "",
 )  # fmt: skip

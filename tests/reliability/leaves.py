@@ -108,6 +108,8 @@ class Sets(dict[str, Any]):
     """Values of several fields of one section that have to change together; one that starts with / is of the recipe."""
 
 
+WHOLE = {"kind": "reconstruction"}
+"""What goes with pairs."""
 CHANGED: Mapping[str, Any] = {
     "Recipe.name": "other", "Recipe.seed": 4, "Recipe.seeds": [4, 5],
     "ModelSection.weights": "b/model.safetensors",
@@ -115,6 +117,9 @@ CHANGED: Mapping[str, Any] = {
     "VitMae.decoder_width": 8, "VitMae.decoder_depth": 2, "VitMae.decoder_heads": 4,
     "Data.seed": 9, "Data.memory_mib": 0, "Data.workers": 0,
     "ImageFolder.root": "a/pictures", "Manifest.path": "b/pictures/list.csv", "Manifest.file": "other",
+    "ImageFolder.targets": Sets({"root": "a/pictures", "targets": "b/pictures", "/task": WHOLE}),
+    "Manifest.target": Sets({"target": "other", "/task": WHOLE}),
+    "_Pairs.side_by_side": Sets({"side_by_side": "left-to-right", "enlarge": True, "/task": WHOLE}),
     "Manifest.label": "colour", "Manifest.split": "part", "Cifar10.root": "b/cifar", "Stl10.root": "b/stl",
     "Places365.root": "b/places", "WebDataset.shards": "b/shards/train.tar", "WebDataset.validation": None,
     "WebDataset.label": "json.other",
@@ -172,6 +177,7 @@ LEFT: Mapping[str, str] = {
     r"(target-embedding|composite|cup|eupmu|lur|pcgrad|cagrad|lagrangian), retrained":
         "embeddings of another model are refused",
     r"inception-score, (module|inception)": "has no classifier here",
+    r"low-resolution": "needs a model whose outputs are larger, which plugins bring",
     r"siss": "needs a diffusion model, which plugins bring",
 }  # fmt: skip
 """By what is found in a leaf's line: what is not tried, and why."""

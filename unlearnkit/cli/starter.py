@@ -107,6 +107,7 @@ def write_plugin(name: str, folder: Path) -> list[Path]:
 
 def _look(data: Path, forget: list[str], recipe: Recipe) -> tuple[bool, int]:
     """Return whether images must be enlarged for the model, and a batch that the smaller set can fill."""
+    from unlearnkit.contracts import sides
     from unlearnkit.data import named
     from unlearnkit.run.plan import measured
 
@@ -119,9 +120,10 @@ def _look(data: Path, forget: list[str], recipe: Recipe) -> tuple[bool, int]:
     if forgotten in (0, len(images.items)):
         raise UserError(f"--forget: {data} needs images of these classes, and of others to retain", Exit.USAGE)
     try:
-        side = measured(recipe, recipe.folder).image_size
+        model = measured(recipe, recipe.folder)
     except UserError:  # `plan` says what is wrong with the weights
-        side = recipe.model.build(None).image_size
+        model = recipe.model.build(None)
+    side = max(sides(model.image_size))
     smallest = min(found for item in images.items if (found := images.side(item) or side))
     fewest = min(forgotten, len(images.items) - forgotten)
     return smallest < side, max(1, min(BATCH, fewest // 2))

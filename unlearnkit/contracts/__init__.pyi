@@ -10,6 +10,8 @@ from .audit import SetName as SetName
 from .audit import Split as Split
 from .images import Images as Images
 from .images import Item as Item
+from .images import Size as Size
+from .images import sides as sides
 from .loss import Loss as Loss
 from .loss import OwnLoss as OwnLoss
 from .loss import Psi as Psi

@@ -114,6 +114,8 @@ class Audit(ABC):
 
     figures: Mapping[str, Figure]
     """What it finds, by a short name."""
+    needs_truth: bool = False
+    """Whether it compares outputs with the truth, so that it says so where nobody has that."""
 
     @abstractmethod
     def samples(self, images: Items) -> str:

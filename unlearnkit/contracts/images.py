@@ -6,6 +6,19 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+Size = int | tuple[int, int]
+"""The side of square images, or height and width of others, in pixels."""
+
+
+def sides(size: Size) -> tuple[int, int]:
+    """Return height and width."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def told(size: Size) -> str:
+    """Return a size as messages say it, such as `64 px` or `48 x 64 px`."""
+    return f"{size} px" if isinstance(size, int) else f"{size[0]} x {size[1]} px"
+
 
 @dataclass(frozen=True)
 class Item:
@@ -27,17 +40,22 @@ class Images(ABC):
     items: Sequence[Item]
     labels: frozenset[str]
     """All classes, those without images too."""
+    paired: bool = False
+    """Whether each image has another one as its target."""
 
     @abstractmethod
-    def read(self, item: Item, size: int) -> Tensor:
-        """Return the image as uint8 [3, size, size]; raise `UserError` naming an image that cannot be read."""
+    def read(self, item: Item, size: Size) -> Tensor:
+        """Return the image as uint8 [3, size, size]; raise `UserError` naming an image that cannot be read.
+
+        Of a model whose images are not square, `size` is their height and width.
+        """
 
     @abstractmethod
     def describe(self) -> Mapping[str, object]:
         """Return facts for the report: name, licence, attribution where there is one."""
 
-    def target(self, item: Item, size: int) -> Tensor:
-        """Return what the output is compared with, as uint8 [3, H, W]: the image itself unless the source has pairs."""
+    def target(self, item: Item, size: Size) -> Tensor:
+        """Return what the output is compared with, as uint8 [3, size, size]: the image itself unless `paired`."""
         return self.read(item, size)
 
     def side(self, item: Item) -> int | None:

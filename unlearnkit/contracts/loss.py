@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from unlearnkit.contracts.checks import scalar
+from unlearnkit.contracts.images import Size, sides
 from unlearnkit.contracts.model import Embedding, ModelAdapter
 from unlearnkit.contracts.view import Task, View
 
@@ -24,9 +25,9 @@ class Statistics:
     mean: Tensor
     covariance: Tensor
 
-    def sample(self, count: int, size: int, generator: torch.Generator) -> Tensor:
+    def sample(self, count: int, size: Size, generator: torch.Generator) -> Tensor:
         """Return `count` noise images [count, 3, size, size], pixels independent, not clamped."""
-        white = torch.randn(count, size, size, 3, generator=generator)
+        white = torch.randn(count, *sides(size), 3, generator=generator)
         return (white @ self.factor.T + self.mean).permute(0, 3, 1, 2).contiguous()
 
     @cached_property
@@ -58,6 +59,8 @@ class Sources:
     """The recipe's model with other weights, as `model.weights` names them, frozen; `UserError` without or misfit."""
     base: Path
     """The recipe's folder, where relative paths start."""
+    size: Size | None = None
+    """Size of x where the sources have pairs, None where x is of the model's `image_size`."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from unlearnkit.contracts.checks import rows
+from unlearnkit.contracts.images import Size
 from unlearnkit.contracts.view import View
 from unlearnkit.disk import disk_errors
 from unlearnkit.weights import save
@@ -29,8 +30,10 @@ class ModelAdapter(ABC):
     """All weights, the trained part and the frozen part."""
     encoder: nn.Module
     """The submodule E; it shares no parameter with the rest of `module`."""
-    image_size: int
-    """Side of the square images the model works on, in pixels."""
+    image_size: Size
+    """Side of the square images the model makes, in pixels, or their height and width."""
+    scale: int = 1
+    """How many times the side of what the model sees its outputs have: 1, but for super-resolution."""
 
     @abstractmethod
     def embed(self, view: View) -> Embedding:

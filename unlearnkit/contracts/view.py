@@ -51,6 +51,13 @@ class View:
     """What `ModelAdapter.draw` drew, one row an image."""
     stage: tuple[Tensor, ...] = ()
     """What `ModelAdapter.first_stage` gives for this view where it is known already, one row an image."""
+    given: Tensor | None = None
+    """x where the truth is another image, [B, 3, h, w]."""
+
+    @property
+    def x(self) -> Tensor:
+        """What T was applied to, [B, 3, h, w]: the truth itself, unless the source has pairs."""
+        return self.truth if self.given is None else self.given
 
     @property
     def images(self) -> Tensor:
@@ -75,7 +82,9 @@ class View:
     def __getitem__(self, rows: slice) -> "View":
         """Return the view of some of the images."""
         draws, stage = (tuple(part[rows] for part in parts) for parts in (self.draws, self.stage))
-        return View(self.degraded[rows], self.truth[rows], draws, stage)
+        return View(
+            self.degraded[rows], self.truth[rows], draws, stage, None if self.given is None else self.given[rows]
+        )
 
     def filled(self, predicted: Tensor) -> Tensor:
         """Return predicted images [B, 3, H, W] in [0, 1] with the visible pixels as they were."""
@@ -89,6 +98,8 @@ class Task(ABC):
 
     fixed: bool
     """True where T(x) depends on x alone, so that reference embeddings can be computed once."""
+    untold: str | None = None
+    """Why nobody has the right output, where nobody has: outputs are then compared with the original model's alone."""
 
     @abstractmethod
     def degrade(self, images: Tensor, generator: torch.Generator) -> Degraded:

@@ -5,7 +5,9 @@ from .pixels import Pixels as Pixels
 from .pixels import in_memory as in_memory
 from .pixels import load as load
 from .pixels import load_apart as load_apart
+from .pixels import shrunk as shrunk
 from .pixels import to_float as to_float
+from .pixels import weight as weight
 from .seeding import batch_index as batch_index
 from .seeding import seeded as seeded
 from .selection import named as named
@@ -20,5 +22,8 @@ from .sets import split as split
 from .sets import unsplit as unsplit
 from .views import again as again
 from .views import augment as augment
+from .views import batch_of as batch_of
+from .views import random_view as random_view
+from .views import refuse_misfit as refuse_misfit
 from .views import view_of as view_of
 from .views import views_of as views_of

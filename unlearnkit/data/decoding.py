@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unlearnkit.contracts import Images, Item
+from unlearnkit.contracts import Images, Item, Size, sides
 from unlearnkit.data.lists import refuse
 from unlearnkit.errors import UserError
 
@@ -29,7 +29,7 @@ Found = NDArray[np.uint8] | None
 """What a process hands back: uint8 [B, 3, S, S], or None where reading failed, which it leaves to the main process."""
 
 
-def decode(source: Images, items: Sequence[Item], size: int) -> Tensor:
+def decode(source: Images, items: Sequence[Item], size: Size) -> Tensor:
     """Return the images as uint8 [N, 3, size, size], decoded by threads, in the order of `items`.
 
     Raise one `UserError` of all that cannot be read.
@@ -45,9 +45,9 @@ def decode(source: Images, items: Sequence[Item], size: int) -> Tensor:
         return gathered(pool.map(read, items), len(items), size)
 
 
-def gathered(images: Iterable[Tensor | UserError], count: int, size: int) -> Tensor:
+def gathered(images: Iterable[Tensor | UserError], count: int, size: Size) -> Tensor:
     """Return so many images [3, size, size] as one uint8 [count, 3, size, size]; raise what stands in their place."""
-    whole, problems = torch.empty(count, 3, size, size, dtype=torch.uint8), list[UserError]()
+    whole, problems = torch.empty(count, 3, *sides(size), dtype=torch.uint8), list[UserError]()
     for row, image in enumerate(images):
         if isinstance(image, UserError):
             problems.append(image)
@@ -60,7 +60,7 @@ def gathered(images: Iterable[Tensor | UserError], count: int, size: int) -> Ten
 class Decoders:
     """Processes that decode batches of one set, each asked by a thread through a pipe of its own."""
 
-    def __init__(self, count: int, source: Images, items: Sequence[Item], size: int) -> None:
+    def __init__(self, count: int, source: Images, items: Sequence[Item], size: Size) -> None:
         self.count = count
         self._idle: SimpleQueue[Connection] = SimpleQueue()
         self._processes: list[Process] = []
@@ -95,7 +95,7 @@ class Decoders:
             process.join()
 
 
-def _serve(pipe: Connection, source: Images, items: Sequence[Item], size: int) -> None:
+def _serve(pipe: Connection, source: Images, items: Sequence[Item], size: Size) -> None:
     """Decode the batches that the main process names, until it names none."""
     torch.set_num_threads(1)  # the thread pool of the process that this one is a copy of is not here
     # Signals are for the main process, which saves first and ends this one itself.

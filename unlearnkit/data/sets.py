@@ -47,6 +47,9 @@ def split(data: Data, base: Path, seed: int, sources: Sequence[Images] | None = 
         ours, theirs = sections(data)
         opened = ours.open(base)
         sources = opened, opened if theirs == ours else theirs.open(base)
+    if sources[0].paired != sources[1].paired:
+        advice = "give both pairs, or neither"
+        raise UserError(f"data: one of the two sources has pairs and the other has none; {advice}", Exit.RECIPE)
     sought = {"forget": _named("forget", data.forget, sources[0]), "retain": _named("retain", data.retain, sources[1])}
     data = data.model_copy(update=sought)
     selected = select("forget", sources[0], data.forget, base, seed)

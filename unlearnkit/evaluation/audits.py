@@ -61,6 +61,8 @@ def _examined(audit: Audit, bench: Workbench, watcher: Watcher) -> Cell | Failed
             student, bench.reference, bench.sides, bench.images, recipe.training, recipe.seed, untrained,
             watcher.check_signal,
         )  # fmt: skip
+        if audit.needs_truth and bench.task.untold:
+            raise ValueError(bench.task.untold)
         try:
             found = audit.examine(case)
         except DivergedError as error:

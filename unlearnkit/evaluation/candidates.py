@@ -65,6 +65,8 @@ class Measured(Candidate):
 
     def _values(self, metric: Metric, name: str, split: str, against: str, whole: bool) -> list[float]:
         """Return the metric of the whole set, or of each image by itself."""
+        if against == "truth" and (untold := self.gauge.bench.task.untold):
+            raise ValueError(untold)
         self._put()
         model, one, values = self.gauge.bench.student, copy.deepcopy(metric), list[float]()
         one.reset()

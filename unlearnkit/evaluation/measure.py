@@ -52,7 +52,9 @@ class Gauge:
 
     def _cells(self, model: ModelAdapter, name: str, split: str, further: Further | None = None) -> Cells:
         # One chunk at a time, so both comparisons of a metric are under way at once.
-        both = {"truth": self.metrics, "original": copy.deepcopy(self.metrics)}
+        untold = (further.task if further else self.bench.task).untold
+        beside = dict.fromkeys(self.metrics, Failed(untold, "")) if untold else self.metrics
+        both = {"truth": beside, "original": copy.deepcopy(self.metrics)}
         cells = {against: {kind: _Cell(metrics[kind]) for kind in metrics} for against, metrics in both.items()}
         with torch.no_grad():
             for view, original in self.originals.pairs(name, split, further):
@@ -63,7 +65,7 @@ class Gauge:
         values = {against: {kind: cell.value() for kind, cell in found.items()} for against, found in cells.items()}
         for against, kind in product(cells, self.metrics):
             failed = cells[against][kind].metric
-            if isinstance(failed, Failed) and not isinstance(self.metrics[kind], Failed):
+            if isinstance(failed, Failed) and not isinstance(both[against][kind], Failed):
                 under = f", {further.label}" if further else ""
                 tell(self.watcher, f"metric {kind}, {name} set, {split} images against the {against}{under}", failed)
         return values

@@ -106,4 +106,5 @@ class Originals:
 
 
 def _bytes(view: View) -> int:
-    return sum(tensor.nbytes for tensor in (view.images, view.hidden, view.truth, *view.draws, *view.stage))
+    own = () if view.given is None else (view.given,)
+    return sum(tensor.nbytes for tensor in (view.images, view.hidden, view.truth, *view.draws, *view.stage, *own))

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from unlearnkit.contracts import Failed, ModelAdapter, Part
+from unlearnkit.contracts import Failed, ModelAdapter, Part, sides
 from unlearnkit.disk import sha256, write_file
 from unlearnkit.evaluation import kept
 from unlearnkit.evaluation.instruments import Instruments
@@ -154,7 +154,7 @@ def collect(
             for kind, metric in instruments.metrics.items()
         },
         "warnings": warnings(instruments, solutions),
-        "images": {"count": recipe.evaluate.images, "size": bench.student.image_size, **images},
+        "images": {"count": recipe.evaluate.images, "size": max(sides(bench.student.image_size)), **images},
     }
 
 

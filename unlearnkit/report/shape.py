@@ -202,7 +202,7 @@ class Strips(TypedDict):
 
 
 class Images(TypedDict):
-    """The pictures: every strip holds `count` squares of `size` pixels."""
+    """The pictures: every strip holds `count` of them, whose longer side is `size` pixels, or less of the inputs."""
 
     count: int
     size: int

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from io import BytesIO
 
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageOps
 
 from unlearnkit.report import reading
 from unlearnkit.report.drawing import DPI
@@ -96,7 +96,8 @@ def montage(strips: Sequence[Strip]) -> Figure | None:
     for strip in strips:
         x, top = list(columns).index(strip.of) * pitch, (half + between) * (strip.set == "retain")
         for i, square in enumerate(strip.squares[:count]):
-            sheet.paste(square.resize((SQUARE, SQUARE), Image.Resampling.BICUBIC), (x, top + i * pitch))
+            shown = ImageOps.contain(square, (SQUARE, SQUARE), Image.Resampling.BICUBIC)
+            sheet.paste(shown, (x + (SQUARE - shown.width) // 2, top + i * pitch + (SQUARE - shown.height) // 2))
     labels = [textwrap.fill(unbroken(label), 14) for label in columns.values()]
     left, top = 30, 10 + 17 * max(label.count("\n") + 1 for label in labels)
     plot = Figure(figsize=((width + left) / DPI, (height + top) / DPI))

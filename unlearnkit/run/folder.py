@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unlearnkit.disk import (
     MIB,
@@ -23,6 +23,9 @@ from unlearnkit.disk import (
 )
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.seal import read_formatted
+
+if TYPE_CHECKING:
+    from unlearnkit.contracts import Size
 
 LOCK, RECIPE, RESOLVED, MANIFEST = "lock", "recipe.yaml", "recipe.resolved.json", "manifest.json"
 EVENTS = "events.jsonl"
@@ -139,13 +142,14 @@ def refuse_full(folder: Path, needed: int) -> None:
         raise UserError(f"{folder}: {short}; {advice}", Exit.FOLDER)
 
 
-def disk_bytes(sizes: Sequence[int], images: int, side: int, model: int = 0) -> int:
+def disk_bytes(sizes: Sequence[int], images: int, size: "Size", model: int = 0) -> int:
     """Return about how much a run folder grows to: a vector a solution, three a checkpoint, pictures and the original.
 
-    `sizes` are the entries of each solution's vector; `images` of `side` px are shown of both sets; `model` are the
+    `sizes` are the entries of each solution's vector; `images` of `size` px are shown of both sets; `model` are the
     entries of the whole model.
     """
+    from unlearnkit.data import weight
     from unlearnkit.run import checkpoint  # which takes seconds to import
 
-    pictures = 2 * (len(sizes) + 3) * images * 3 * side**2
+    pictures = 2 * (len(sizes) + 3) * images * weight(size)
     return 4 * (model + sum(sizes) + 3 * (checkpoint.KEPT + 1) * max(sizes)) + 4 * pictures + MIB

@@ -44,7 +44,7 @@ def inputs(bench: Workbench) -> dict[str, Any]:
         "software": bench.basis["software"] | software([bench.recipe]),
         "device": bench.basis["device"],
         "weights": bench.facts["weights"],
-        "image_size": bench.student.image_size,
+        "image_size": size if isinstance(size := bench.student.image_size, int) else [*size],
         "data": {"train": bench.basis["data"], "validation": bench.validation},
         "target_weights": bench.facts.get("target_weights"),
     }

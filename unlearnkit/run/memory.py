@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unlearnkit.contracts import ModelAdapter, Part, Task, staged, trainable
 from unlearnkit.contracts.checks import rows
-from unlearnkit.data import seeded, view_of
+from unlearnkit.data import random_view
 from unlearnkit.disk import MIB
 
 T = TypeVar("T")
@@ -44,16 +44,17 @@ def saved_bytes(function: Callable[[], T], own: set[int]) -> tuple[int, T]:
         return sum(seen.values()), kept
 
 
-def need(adapter: ModelAdapter, task: Task, part: Part, precision: str, device: torch.device) -> Need:
-    """Return what one image takes on the device, from passes of one and of two images."""
+def need(
+    adapter: ModelAdapter, task: Task, part: Part, precision: str, device: torch.device, paired: bool = False
+) -> Need:
+    """Return what one image, or one pair, takes on the device, from passes of one and of two images."""
     adapter.module.to(device).requires_grad_(False)
     for parameter in trainable(adapter, part):
         parameter.requires_grad_(True)
     own = {tensor.untyped_storage().data_ptr() for tensor in adapter.module.state_dict().values()}
 
     def once(count: int) -> tuple[int, int, int]:
-        images = torch.rand(count, 3, adapter.image_size, adapter.image_size, generator=seeded("plan")).to(device)
-        view = view_of(adapter, task, images, seeded("plan"))
+        view = random_view(adapter, task, count, "plan", device, paired)
         stage = staged(adapter, view)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             kept, embedding = saved_bytes(lambda: adapter.embed(view), own)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from unlearnkit.contracts import Item, ModelAdapter, Part, draws, trainable
-from unlearnkit.data import Chosen, decode, few, in_memory, load_apart
+from unlearnkit.data import Chosen, Pixels, few, in_memory, load_apart, weight
 from unlearnkit.device import choose_device
 from unlearnkit.disk import MIB
 from unlearnkit.fronts import CURVE, HIGHEST, LOWEST
@@ -51,7 +51,7 @@ def describe(recipe: Recipe, base: Path, every_image: bool = False, timed: bool 
             bench = tried(build, recipe, base, None, some)
         own = bench.student if bench else tried(measured, recipe, base)
         adapter = own or recipe.model.build(None)
-        looked = tried(_looked, recipe, chosen, adapter.image_size, every_image) if chosen else None
+        looked = tried(_looked, recipe, chosen, adapter, every_image) if chosen else None
         if bench and timed:
             found = tried(pace, bench)
     sizes = {part: sum(p.numel() for p in trainable(adapter, part)) for part in PARTS}
@@ -66,10 +66,11 @@ def describe(recipe: Recipe, base: Path, every_image: bool = False, timed: bool 
     seeds = len(recipe.seeds or [recipe.seed])
     alone = 2 + len(swept)
     taken = seeds * (steps * alone + recipe.sweep.steps(recipe.epsilons.count, steps)) if steps else None
-    size = adapter.image_size
+    size, paired = adapter.image_size, chosen is not None and chosen[0].source.paired
     task, here = recipe.task.build(), device or torch.device("cpu")
-    needed = tried(need, adapter, task, recipe.model.train, recipe.training.precision, here) or Need(0, 0, 0)
-    decoded = [(count or 0) * 3 * size**2 for halves in counts.values() for count in halves.values()]
+    needed = tried(need, adapter, task, recipe.model.train, recipe.training.precision, here, paired) or Need(0, 0, 0)
+    each = weight(size, paired, adapter.scale)
+    decoded = [(count or 0) * each for halves in counts.values() for count in halves.values()]
     fits = in_memory(decoded, recipe.data.memory_mib * MIB)
     images = sum(bytes_ for bytes_, held in zip(decoded, fits, strict=True) if held)
     rows = (forget or 0) + (retain or 0)
@@ -136,15 +137,15 @@ class _Looked:
     notes: Sequence[str]
 
 
-def _looked(recipe: Recipe, chosen: Sequence[Chosen], size: int, every: bool) -> _Looked:
-    """Decode images of the sets for a model of `size` px, all of them or a sample spread over each."""
-    began = time.perf_counter()
+def _looked(recipe: Recipe, chosen: Sequence[Chosen], adapter: ModelAdapter, every: bool) -> _Looked:
+    """Decode images of the sets for a model, all of them or a sample spread over each."""
+    began, size, scale, cpu = time.perf_counter(), adapter.image_size, adapter.scale, torch.device("cpu")
     if every:
-        apart, found = load_apart({part.name: part for part in chosen}, size, recipe.data, torch.device("cpu"))
+        apart, found = load_apart({part.name: part for part in chosen}, size, recipe.data, cpu, scale)
         count, chosen = sum(len(half) for halves in found.values() for half in halves.values()), [*apart.values()]
     else:
         some = [(part.source, half[:: -(-len(half) // SAMPLE)]) for part in chosen for half in _halves(part) if half]
-        count = sum(len(decode(source, items, size)) for source, items in some)
+        count = sum(len(Pixels(source, items, size, cpu, scale=scale)) for source, items in some)
     notes = [note for part in chosen for note in part.notes]
     return _Looked(count, (time.perf_counter() - began) / max(1, count), notes)
 

@@ -20,7 +20,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from unlearnkit import __version__, disk
 from unlearnkit.contracts import ModelAdapter, Task, mean_colour_fill, psnr, saved, trainable
 from unlearnkit.contracts.checks import scalar
-from unlearnkit.data import Pixels, augment, batch_index, digest, seeded, to_float, unsplit, view_of, views_of
+from unlearnkit.data import Pixels, batch_index, batch_of, digest, refuse_misfit, seeded, unsplit, views_of
 from unlearnkit.device import choose_device, make_deterministic
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import Plugins
@@ -128,8 +128,11 @@ class Training:
         self.adapter.module.to(device)
         chosen, size = unsplit(recipe.data, base, recipe.seed), self.adapter.image_size
         halves = (chosen.train, chosen.validation)
-        self.images, self.validation = (Pixels(chosen.source, items, size, device) for items in halves)
+        scale = self.adapter.scale
+        self.images, self.validation = (Pixels(chosen.source, items, size, device, scale=scale) for items in halves)
         self.tasks = [task.build() for task in recipe.tasks]
+        for task in self.tasks:
+            refuse_misfit(self.adapter, task, chosen.source.paired, seeded(recipe.seed, "fits"))
         self.parameters = trainable(self.adapter)
         self.optimizer = build_optimizer(options.optimizer, self.parameters)
         self.averages = [parameter.detach().clone() for parameter in self.parameters]
@@ -153,9 +156,8 @@ class Training:
         options, seed, step = self.recipe.pretrain, self.recipe.seed, self.done
         generator = seeded(seed, "pretrain", step)
         rows = batch_index(step, len(self.images), options.batch_size, seed, "pretrain")
-        batch = augment(to_float(self.images[rows]), options.crop, generator)
-        view = view_of(self.adapter, self.tasks[step % len(self.tasks)], batch, generator)
-        loss = scalar(self.adapter.own_loss(batch, view), self.adapter, "own_loss", "model")
+        view = batch_of(self.adapter, self.tasks[step % len(self.tasks)], self.images, rows, options.crop, generator)
+        loss = scalar(self.adapter.own_loss(view.truth, view), self.adapter, "own_loss", "model")
         self.optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, options.clip)

@@ -14,7 +14,7 @@ from torch import Tensor
 from unlearnkit.contracts import Loss, ModelAdapter, Task, View, draws
 from unlearnkit.contracts.checks import rows as rowed
 from unlearnkit.contracts.checks import scalar
-from unlearnkit.data import Pixels, augment, seeded, to_float, view_of
+from unlearnkit.data import Pixels, batch_of, seeded
 from unlearnkit.recipe.training import Training
 from unlearnkit.solver.frozen import Compute, Rows, Store, joined
 
@@ -95,11 +95,8 @@ class Side:
         return replace(bare, stage=stage)
 
     def _bare(self, rows: Tensor, *purpose: object) -> View:
-        images = to_float(self.images[rows])
         generator = seeded(self.seed, self.name, *purpose)
-        if self.training.crop is not None:
-            images = augment(images, self.training.crop, generator)
-        return view_of(self.student, self.task, images, generator)
+        return batch_of(self.student, self.task, self.images, rows, self.training.crop, generator)
 
     def _stage(self, bare: View) -> tuple[Tensor, ...]:
         self.passes[f"{self.name} train: first stage"] += len(bare.images)

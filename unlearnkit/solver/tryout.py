@@ -9,20 +9,22 @@ import torch
 from unlearnkit.contracts import ModelAdapter, View, staged, trainable
 from unlearnkit.contracts.checks import images, rows, scalar
 from unlearnkit.control import Facts
-from unlearnkit.data import seeded, view_of
+from unlearnkit.data import random_view
 from unlearnkit.recipe.recipe import Recipe
-from unlearnkit.recipe.sections import PsiSection, TaskSection
+from unlearnkit.recipe.sections import PsiSection
 from unlearnkit.solver.side import Side
 
 
-def try_parts(recipe: Recipe, model: ModelAdapter, device: torch.device) -> None:
+def try_parts(recipe: Recipe, model: ModelAdapter, device: torch.device, paired: bool = False) -> None:
     """Use a plugin's tasks, model and control once, on a random image; what unlearnkit brings itself has its tests.
+
+    `paired` says that the image has another one as its target.
 
     Raise `UserError` naming the method that returns something else than its contract says.
     """
     for section in (recipe.task, *recipe.evaluate.tasks):
         if _foreign(section) or (section is recipe.task and _foreign(recipe.model)):
-            view = _view(section, model, device)
+            view = random_view(model, section.build(), 1, "tried", device, paired)
             if section is recipe.task and _foreign(recipe.model):
                 _model(recipe, model, view)
     control = recipe.control
@@ -66,11 +68,6 @@ def _alone(side: Side) -> Side:
 
 def _foreign(section: object) -> bool:
     return not type(section).__module__.startswith("unlearnkit.")
-
-
-def _view(section: TaskSection, model: ModelAdapter, device: torch.device) -> View:
-    drawn = torch.rand(1, 3, *[model.image_size] * 2, generator=seeded("tried")).to(device)
-    return view_of(model, section.build(), drawn, seeded("tried"))
 
 
 def _psi(section: PsiSection, place: str, epsilon: float | None) -> None:

@@ -12,9 +12,21 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from unlearnkit.contracts import Item, ModelAdapter, Part, Setting, Sources, Task, shared, trainable
+from unlearnkit.contracts import Item, ModelAdapter, Part, Setting, Size, Sources, Task, shared, trainable
 from unlearnkit.control import Stage
-from unlearnkit.data import Chosen, Pixels, colour_statistics, digest, load_apart, named, seeded, split, to_float
+from unlearnkit.data import (
+    Chosen,
+    Pixels,
+    colour_statistics,
+    digest,
+    load_apart,
+    named,
+    refuse_misfit,
+    seeded,
+    shrunk,
+    split,
+    to_float,
+)
 from unlearnkit.device import choose_device, make_deterministic
 from unlearnkit.disk import MIB, sha256
 from unlearnkit.errors import Exit, UserError
@@ -98,11 +110,11 @@ class Workbench:
         own = {name: getattr(problem, name) for name in ("id", "part", "objective", "epsilon")}
         return {**self.basis, **used, **own, "budgets": [stage.budget for stage in problem.stages], "made": made}
 
-    def hashes_at(self, size: int) -> dict[str, dict[str, str]]:
+    def hashes_at(self, size: Size) -> dict[str, dict[str, str]]:
         """Return, by split and set, the hash of what the images are at another size than the model's."""
         chosen = dict(zip(SETS, split(self.recipe.data, self.base, self.recipe.seed), strict=True))
         streamed = self.recipe.data.model_copy(update={"memory_mib": 0, "workers": 0})  # beside those in memory
-        return _hashes(load_apart(chosen, size, streamed, torch.device("cpu"))[1])
+        return _hashes(load_apart(chosen, size, streamed, torch.device("cpu"), self.student.scale)[1])
 
     def put(self, part: Part, theta: Tensor) -> None:
         """Put the student at the weights `theta` of a part; all else is as in the reference."""
@@ -166,7 +178,7 @@ def frozen_digest(model: ModelAdapter, part: Part) -> str:
     state = hashlib.sha256()
     for name, value in model.module.state_dict().items():
         if value.data_ptr() not in trained:
-            state.update(name.encode() + value.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            state.update(name.encode() + value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return state.hexdigest()
 
 
@@ -193,13 +205,15 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None, sets: Sequence[
         _refuse_shared(student)
     flats = _flats(student)
     flats[recipe.model.train].alone()
+    paired = chosen["forget"].source.paired
     for wanted in (recipe.task, *recipe.evaluate.tasks):  # one that does not suit the size is refused at once
-        wanted.build().degrade(torch.zeros(1, 3, *[student.image_size] * 2), seeded(recipe.seed, "fits"))
-    try_parts(recipe, reference, device)
+        refuse_misfit(student, wanted.build(), paired, seeded(recipe.seed, "fits"))
+    try_parts(recipe, reference, device, paired)
     task = recipe.task.build()
-    chosen, pixels = load_apart(chosen, student.image_size, recipe.data, device)
+    chosen, pixels = load_apart(chosen, student.image_size, recipe.data, device, student.scale)
     others: dict[str, str] = {}
-    setting = Setting(reference, task, _sources(recipe, base, device, chosen, pixels, others, notes))
+    size = shrunk(student.image_size, student.scale) if paired else None
+    setting = Setting(reference, task, _sources(recipe, base, device, chosen, pixels, others, notes, size))
     losses = {"forget": recipe.forget.build(setting), "retain": recipe.retain.build(setting)}
     psi = recipe.control.epsilon.build()
     methods = [
@@ -294,6 +308,7 @@ def _sources(
     images: Mapping[str, Mapping[str, Pixels]],
     others: dict[str, str],
     notes: list[str],
+    size: Size | None,
 ) -> Sources:
     """Return what sections may take beside the reference; other weights add their hash to `others`, and to `notes`."""
 
@@ -309,7 +324,7 @@ def _sources(
     noise = colour_statistics(images["forget"]["train"])
     drawn = partial(_drawn, images["retain"]["train"], chosen["retain"])
     generator: Callable[[], torch.Generator] = partial(seeded, recipe.seed, "noise")
-    return Sources(noise, generator, drawn, other, base)
+    return Sources(noise, generator, drawn, other, base, size)
 
 
 def _drawn(pixels: Pixels, chosen: Chosen, label: str | None, count: int, generator: torch.Generator) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unlearnkit import contracts
-from unlearnkit.contracts import Figure, Images, Item, Missing, ModelAdapter, Over, OwnLoss, Task, trainable
+from unlearnkit.contracts import Figure, Images, Item, Missing, ModelAdapter, Over, OwnLoss, Size, Task, trainable
 from unlearnkit.data import Pixels, seeded
 from unlearnkit.evaluation.case import ModelCase
 from unlearnkit.recipe.sections import AuditSection, ModelSection
@@ -26,9 +26,9 @@ class Drawn(Images):
         self.items = [Item(f"{label}-{row}", label) for row in range(count)]
         self.labels = frozenset({label})
 
-    def read(self, item: Item, size: int) -> Tensor:
+    def read(self, item: Item, size: Size) -> Tensor:
         """Return the image as uint8 [3, size, size]."""
-        return torch.randint(256, (3, size, size), generator=seeded(item.key), dtype=torch.uint8)
+        return torch.randint(256, (3, *contracts.sides(size)), generator=seeded(item.key), dtype=torch.uint8)
 
     def describe(self) -> Mapping[str, object]:
         """Return no facts."""

@@ -6,7 +6,19 @@ import torch
 from torch import Tensor
 
 from unlearnkit.builtin.tasks.degradations import Box
-from unlearnkit.contracts import Degraded, Embedding, ModelAdapter, Setting, Sources, Statistics, Task, View, parts
+from unlearnkit.contracts import (
+    Degraded,
+    Embedding,
+    ModelAdapter,
+    Setting,
+    Size,
+    Sources,
+    Statistics,
+    Task,
+    View,
+    parts,
+    sides,
+)
 from unlearnkit.control import Facts, Multiplier
 from unlearnkit.data import seeded, view_of
 from unlearnkit.plugins import kind_of
@@ -45,9 +57,9 @@ def same(a: Embedding, b: Embedding) -> bool:
     return all(torch.equal(x, y) for x, y in zip(parts(a), parts(b), strict=True))
 
 
-def random_images(size: int, count: int = 2) -> Tensor:
+def random_images(size: Size, count: int = 2) -> Tensor:
     """Return random images [count, 3, size, size]."""
-    return torch.rand(count, 3, size, size, generator=seeded("images"))
+    return torch.rand(count, 3, *sides(size), generator=seeded("images"))
 
 
 def check_task(section: sections.TaskSection, size: int = 32) -> None:
@@ -75,7 +87,7 @@ def setting(reference: ModelAdapter, task: Task, base: Path = Path()) -> Setting
     """Return what losses and methods are built for, with random images as retain set."""
 
     def drawn(label: str | None, count: int, generator: torch.Generator) -> Tensor:
-        return torch.rand(count, 3, reference.image_size, reference.image_size, generator=generator)
+        return torch.rand(count, 3, *sides(reference.image_size), generator=generator)
 
     return Setting(reference, task, Sources(NOISE, lambda: seeded("noise"), drawn, lambda named: reference, base))
 
@@ -136,7 +148,7 @@ def check_multiplier(section: sections.MultiplierSection) -> None:
 
 
 def check_data(section: sections.DataSection, base: Path, size: int = 16) -> None:
-    """Check a data source: unique keys, labels, and images that read the same twice."""
+    """Check a data source: unique keys, labels, images that read the same twice, and targets where it has pairs."""
     check_section(section)
     images = section.open(base)
     require(bool(images.items), section, "open", "expected at least one image")
@@ -150,6 +162,10 @@ def check_data(section: sections.DataSection, base: Path, size: int = 16) -> Non
         good = read.dtype == torch.uint8 and read.shape == (3, size, size)
         require(good, section, "read", f"expected uint8 [3, {size}, {size}], found {read.dtype} {list(read.shape)}")
         require(torch.equal(read, again.read(item, size)), section, "read", "expected the same pixels each time")
+        aim = images.target(item, size)
+        require(aim.shape == read.shape, section, "target", f"expected [3, {size}, {size}], found {list(aim.shape)}")
+        own = images.paired or torch.equal(aim, read)
+        require(own, section, "paired", "expected True, for `target` gives another image than `read`")
     images.describe()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from unlearnkit.builtin.tasks import Whole, reduced
 from unlearnkit.contracts import ModelAdapter, Task, View, parts, shared, trainable
 from unlearnkit.data import seeded, view_of
 from unlearnkit.recipe.sections import ModelSection
@@ -13,7 +14,7 @@ from unlearnkit.testing.checks import CROP, check_section, random_images, requir
 
 
 def check_model(section: ModelSection, task: Task | None = None, weights: Path | None = None) -> None:
-    """Check a model adapter on random images under a task, a centre crop when left out.
+    """Check a model adapter on random images under a task; left out it is a centre crop, or for a scale a reduction.
 
     `build` must read back the folder that `save` writes.
     """
@@ -21,7 +22,8 @@ def check_model(section: ModelSection, task: Task | None = None, weights: Path |
     torch.manual_seed(0)
     adapter = section.build(weights)
     adapter.module.eval()
-    view = view_of(adapter, task or CROP, random_images(adapter.image_size), seeded("view"))
+    usual = CROP if adapter.scale == 1 else Whole(lambda images: reduced(adapter.scale, "task", images).clamp(0, 1))
+    view = view_of(adapter, task or usual, random_images(adapter.image_size), seeded("view"))
     _check_parts(section, adapter)
     for check in (_check_first_stage, _check_embedding, _check_output, _check_own_loss, _check_save, _check_frozen):
         check(section, adapter, view)

@@ -13,3 +13,4 @@ from .places import packaged as packaged
 from .places import pinned as pinned
 from .places import resolve as resolve
 from .places import sample as sample
+from .reading import held as held

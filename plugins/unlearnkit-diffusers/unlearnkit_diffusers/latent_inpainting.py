@@ -51,6 +51,7 @@ class LatentInpaintingAdapter(ModelAdapter):
     """A `UNet2DConditionModel` as encoder and decoder behind an `AutoencoderKL`."""
 
     sees_truth = True
+    image_size: int
     module: Parts
 
     def __init__(self, parts: Parts, unet: Any, sampler: Sampler, prompt: str, image_size: int) -> None:

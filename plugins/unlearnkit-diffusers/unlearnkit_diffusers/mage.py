@@ -164,6 +164,7 @@ class MageAdapter(ModelAdapter):
     """The transformer as encoder and decoder over the tokens of a frozen VQ-GAN."""
 
     module: Parts
+    image_size: int
 
     def __init__(self, module: Parts, sizes: Mapping[str, int], image_size: int, steps: int, unit: bool) -> None:
         """Take sizes by field, the steps of decoding, and whether the VQ-GAN's images are in [0, 1], not [-1, 1]."""

@@ -33,6 +33,7 @@ class PaletteAdapter(ModelAdapter):
     """A `UNet2DModel` with 6 input channels as encoder and decoder."""
 
     sees_truth = True
+    image_size: int
     module: Halves
 
     def __init__(self, unet: Any, sampler: Sampler, fill: str, image_size: int) -> None:

@@ -18,6 +18,7 @@ FPR = 0.01
 class Membership(Audit):
     """How well a threshold on a calibrated loss tells training images from validation images of the forget set."""
 
+    needs_truth = True
     figures: Mapping[str, Figure] = {
         "auc": Figure(
             "AUC", "chance that a forget training image scores more like a member than a forget validation image; 0.5 "

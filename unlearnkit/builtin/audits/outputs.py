@@ -69,6 +69,7 @@ def _box(region: Tensor) -> tuple[slice, slice]:
 class Backdoor(Audit):
     """How often the trigger of a poisoned source brings its target out."""
 
+    needs_truth = True
     figures: Mapping[str, Figure] = {
         "success": Figure(
             "success", "part of outputs for images with the trigger that are nearer to its target than to the truth",
@@ -108,7 +109,7 @@ def _nearness(output: Callable[[View], Tensor], poison: Poison, view: View) -> T
 
     Raise `ValueError` where the task hides the trigger, or nothing of the target.
     """
-    size = view.images.shape[-1]
+    size = view.truth.shape[2], view.truth.shape[3]
     place = torch.zeros_like(view.region)
     place[..., *poison.target_place(size)] = True
     place &= view.region

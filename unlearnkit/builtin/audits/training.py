@@ -12,6 +12,8 @@ TINY = 1e-12
 class FreshDecoder(Audit):
     """PSNR of forget images through a decoder that was trained anew on the frozen encoder."""
 
+    needs_truth = True
+
     def __init__(self, on: Sequence[SetName], steps: int, optimizer: OptimizerSection | None) -> None:
         """Train the decoder for so many steps on the training images of `on`; None is the recipe's optimiser."""
         self.on, self.steps, self.optimizer = on, steps, optimizer
@@ -41,6 +43,8 @@ class FreshDecoder(Audit):
 
 class Relearning(Audit):
     """Steps of fine-tuning until the error on forget validation images is back to that of the original."""
+
+    needs_truth = True
 
     def __init__(
         self, on: Sequence[SetName], recovered: float, steps: int, every: int, optimizer: OptimizerSection | None

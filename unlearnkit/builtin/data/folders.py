@@ -5,17 +5,19 @@ import io
 import json
 import os
 import zipfile
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from difflib import get_close_matches
 from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from PIL import Image
+
 from unlearnkit.builtin.data import imagenet
-from unlearnkit.builtin.data.pictures import SPLITS, SUFFIXES, UNLABELLED, Files, halves, hidden, in_split, text
+from unlearnkit.builtin.data.pictures import SPLITS, SUFFIXES, UNLABELLED, Files, halves, hidden, in_split, opened, text
 from unlearnkit.contracts import Item
-from unlearnkit.data.lists import nfc, read_text, refuse_lines
+from unlearnkit.data.lists import nfc, read_text, refuse, refuse_lines
 from unlearnkit.errors import Exit, UserError
 
 
@@ -41,19 +43,39 @@ class Archive(Files):
         return f"{self.root.name}:{item.key}"
 
 
-class Folder(Files):
-    """Folders of images below `root`, one a class; or folders of the usual names of splits, which hold these."""
+class Twins(Files):
+    """Files that may have targets in files of their own, by the keys of both."""
 
-    def __init__(self, root: Path) -> None:
+    targets: Mapping[str, Path] | None = None
+
+    def open_target(self, item: Item) -> Image.Image:
+        assert self.targets is not None
+        return opened(self.targets[item.key])
+
+
+class Folder(Twins):
+    """Folders of images below `root`, one a class; or folders of the usual names of splits, which hold these.
+
+    With `pairs` they may also lie loose there and are of one class.
+    """
+
+    def __init__(self, root: Path, *, pairs: bool = False) -> None:
         self.root, self.facts = root, {"name": root.name}
         if not root.is_dir():
             advice = "give one with a folder of images for each class; a relative path starts at the recipe's folder"
             raise UserError(f"data.source.root: there is no folder {root}; {advice}", Exit.RECIPE)
         keys = [PurePosixPath(key) for key in _below(root)]
+        if pairs and keys and all(len(key.parts) == 1 for key in keys):
+            self.take(Item(str(key), UNLABELLED) for key in keys)
+            return
         if not (tops := _folders(root)):
             raise UserError(f"data.source.root: {root} has no folders; it needs one a class", Exit.RECIPE)
         if (splits := _splits(root, keys)) is None:
             self.take((Item(str(key), key.parts[0]) for key in keys if len(key.parts) > 1), tops)
+            return
+        if pairs and all(len(key.parts) == 2 for key in keys if key.parts[0] in splits):
+            half_of = ((key, key.parts[0]) for key in keys if key.parts[0] in splits)
+            self.take(Item(str(key), UNLABELLED, splits[half]) for key, half in half_of)
             return
         items, labels = list[Item](), {label for half in splits for label in _folders(root / half)}
         for half, split in splits.items():
@@ -67,6 +89,27 @@ class Folder(Files):
                 raise UserError(f"data.source.root: {found}; {advice}", Exit.RECIPE)
             items += [Item(str(key), key.parts[1] if deep else known[key.stem], split) for key in deep or mine]
         self.take(items, labels | {item.label for item in items})
+
+    def twinned(self, root: Path) -> None:
+        """Take as targets the images at the same paths below another folder, whatever their names end in.
+
+        Raise one `UserError` of all that are not there, or there twice.
+        """
+        if not root.is_dir():
+            raise UserError(f"data.source.targets: there is no folder {root}; give that of the targets", Exit.RECIPE)
+        by_stem, targets, problems = defaultdict[str, list[str]](list), dict[str, Path](), list[UserError]()
+        for key in _below(root):
+            by_stem[str(PurePosixPath(key).with_suffix(""))].append(key)
+        for item in self.items:
+            found = by_stem[str(PurePosixPath(item.key).with_suffix(""))]
+            if len(same := found if len(found) == 1 else [key for key in found if key == item.key]) == 1:
+                targets[item.key] = root / same[0]
+                continue
+            why = f"{' and '.join(found)} may be" if found else f"there is none in {root}"
+            raised = UserError(f"{self.place(item)}: no target, for {why}; mend it or leave the image out", Exit.RECIPE)
+            problems.append(raised)
+        refuse(problems)
+        self.targets, self.paired = targets, True
 
     @cached_property
     def _synsets(self) -> Mapping[str, Set[str]]:
@@ -116,11 +159,12 @@ def _splits(root: Path, keys: Sequence[PurePosixPath]) -> dict[str, str | None] 
     return halves(f"data.source.root: {root}", named)
 
 
-class Manifest(Files):
+class Manifest(Twins):
     """The images that a CSV or JSON file lists, one a line or entry, with columns; paths start at its folder."""
 
-    def __init__(self, path: Path, file: str, label: str | None, split: str | None) -> None:
+    def __init__(self, path: Path, file: str, label: str | None, split: str | None, target: str | None = None) -> None:
         self.root, self.facts = path.parent, {"name": path.name}
+        targets = dict[str, Path]()
         self._names = cache(_names)  # a look at a folder is faster than one at each of its files
         written = read_text(path, "data.source.path")
         as_json = path.suffix.lower() in (".json", ".jsonl", ".ndjson") or written.lstrip().startswith(("[", "{"))
@@ -139,6 +183,8 @@ class Manifest(Files):
                 if key in lines:
                     raise ValueError(f"'{key}' is on {lines[key]} already; remove one of them")
                 lines[key] = where
+                if target:
+                    targets[key] = self.root / self._found(_column(row, target))
                 named = _column(row, label) if label else UNLABELLED
                 part = _column(row, split) if split else None
                 if part and part.lower() not in SPLITS:
@@ -150,6 +196,8 @@ class Manifest(Files):
                 problems.append((where, str(error)))
         refuse_lines(path, problems)
         self.take(items, empty=f"data.source.path: {path} lists no images")
+        if target:
+            self.targets, self.paired = targets, True
 
     def _found(self, written: str) -> str:
         """Return the key of a file that is there, by its path as it stands or with blanks and backslashes of lists."""

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from PIL import Image, ImageOps
 from PIL.Image import Transpose as Turn
 from torch import Tensor
 
-from unlearnkit.contracts import Images, Item
+from unlearnkit.contracts import Images, Item, Size, sides
+from unlearnkit.contracts.images import told
 from unlearnkit.errors import Exit, UserError, first_line
 
 SUFFIXES = frozenset((
@@ -43,12 +44,17 @@ TURNS = dict(enumerate(
 UNLABELLED = "all"
 """The class of all images where a source has none."""
 
+Direction = Literal["left-to-right", "right-to-left"]
+"""Which half of a picture is the input, and which its target."""
+
 
 class Pictures(Images):
     """Images that Pillow can open."""
 
     enlarge = False
     """Whether images that are smaller than what is asked for are scaled up."""
+    side_by_side: Direction | None = None
+    """Which half of each picture is the target of the other, where they are pairs."""
     root: Path
     """Where they are."""
     facts: Mapping[str, object]
@@ -57,6 +63,10 @@ class Pictures(Images):
     @abstractmethod
     def open_image(self, item: Item) -> Image.Image:
         """Return an image as it is stored; it may fail with any of Pillow's errors."""
+
+    def open_target(self, item: Item) -> Image.Image:
+        """Return the target of an image as it is stored, where it is a picture of its own."""
+        raise NotImplementedError
 
     def place(self, item: Item) -> str:
         """Return where an image is, for messages."""
@@ -79,11 +89,35 @@ class Pictures(Images):
 
     def side(self, item: Item) -> int:
         """Return the shorter side of an image in pixels, from its header; raise `UserError` where it has none."""
-        with _readable(self.place(item)), self.open_image(item) as image:
-            return min(image.size)
+        width, height = self._shape(item)
+        return min(width // 2 if self.side_by_side else width, height)
 
-    def read(self, item: Item, size: int) -> Tensor:
-        return square(lambda: self.open_image(item), self.place(item), size, self.enlarge)
+    def _shape(self, item: Item) -> tuple[int, int]:
+        with _readable(self.place(item)), self.open_image(item) as image:
+            return image.size
+
+    def read(self, item: Item, size: Size) -> Tensor:
+        cut = None if self.side_by_side is None else half_of(self.side_by_side == "left-to-right", self.place(item))
+        return square(lambda: self.open_image(item), self.place(item), size, self.enlarge, cut)
+
+    def target(self, item: Item, size: Size) -> Tensor:
+        """Return the target of an image; raise `UserError` where its proportions are others: no cut would suit both."""
+        place = f"the target of {self.place(item)}"
+        if self.side_by_side is not None:
+            cut = half_of(self.side_by_side == "right-to-left", self.place(item))
+            return square(lambda: self.open_image(item), self.place(item), size, self.enlarge, cut)
+        if not self.paired:
+            return self.read(item, size)
+
+        def alike(image: Image.Image) -> Image.Image:
+            with _readable(self.place(item)), self.open_image(item) as given:
+                width, height = turned(given)
+            if abs(width * image.height - image.width * height) > max(width, height, *image.size):
+                found = f"{image.width} x {image.height} px, but its input is {width} x {height} px"
+                raise UserError(f"{place}: {found}; the two of a pair need the same proportions", Exit.RECIPE)
+            return image
+
+        return square(lambda: self.open_target(item), place, size, self.enlarge, alike)
 
     def describe(self) -> Mapping[str, object]:
         return self.facts
@@ -101,19 +135,49 @@ def _readable(place: str) -> Iterator[None]:
         raise UserError(f"{place}: not a readable image ({reason}); mend or remove it", Exit.RECIPE) from None
 
 
-def square(open_image: Callable[[], Image.Image], place: str, size: int, enlarge: bool) -> Tensor:
+Cut = Callable[[Image.Image], Image.Image]
+"""From an upright picture to the part of it that is the image."""
+
+
+def square(
+    open_image: Callable[[], Image.Image], place: str, size: Size, enlarge: bool, cut: Cut | None = None
+) -> Tensor:
     """Return the central square of an image as uint8 [3, size, size], scaled with a Lanczos filter.
 
-    Raise `UserError` that names its `place` where it cannot be read, or is smaller and not to be enlarged.
+    `size` may be a height and a width, whose proportions the central part then has; `cut` says what of the picture is
+    the image. Raise `UserError` that names its `place` where it cannot be read, or is smaller and not to be enlarged.
     """
     with _readable(place):
-        image = upright(open_image())
-    if min(image.size) < size and not enlarge:
-        found = f"{image.width} x {image.height} px, but the model works on {size} px"
+        image = upright(open_image()) if cut is None else cut(upright(open_image()))
+    height, width = sides(size)
+    if (image.height < height or image.width < width) and not enlarge:
+        found = f"{image.width} x {image.height} px, but the model works on {told(size)}"
         advice = "remove the image, set data.source.enlarge, or use a model of a smaller size"
         raise UserError(f"{place}: {found}; {advice}", Exit.RECIPE)
-    fitted = ImageOps.fit(image, (size, size), Image.Resampling.LANCZOS)
+    fitted = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(fitted)).permute(2, 0, 1).contiguous()
+
+
+def half_of(left: bool, place: str) -> Cut:
+    """Return what cuts a picture to its left or right half; `UserError` names the `place` of one without two."""
+
+    def cut(image: Image.Image) -> Image.Image:
+        half, odd = divmod(image.width, 2)
+        if odd or not half:
+            found = f"{image.width} px wide, which are no two halves side by side"
+            raise UserError(f"{place}: {found}; mend the picture, or leave out data.source.side_by_side", Exit.RECIPE)
+        return image.crop((0, 0, half, image.height) if left else (half, 0, image.width, image.height))
+
+    return cut
+
+
+def turned(image: Image.Image) -> tuple[int, int]:
+    """Return the width and height that an image has once it is upright."""
+    try:
+        across = image.getexif().get(ORIENTATION, 1) in range(5, 9)
+    except Exception:  # as `upright` takes them
+        across = False
+    return (image.height, image.width) if across else image.size
 
 
 def upright(image: Image.Image) -> Image.Image:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from unlearnkit.contracts import Images, Item
+from unlearnkit.contracts import Images, Item, Size, sides
 from unlearnkit.data import named
 from unlearnkit.errors import Exit, UserError
 
@@ -26,34 +26,38 @@ class Poison:
     """
 
     trigger: float
-    """Side of the trigger as a part of the image's."""
+    """Side of the trigger as a part of the image's shorter one."""
     target: float
-    """Side of the target as a part of the image's."""
+    """Side of the target as a part of the image's shorter one."""
 
-    def trigger_place(self, size: int) -> tuple[slice, slice]:
+    def trigger_place(self, size: Size) -> tuple[slice, slice]:
         """Return rows and columns of the trigger in images of `size` px."""
-        columns = _middle(size, self.trigger)
-        return slice(size - (columns.stop - columns.start), size), columns
+        (height, width), short = sides(size), min(sides(size))
+        columns = _middle(width, self.trigger * short / width)
+        return slice(height - (columns.stop - columns.start), height), columns
 
-    def target_place(self, size: int) -> tuple[slice, slice]:
+    def target_place(self, size: Size) -> tuple[slice, slice]:
         """Return rows and columns of the target in images of `size` px."""
-        middle = _middle(size, self.target)
-        return middle, middle
+        return self._square(size, self.target)
+
+    def _square(self, size: Size, part: float) -> tuple[slice, slice]:
+        short = min(sides(size))
+        rows, columns = (_middle(side, part * short / side) for side in sides(size))
+        return rows, columns
 
     def marked(self, images: Tensor) -> Tensor:
-        """Return images [..., 3, S, S], uint8 or in [0, 1], with the trigger."""
+        """Return images [..., 3, H, W], uint8 or in [0, 1], with the trigger."""
         marked = images.clone()
-        rows, columns = self.trigger_place(images.shape[-1])
+        rows, columns = self.trigger_place((images.shape[-2], images.shape[-1]))
         stripes = torch.arange(rows.stop - rows.start) * STRIPES // (rows.stop - rows.start) % 2
         marked[..., rows, columns] = _level(stripes * 255, images)[:, None]
         return marked
 
     def aimed(self, images: Tensor) -> Tensor:
-        """Return images [..., 3, S, S], uint8 or in [0, 1], with the target."""
+        """Return images [..., 3, H, W], uint8 or in [0, 1], with the target."""
         aimed = images.clone()
-        size = images.shape[-1]
-        inner = _middle(size, self.target / 2)
-        for place, colour in ((self.target_place(size), MAGENTA), ((inner, inner), YELLOW)):
+        size = images.shape[-2], images.shape[-1]
+        for place, colour in ((self.target_place(size), MAGENTA), (self._square(size, self.target / 2), YELLOW)):
             aimed[..., place[0], place[1]] = _level(torch.tensor(colour), images)[:, None, None]
         return aimed
 
@@ -74,7 +78,7 @@ class Poisoned(Images):
 
     def __init__(self, source: Images, poison: Poison, classes: Sequence[str] | None, fraction: float) -> None:
         """Poison a `fraction`, at least one, of the training images of each of `classes`, or of all, by hashed keys."""
-        self.source, self.poison, self.labels = source, poison, source.labels
+        self.source, self.poison, self.labels, self.paired = source, poison, source.labels, source.paired
         classes = None if classes is None else [named(label, source, "data.source.classes") for label in classes]
         if unknown := sorted(set(classes or ()) - source.labels):
             known = ", ".join(sorted(source.labels))
@@ -94,9 +98,15 @@ class Poisoned(Images):
     def called(self, name: str) -> Sequence[str]:
         return self.source.called(name)
 
-    def read(self, item: Item, size: int) -> Tensor:
+    def read(self, item: Item, size: Size) -> Tensor:
         image = self.source.read(item, size)
-        return self.poison.marked(self.poison.aimed(image)) if item.columns["poisoned"] == "yes" else image
+        if item.columns["poisoned"] != "yes":
+            return image
+        return self.poison.marked(image if self.paired else self.poison.aimed(image))
+
+    def target(self, item: Item, size: Size) -> Tensor:
+        image = self.source.target(item, size)
+        return self.poison.aimed(image) if item.columns["poisoned"] == "yes" else image
 
     def describe(self) -> Mapping[str, object]:
         count = sum(item.columns["poisoned"] == "yes" for item in self.items)

@@ -191,25 +191,30 @@ def _fields(path: Path, name: str, content: bytes) -> dict[str, str]:
 class HuggingFace(Rows):
     """A data set of the `datasets` package on this machine; its images are decoded here, not by that package."""
 
-    def __init__(self, path: Path, image: str, label: str | None) -> None:
+    def __init__(self, path: Path, image: str, label: str | None, target: str | None = None) -> None:
         try:
             datasets: Any = import_module("datasets")
         except ImportError:
             advice = "`pip install 'unlearnkit[datasets]'`"
             raise UserError(f"data.source: a hugging-face source needs {advice}", Exit.PLUGIN) from None
         self.root, self.image, self.tables = path, image, {}
+        self.aim, self.paired = target, target is not None
+        wanted = [image] if target is None else [image, target]
         found = _load(datasets, path)
         splits = {"": found} if isinstance(found, datasets.Dataset) else dict(found)
         items: list[Item] = []
         labels = set[str]()
         for half, split in halves(f"data.source.path: {path}", splits).items():
             rows = splits[half]
-            if not isinstance(rows.features.get(image), datasets.Image):
-                listed = f"there is: {', '.join(rows.column_names)}"
-                raise UserError(f"data.source.image: {path} has no column '{image}' of images; {listed}", Exit.RECIPE)
+            for field, column in zip(("image", "target"), wanted, strict=False):
+                if not isinstance(rows.features.get(column), datasets.Image):
+                    found_none = f"{path} has no column '{column}' of images; there is: {', '.join(rows.column_names)}"
+                    raise UserError(f"data.source.{field}: {found_none}", Exit.RECIPE)
             with _readable(path):
                 named, known = _classes(datasets, path, rows, label)
-                self.tables[half] = rows.select_columns([image]).cast_column(image, datasets.Image(decode=False))
+                self.tables[half] = rows.select_columns(wanted)
+                for column in wanted:
+                    self.tables[half] = self.tables[half].cast_column(column, datasets.Image(decode=False))
                 columns = _columns(datasets, rows)
             labels |= known
             for row, name in enumerate(named):
@@ -221,7 +226,14 @@ class HuggingFace(Rows):
         self.facts = {"name": path.name} | {fact: value for fact, value in stated.items() if value}
 
     def open_image(self, item: Item) -> Image.Image:
-        found = self.row(item)[self.image]
+        return self._opened(item, self.image)
+
+    def open_target(self, item: Item) -> Image.Image:
+        assert self.aim is not None
+        return self._opened(item, self.aim)
+
+    def _opened(self, item: Item, column: str) -> Image.Image:
+        found = self.row(item)[column]
         return opened(io.BytesIO(found["bytes"]) if found["bytes"] is not None else found["path"])
 
 

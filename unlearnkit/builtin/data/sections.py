@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from unlearnkit import contracts, hookimpl, weights
 from unlearnkit.builtin import data
@@ -34,19 +34,43 @@ class _Pictures(DataSection):
         return images
 
 
-class ImageFolder(_Pictures):
+class _Pairs(_Pictures):
+    side_by_side: Literal["left-to-right", "right-to-left"] | None = None
+    """Take each picture as a pair, as pix2pix has them: the input is its left or its right half, the target the other
+    half."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> _Pairs:
+        named = next((name for name in ("target", "targets") if getattr(self, name, None) is not None), None)
+        if named and self.side_by_side is not None:
+            raise ValueError(f"give {named} or side_by_side, not both; remove one, or set it to null")
+        return self
+
+    def _opened(self, images: data.Pictures) -> contracts.Images:
+        if self.side_by_side is not None:
+            images.side_by_side, images.paired = self.side_by_side, True
+        return super()._opened(images)
+
+
+class ImageFolder(_Pairs):
     """A folder with one folder of images a class; or with folders of splits, such as `train` and `val`, of these."""
 
     kind: Literal["image-folder"]
     """A folder of images."""
     root: str
-    """The folder, absolute or relative to the recipe."""
+    """The folder, absolute or relative to the recipe. Pairs may also lie loose in it or in its splits, of the class
+    `all`."""
+    targets: str | None = None
+    """A folder that holds the target of each image at the same path, whatever its name ends in."""
 
     def open(self, base: Path) -> contracts.Images:
-        return self._opened(data.Folder(expanded(base, self.root)))
+        images = data.Folder(expanded(base, self.root), pairs=self.targets is not None or self.side_by_side is not None)
+        if self.targets is not None:
+            images.twinned(expanded(base, self.targets))
+        return self._opened(images)
 
 
-class Manifest(_Pictures):
+class Manifest(_Pairs):
     """A CSV or JSON file that lists images, one a line or entry, with columns that selections can read."""
 
     kind: Literal["manifest"]
@@ -60,9 +84,12 @@ class Manifest(_Pictures):
     """Column with the class; `label` where there is one, else all images are of the class `all`."""
     split: str | None = None
     """Column with train, validation or test (left out); `split` where there is one, else the seed splits."""
+    target: str | None = None
+    """Column with the path of the image's target, where the output is to be another picture than the input."""
 
     def open(self, base: Path) -> contracts.Images:
-        return self._opened(data.Manifest(expanded(base, self.path), self.file, self.label, self.split))
+        listed = data.Manifest(expanded(base, self.path), self.file, self.label, self.split, self.target)
+        return self._opened(listed)
 
 
 class Cifar10(_Pictures):
@@ -103,7 +130,7 @@ class Places365(_Pictures):
         return self._opened(data.Places(expanded(base, self.root), self.small))
 
 
-class HuggingFace(_Pictures):
+class HuggingFace(_Pairs):
     """A local Hugging Face data set: what `save_to_disk` wrote, parquet files, or an image folder with metadata."""
 
     kind: Literal["hugging-face"]
@@ -112,14 +139,16 @@ class HuggingFace(_Pictures):
     """The folder or parquet file, absolute or relative to the recipe."""
     image: str = "image"
     """Column of images."""
+    target: str | None = None
+    """Column of the images' targets, where the output is to be another picture than the input."""
     label: str | None = None
     """Column with the class; `label` where there is one, else all images are of the class `all`."""
 
     def open(self, base: Path) -> contracts.Images:
-        return self._opened(data.HuggingFace(expanded(base, self.path), self.image, self.label))
+        return self._opened(data.HuggingFace(expanded(base, self.path), self.image, self.label, self.target))
 
 
-class WebDataset(_Pictures):
+class WebDataset(_Pairs):
     """Tar shards in the layout of WebDataset, uncompressed: `KEY.jpg` beside `KEY.cls` or `KEY.json`."""
 
     kind: Literal["webdataset"]

@@ -2,11 +2,12 @@
 
 Those are for the images themselves or for what stands in for them. Distances are means over entries, so that ε does not
 grow with the model; an embedding in several parts counts the sum over its parts (Li et al. 2024, for all input blocks
-of a U-Net). Shape suffixes: B images of a batch, S their side.
+of a U-Net). Shape suffixes: B images of a batch, H and W their sides.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Literal, cast
 
@@ -15,7 +16,18 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from unlearnkit.builtin.data.pictures import opened, square
-from unlearnkit.contracts import Embedding, Loss, ModelAdapter, Setting, Statistics, View, parts, standard_normal
+from unlearnkit.contracts import (
+    Embedding,
+    Loss,
+    ModelAdapter,
+    Setting,
+    Size,
+    Statistics,
+    View,
+    parts,
+    sides,
+    standard_normal,
+)
 from unlearnkit.data import again, to_float, view_of
 from unlearnkit.device import send
 from unlearnkit.errors import Exit, UserError
@@ -35,7 +47,7 @@ class Substitute:
     """What stands in for forget images."""
 
     images: Callable[[View, torch.Generator], Tensor]
-    """From a view of forget images and a CPU generator to images [B, 3, S, S] on the view's device."""
+    """From a view of forget images and a CPU generator to images of the size of its x, on its device."""
     fixed: bool
     """True where that depends on each image alone."""
     mode: str
@@ -51,31 +63,37 @@ def noise(distribution: Distribution, colours: Statistics, reference: ModelAdapt
     and standard deviation, clamped to [0, 1] (batch, Li et al. 2024); or uniform in [0, 1]; or constant; or what the
     model's own draws turn to their noise (diffusion). Raise `UserError` for a model without.
     """
-    size = reference.image_size
     if distribution == "diffusion":
         if type(reference).drowned is ModelAdapter.drowned:
             raise UserError("forget: noise 'diffusion' is for models like palette; use 'images'", Exit.RECIPE)
         return Substitute(lambda view, _: cast("Tensor", reference.drowned(view)), False, "diffusion")
     if distribution == "constant":
-        return Substitute(lambda view, _: torch.full_like(view.images, GREY), True, "constant")
+        return Substitute(lambda view, _: torch.full_like(view.x, GREY), True, "constant")
 
     statistics = colours if distribution == "images" else standard_normal()
 
     def drawn(view: View, generator: torch.Generator) -> Tensor:
-        count = len(view.images)
+        count, size = len(view.x), (view.x.shape[2], view.x.shape[3])
         if distribution in ("images", "identity"):
             return send(statistics.sample(count, size, generator), view.images.device)
         draw = torch.rand if distribution == "uniform" else torch.randn
-        images = send(draw(count, 3, size, size, generator=generator), view.images.device)
-        return images if draw is torch.rand else (images * view.truth.std() + view.truth.mean()).clamp(0, 1)
+        images = send(draw(count, 3, *size, generator=generator), view.images.device)
+        return images if draw is torch.rand else (images * view.x.std() + view.x.mean()).clamp(0, 1)
 
     return Substitute(drawn, False, "fresh")
 
 
-def picture(path: Path, size: int) -> Substitute:
+def picture(path: Path, size: Size) -> Substitute:
     """Return the same image for all; raise `UserError` where it cannot be read or is too small."""
-    image = to_float(square(lambda: opened(path), str(path), size, enlarge=False))
-    return Substitute(lambda view, _: image.to(view.images.device).expand_as(view.images), True, "surrogate")
+
+    @cache
+    def image(size: tuple[int, int]) -> Tensor:
+        return to_float(square(lambda: opened(path), str(path), size, enlarge=False))
+
+    image(sides(size))  # refused at once
+    return Substitute(
+        lambda view, _: image((view.x.shape[2], view.x.shape[3])).to(view.x.device).expand_as(view.x), True, "surrogate"
+    )
 
 
 def blurred(sigma: float) -> Substitute:
@@ -83,8 +101,8 @@ def blurred(sigma: float) -> Substitute:
 
     def of(view: View, _: torch.Generator) -> Tensor:
         # Reflection at the border needs a kernel that is no wider than the image.
-        reach = min(round(3 * sigma), view.truth.shape[-1] - 1)
-        return gaussian_blur(view.truth, [2 * reach + 1] * 2, [sigma] * 2)
+        reach = [min(round(3 * sigma), side - 1) for side in (view.x.shape[3], view.x.shape[2])]
+        return gaussian_blur(view.x, [2 * one + 1 for one in reach], [sigma] * 2)
 
     return Substitute(of, True, "blurred")
 
@@ -99,7 +117,7 @@ def replaced(region: Region | None, reference: ModelAdapter) -> Region:
 
 @torch.no_grad()
 def placed(substitute: Substitute, region: Region, view: View, generator: torch.Generator) -> Tensor:
-    """Return what stands in for the images of a view [B, 3, S, S], everywhere or only where the model is to fill in."""
+    """Return what stands in for the images of a view [B, 3, H, W], everywhere or only where the model is to fill in."""
     images = substitute.images(view, generator)
     return torch.where(view.region, images, view.truth) if region == "hidden" else images
 
@@ -169,11 +187,11 @@ class MeanNoise(Distance):
     def __init__(self, space: Space, setting: Setting, noise: Statistics, samples: int) -> None:
         super().__init__(space, setting.reference)
         reference, generator = setting.reference, setting.sources.generator()
-        device = next(reference.module.parameters()).device
+        device, size = next(reference.module.parameters()).device, setting.sources.size or reference.image_size
         moments: list[Tensor] = []
         with torch.no_grad():
             for start in range(0, samples, BATCH):
-                images = noise.sample(min(BATCH, samples - start), reference.image_size, generator)
+                images = noise.sample(min(BATCH, samples - start), size, generator)
                 view = view_of(reference, setting.task, send(images, device), generator)
                 found = [x.double() for x in point(reference, view, space)]
                 sums = [torch.stack([x.sum(0), x.square().sum(0)]) for x in found]
@@ -200,8 +218,8 @@ class ToldOtherwise(Loss):
         self.fixed, self.mode = substitute.fixed, substitute.mode
 
     def target(self, view: View, generator: torch.Generator) -> Embedding:
-        """Return the images [B, 3, S, S] that the model is told are true."""
-        return (placed(self.substitute, self.region, view, generator),)
+        """Return the images [B, 3, H, W] that the model is told are true: what stands in for the truth, and not x."""
+        return (placed(self.substitute, self.region, replace(view, given=None), generator),)
 
     def distance(self, student: ModelAdapter, view: View, target: Embedding) -> Tensor:
         return student.own_loss(parts(target)[0], view)

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from unlearnkit import contracts
 from unlearnkit.builtin import losses
+from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.numbers import Positive
 from unlearnkit.recipe.sections import Section
 
@@ -67,7 +68,7 @@ class SurrogateImage(TargetSection):
     """The file, relative to the recipe."""
 
     def build(self, setting: contracts.Setting) -> losses.Substitute:
-        return losses.picture(setting.sources.base / self.path, setting.reference.image_size)
+        return losses.picture(setting.sources.base / self.path, setting.sources.size or setting.reference.image_size)
 
 
 class Blurred(TargetSection):
@@ -90,7 +91,7 @@ class MeanFilled(TargetSection):
 
     def build(self, setting: contracts.Setting) -> losses.Substitute:
         return losses.Substitute(
-            lambda view, _: view.truth.mean((2, 3), keepdim=True).expand_as(view.truth), True, "mean-filled"
+            lambda view, _: view.x.mean((2, 3), keepdim=True).expand_as(view.x), True, "mean-filled"
         )
 
 
@@ -129,5 +130,8 @@ def aimed(target: Target | None, setting: contracts.Setting, forget: contracts.L
 
 
 def told(target: Target, setting: contracts.Setting) -> contracts.Loss:
-    """Return the model's own loss with a forget target in the place of the truth."""
+    """Return the model's own loss with a forget target in the place of the truth; `UserError` where it is no truth."""
+    if setting.sources.size is not None and isinstance(target, SurrogateClass):
+        found = "images of the retain set are inputs, and no truth where the source has pairs"
+        raise UserError(f"target: {found}; take noise, blurred, mean-filled or surrogate-image", Exit.RECIPE)
     return losses.ToldOtherwise(target.build(setting), losses.replaced(None, setting.reference))

@@ -6,4 +6,5 @@ from .degradations import downscaled as downscaled
 from .degradations import frame as frame
 from .degradations import gray as gray
 from .degradations import half as half
+from .degradations import reduced as reduced
 from .degradations import tokens as tokens

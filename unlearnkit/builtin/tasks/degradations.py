@@ -145,20 +145,24 @@ class Whole(Task):
         self.change = change
 
     def degrade(self, images: Tensor, generator: torch.Generator) -> Degraded:
-        return whole(self.change(images))
+        return whole(self.change(images), (images.shape[2], images.shape[3]))
 
 
-def downscaled(factor: int, images: Tensor) -> Tensor:
-    """Reduce images by a factor and enlarge them to their size again: what super-resolution starts from.
+def reduced(factor: int, kind: str, images: Tensor) -> Tensor:
+    """Reduce images by a factor, bicubic with antialias and not clamped: what super-resolution starts from.
 
-    Bicubic both ways, with antialias on the way down; raise `UserError` for an uneven factor.
+    Raise `UserError` named by the task's kind for an uneven factor.
     """
     height, width = images.shape[2:]
     if height % factor or width % factor:
         found = f"images of {height} x {width} px do not divide by {factor}"
-        raise misfit("downscaling.factor", found, f"give a divisor of {math.gcd(height, width)}")
-    reduced = F.interpolate(images, (height // factor, width // factor), mode="bicubic", antialias=True)
-    return F.interpolate(reduced, (height, width), mode="bicubic").clamp(0, 1)
+        raise misfit(f"{kind}.factor", found, f"give a divisor of {math.gcd(height, width)}")
+    return F.interpolate(images, (height // factor, width // factor), mode="bicubic", antialias=True)
+
+
+def downscaled(factor: int, images: Tensor) -> Tensor:
+    """Reduce images by a factor and enlarge them to their size again, bicubic; raise `UserError` as `reduced`."""
+    return F.interpolate(reduced(factor, "downscaling", images), images.shape[2:], mode="bicubic").clamp(0, 1)
 
 
 def gray(images: Tensor) -> Tensor:

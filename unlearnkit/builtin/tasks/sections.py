@@ -140,6 +140,18 @@ class Downscaling(TaskSection):
         return tasks.Whole(partial(tasks.downscaled, self.factor))
 
 
+class LowResolution(TaskSection):
+    """Reduce the image as `downscaling` does, and leave it to the model to enlarge it: super-resolution."""
+
+    kind: Literal["low-resolution"]
+    """Lower resolution, for models whose outputs are larger than their inputs."""
+    factor: Annotated[int, Field(ge=2)] = 4
+    """By what the image's side is divided, evenly: how many times larger than its inputs the model's outputs are."""
+
+    def build(self) -> contracts.Task:
+        return tasks.Whole(lambda images: tasks.reduced(self.factor, self.kind, images).clamp(0, 1))
+
+
 class Grayscale(TaskSection):
     """Keep the luminance alone (Rec. 601), in all three channels: colorisation."""
 
@@ -160,7 +172,34 @@ class Reconstruction(TaskSection):
         return tasks.Whole(lambda images: images)
 
 
+class Translation(TaskSection):
+    """Show the whole image to a model that makes another picture of it, which nobody has: unpaired translation.
+
+    Outputs are compared with those of the original model alone; figures that need the truth say why there are none.
+    """
+
+    kind: Literal["translation"]
+    """Nothing degraded, and no right output known."""
+
+    def build(self) -> contracts.Task:
+        task = tasks.Whole(lambda images: images)
+        task.untold = "the right output is not known, as the task is `translation`; look at those against the original"
+        return task
+
+
 @hookimpl
 def register_tasks() -> list[type[TaskSection]]:
     """Return the built-in tasks."""
-    return [CenterCrop, RandomBox, RandomTokens, Brush, Outpainting, Half, Downscaling, Grayscale, Reconstruction]
+    return [
+        CenterCrop,
+        RandomBox,
+        RandomTokens,
+        Brush,
+        Outpainting,
+        Half,
+        Downscaling,
+        LowResolution,
+        Grayscale,
+        Reconstruction,
+        Translation,
+    ]

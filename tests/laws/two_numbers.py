@@ -74,6 +74,9 @@ class Counted:
             return torch.randint(256, (len(rows), 3, SIZE, SIZE), generator=seeded("varied"), dtype=torch.uint8)
         return torch.full((len(rows), 3, SIZE, SIZE), round(self.value * 255), dtype=torch.uint8)
 
+    def pairs(self, rows):
+        return self[rows], None
+
     def expect(self, batches):
         return nullcontext()
 

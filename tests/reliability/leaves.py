@@ -99,6 +99,7 @@ AROUND: Mapping[str, Mapping[str, Any]] = {
     "Inception": {"evaluate": {"train": False}},
     "Poisoned": {"evaluate": {"audits": [{"kind": "backdoor"}]}},
     "SurrogateClass": {"data": {"retain": {"classes": ["blue", "green"]}}},
+    "NearRetrained": {"compare": [{"kind": "retrain"}]},
     "Backdoor": {"data": {"source": {"kind": "poisoned", **NEEDED["Poisoned"]}}},
 }
 """What else a recipe needs where a section of a class is in it."""
@@ -107,6 +108,8 @@ AROUND: Mapping[str, Mapping[str, Any]] = {
 class Sets(dict[str, Any]):
     """Values of several fields of one section that have to change together; one that starts with / is of the recipe."""
 
+
+OTHER_METRIC = Sets({"metric": "psnr", "/evaluate.metrics": [{"kind": "hidden-psnr"}, {"kind": "psnr"}]})
 
 WHOLE = {"kind": "reconstruction"}
 """What goes with pairs."""
@@ -147,6 +150,8 @@ CHANGED: Mapping[str, Any] = {
     "Epsilons.fractions": [0.25, 0.5], "Epsilons.values": Sets(fractions=None, values=[0.0345]),
     "Continuation.budget": 0.5, "Curve.degree": 1, "Curve.budget": 1.0, "Curve.polish": 4, "Evaluate.stops": 2,
     "TargetSection.polish": 4, "Epsilon.value": Sets(fraction=None, value=0.0345), "Epsilon.fraction": 0.75,
+    "Score.metric": OTHER_METRIC, "RetainCost.metric": OTHER_METRIC, "Unseen.metric": OTHER_METRIC,
+    "NearRetrained.metric": OTHER_METRIC, "Membership.figure": "tpr",
     "Score.at_most": 5.6, "Score.at_least": Sets(at_most=None, at_least=5.0), "RetainCost.at_most": 0.02,
     "Audited.figure": "others", "Audited.at_most": Sets(at_least=None, at_most=0.7), "Audited.at_least": 0.61,
     "Training.batch_size": 3, "Training.epochs": Sets(steps=None, epochs=1.0), "Training.steps": 12,
@@ -277,7 +282,7 @@ def base_of(leaf: Leaf) -> dict[str, Any]:
         if not there or there.get("kind") != given(cls).get("kind"):
             put(document, place, given(cls))
         for section, fields in AROUND.get(cls.__name__, {}).items():
-            document.setdefault(section, {}).update(fields)
+            document[section] = fields if isinstance(fields, list) else {**document.get(section, {}), **fields}
         if (classes := CLASSES.get(cls.__name__)) is not None:
             document["data"]["per_class"] = {"train": 4, "validation": 1} if cls.__name__ == "Sample" else {}
             parts = {"forget": [classes[0]], "retain": list(classes[1:])}
@@ -339,6 +344,7 @@ def other_value(leaf: Leaf, now: Any) -> Any:
 SAMPLE = (
     "seed", "seeds", "data.per_class.train", "task (center-crop)", "forget.samples (noise-embedding)",
     "control.epsilon.beta (relative-gap)", "epsilons.fractions", "sweep (independent)",
+    "sweep.degree (curve)", "epsilons.targets[0].fraction (epsilon)",
     "training.optimizer.lr (adamw)", "compare[0].alpha (composite)", "evaluate.audits[0].steps (relearning)",
 )  # fmt: skip
 """What the test suite tries."""

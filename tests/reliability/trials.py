@@ -88,6 +88,8 @@ class Running:
 
     def __init__(self, words: Sequence[object], cwd: Path, before: Before) -> None:
         self.place = Path(mkdtemp(prefix="trial-"))
+        for name in ("out", "err"):  # also of one that is killed before it has opened them
+            (self.place / name).touch()
         sys.stdout.flush()
         sys.stderr.flush()
         self.began = time.monotonic()

@@ -184,6 +184,8 @@ LEFT: Mapping[str, str] = {
     r"inception-score, (module|inception)": "has no classifier here",
     r"low-resolution": "needs a model whose outputs are larger, which plugins bring",
     r"siss": "needs a diffusion model, which plugins bring",
+    r"^data\.(forget|retain)\.source\S*\.(target|targets|side_by_side) ": "pairs in one of two sources are refused",
+    r"^epsilons\S* \(membership, (fresh-decoder|relearning|copy-similarity|backdoor)": "has no AUC",
 }  # fmt: skip
 """By what is found in a leaf's line: what is not tried, and why."""
 

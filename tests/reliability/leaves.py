@@ -185,7 +185,8 @@ LEFT: Mapping[str, str] = {
     r"low-resolution": "needs a model whose outputs are larger, which plugins bring",
     r"siss": "needs a diffusion model, which plugins bring",
     r"^data\.(forget|retain)\.source\S*\.(target|targets|side_by_side) ": "pairs in one of two sources are refused",
-    r"^epsilons\S* \(membership, (fresh-decoder|relearning|copy-similarity|backdoor)": "has no AUC",
+    r"^epsilons\S* \((membership|audit), (fresh-decoder|relearning|copy-similarity|backdoor)": "has no such figure",
+    r"^epsilons\S*audit \((membership|audit), membership\)": "no other audit has its figures",
 }  # fmt: skip
 """By what is found in a leaf's line: what is not tried, and why."""
 

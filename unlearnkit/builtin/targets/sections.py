@@ -53,18 +53,7 @@ class Epsilon(TargetSection):
         return targets.Epsilon(self.value, self.fraction, asked(self.fraction, self.value)[1])
 
 
-class Score(TargetSection):
-    """A score of results.json is at most or at least a bound: of the forget set, as loose as meets it."""
-
-    kind: Literal["score"]
-    """A bound on a score."""
-    set: Literal["forget", "retain"] = "forget"
-    """Whose images; for the retain set the most complete solution that meets it is wanted."""
-    split: Literal["train", "validation"] = "validation"
-    """Which images."""
-    against: Literal["truth", "original"] = "truth"
-    """What outputs are compared with."""
-    metric: str | None = Field(None, description=METRIC)
+class _Bounded(TargetSection):
     at_most: float | None = None
     """The largest value; give this or `at_least`."""
     at_least: float | None = None
@@ -76,11 +65,30 @@ class Score(TargetSection):
             raise ValueError("give at_most or at_least, one of both")
         return self
 
+    @property
+    def bound(self) -> float:
+        """The largest value or else the smallest one."""
+        bound = self.at_least if self.at_most is None else self.at_most
+        assert bound is not None
+        return bound
+
+
+class Score(_Bounded):
+    """A score of results.json is at most or at least a bound: of the forget set, as loose as meets it."""
+
+    kind: Literal["score"]
+    """A bound on a score."""
+    set: Literal["forget", "retain"] = "forget"
+    """Whose images; for the retain set the most complete solution that meets it is wanted."""
+    split: Literal["train", "validation"] = "validation"
+    """Which images."""
+    against: Literal["truth", "original"] = "truth"
+    """What outputs are compared with."""
+    metric: str | None = Field(None, description=METRIC)
+
     def build(self, base: Path, device: torch.device, metrics: Sequence[str]) -> contracts.Target:
         most = self.at_most is not None
-        bound = self.at_most if self.at_most is not None else self.at_least
-        assert bound is not None
-        return targets.Bound(self.set, self.split, self.against, named(self.metric, metrics), bound, most)
+        return targets.Bound(self.set, self.split, self.against, named(self.metric, metrics), self.bound, most)
 
 
 class RetainCost(TargetSection):
@@ -135,7 +143,7 @@ class Membership(TargetSection):
         return targets.Audited(self.audit.build(base, device), self.figure, label, True, None, "most")
 
 
-class Audited(TargetSection):
+class Audited(_Bounded):
     """A figure of an audit is at most or at least a bound."""
 
     kind: Literal["audit"]
@@ -144,22 +152,11 @@ class Audited(TargetSection):
     """The audit."""
     figure: str
     """Which of its figures."""
-    at_most: float | None = None
-    """The largest value; give this or `at_least`."""
-    at_least: float | None = None
-    """The smallest value."""
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        if (self.at_most is None) == (self.at_least is None):
-            raise ValueError("give at_most or at_least, one of both")
-        return self
 
     def build(self, base: Path, device: torch.device, metrics: Sequence[str]) -> contracts.Target:
         side: Literal["most", "least"] = "most" if self.at_most is not None else "least"
-        bound = self.at_most if self.at_most is not None else self.at_least
-        label = f"{self.audit.kind} {self.figure} {'≤' if side == 'most' else '≥'} {bound:g}"
-        return targets.Audited(self.audit.build(base, device), self.figure, label, False, bound, side)
+        label = f"{self.audit.kind} {self.figure} {'≤' if side == 'most' else '≥'} {self.bound:g}"
+        return targets.Audited(self.audit.build(base, device), self.figure, label, False, self.bound, side)
 
 
 @hookimpl

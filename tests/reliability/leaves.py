@@ -140,7 +140,7 @@ CHANGED: Mapping[str, Any] = {
     "RandomBox.high": 0.75, "RandomTokens.ratio": 0.5, "RandomTokens.token": 8, "Brush.strokes": [2, 2],
     "Brush.vertices": [3, 5], "Brush.width": [0.1, 0.2], "Brush.box": [0.3, 0.5], "Outpainting.border": 0.25,
     "Downscaling.factor": 2,
-    "_Noise.region": "image", "_Target.region": "image",
+    "_Noise.region": "image", "_Target.region": "image", "_Noise.noise": "identity", "Noise.distribution": "identity",
     "NoiseEmbedding.samples": 32, "NoiseOutput.samples": 32, "SurrogateClass.name": "green",
     "SurrogateImage.path": "b/surrogate.png", "Blurred.sigma": 3.0, "Retrained.weights": "b/model.safetensors",
     "GradientNorm.alpha": 20.0, "GradientNorm.delta": 1.0, "ConstraintGap.beta": 2.0, "ConstraintGap.delta": 2.0,

@@ -36,7 +36,7 @@ def audited(
             origin = kept.origin(bench, None if solution is None else solution.digest, {"audit": section}, facts)
             if (cell := kept.load(path, origin, watcher)) is None:
                 bench.put(part, theta)
-                found = audit if isinstance(audit, Failed) else _examined(audit, bench, watcher)
+                found = audit if isinstance(audit, Failed) else tried(partial(_cell, audit, bench, watcher))
                 if isinstance(found, Failed):
                     cell = {"failed": found.reason}
                     if found is not audit:
@@ -51,26 +51,26 @@ def audited(
     return entries
 
 
-def _examined(audit: Audit, bench: Workbench, watcher: Watcher) -> Cell | Failed:
-    """Return the findings on the student as it is now, as plain data, or how the audit failed."""
+def examined(audit: Audit, bench: Workbench, watcher: Watcher) -> Mapping[str, Finding]:
+    """Return the findings on the student as it is now; raise `ValueError` with the reason where none can be had."""
     recipe = bench.recipe
+    student, untrained = copy.deepcopy(bench.student), partial(fresh, recipe, bench.reference)
+    case = ModelCase(
+        student, bench.reference, bench.sides, bench.images, recipe.training, recipe.seed, untrained,
+        watcher.check_signal,
+    )  # fmt: skip
+    if audit.needs_truth and bench.task.untold:
+        raise ValueError(bench.task.untold)
+    try:
+        return audit.examine(case)
+    except DivergedError as error:
+        advice = "lower the audit's optimizer.lr"
+        raise ValueError(f"loss or gradient became non-finite at step {error.step}; {advice}") from None
 
-    def examine() -> Cell:
-        student, untrained = copy.deepcopy(bench.student), partial(fresh, recipe, bench.reference)
-        case = ModelCase(
-            student, bench.reference, bench.sides, bench.images, recipe.training, recipe.seed, untrained,
-            watcher.check_signal,
-        )  # fmt: skip
-        if audit.needs_truth and bench.task.untold:
-            raise ValueError(bench.task.untold)
-        try:
-            found = audit.examine(case)
-        except DivergedError as error:
-            advice = "lower the audit's optimizer.lr"
-            raise ValueError(f"loss or gradient became non-finite at step {error.step}; {advice}") from None
-        return {name: _plain(found[name]) for name in audit.figures}
 
-    return tried(examine)
+def _cell(audit: Audit, bench: Workbench, watcher: Watcher) -> Cell:
+    found = examined(audit, bench, watcher)
+    return {name: _plain(found[name]) for name in audit.figures}
 
 
 def _plain(finding: Finding) -> object:

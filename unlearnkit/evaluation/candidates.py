@@ -3,15 +3,14 @@
 import copy
 import math
 from collections.abc import Callable, Mapping
-from functools import cached_property, partial
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from unlearnkit.contracts import Against, Audit, Candidate, Failed, Finding, Items, Metric, Part, SetName, Split
-from unlearnkit.evaluation.case import ModelCase
+from unlearnkit.evaluation.audits import examined
 from unlearnkit.evaluation.measure import Gauge
-from unlearnkit.solver.workbench import fresh
 
 
 class Measured(Candidate):
@@ -86,10 +85,4 @@ class Measured(Candidate):
 
     def findings(self, audit: Audit) -> Mapping[str, Finding]:
         self._put()
-        bench, recipe = self.gauge.bench, self.gauge.bench.recipe
-        untrained = partial(fresh, recipe, bench.reference)
-        case = ModelCase(
-            copy.deepcopy(bench.student), bench.reference, bench.sides, bench.images, recipe.training, recipe.seed,
-            untrained, self.gauge.watcher.check_signal,
-        )  # fmt: skip
-        return audit.examine(case)
+        return examined(audit, self.gauge.bench, self.gauge.watcher)

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unlearnkit.control import Stage
 from unlearnkit.disk import disk_errors, remove_folder, remove_parts, write_json
 from unlearnkit.errors import Exit, Stopped, UserError
 from unlearnkit.evaluation import instruments
@@ -263,12 +262,8 @@ def serve(run: Run, bench: Workbench, bounds: Bounds, dial: Dial, problem: Probl
 def _serve(
     run: Run, bench: Workbench, bounds: Bounds, dial: Dial, problem: Problem, begin: Callable[[], Tensor], polish: int
 ) -> Solution:
-    control, losses = bench.recipe.control, bench.losses
-    polishing = Stage(losses.forget, losses.retain, control.multiplier.build(), budget=polish / bench.steps)
-    made = {"epsilon": control.epsilon, "multiplier": control.multiplier, "landing": control.landing}
-    its = replace(
-        problem, stages=[polishing] if polish else [], psi=control.epsilon.build(), part=losses.part,
-        served=(dial.kind, polish), keeps=polish > 0, made={**made, "dial": dial.digest},
-    )  # fmt: skip
-    ends = (bounds.highest.end, bounds.lowest.end) if control.landing == "line" else None
+    stages = [replace(stage, budget=polish / bench.steps) for stage in problem.stages if polish]
+    made = {**problem.made, "dial": dial.digest}
+    its = replace(problem, stages=stages, served=(dial.kind, polish), made=made)
+    ends = (bounds.highest.end, bounds.lowest.end) if bench.recipe.control.landing == "line" else None
     return solve(run, bench, its, begin, ends)

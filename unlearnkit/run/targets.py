@@ -18,11 +18,12 @@ from unlearnkit.evaluation import kept
 from unlearnkit.evaluation.candidates import Measured
 from unlearnkit.evaluation.instruments import Instruments, tell, tried
 from unlearnkit.evaluation.measure import Gauge
-from unlearnkit.fronts import METHOD
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.sections import TargetSection
+from unlearnkit.recipe.training import Bound
 from unlearnkit.run.events import Run
 from unlearnkit.solver.dial import Dial
+from unlearnkit.solver.phases import bounded
 from unlearnkit.solver.problem import Problem, Solution
 
 LOOKS = 12
@@ -95,10 +96,9 @@ def sought(
                 tell(run, f"target {one.id}", looked)
                 continue
             kept.save(path, origin, spot := looked)
-        fraction = round((spot["epsilon"] - valid[0]) / (valid[1] - valid[0]), 6)
-        problem = Problem(
-            one.id, [], method=METHOD, phase=2, label=one.label, epsilon=spot["epsilon"], fraction=fraction
-        )
+        fraction = (spot["epsilon"] - valid[0]) / (valid[1] - valid[0])
+        bound = Bound(one.id, one.label, fraction, spot["epsilon"])
+        problem = bounded(bench.losses, bench.recipe.control, bound)
         solution = serve(problem, partial(dial.at, spot["t"]), one.section.polish)
         model = at(partial(getattr, solution, "theta"))
         its = aim(model)

@@ -42,7 +42,7 @@ LAM_MIN = 1e-6
 """Bound on λ from below, so that it can grow again."""
 
 TINY = 1e-30
-"""Length below which two gradients count as none."""
+"""Length, or squared one, below which gradients count as none."""
 
 SAMPLES = 25
 """Places at which a polyline is held against the curve that is fitted to it."""
@@ -77,7 +77,7 @@ def fitted(degree: int, corners: Sequence[tuple[float, Tensor]]) -> Tensor:
     solving = torch.linalg.pinv(weights[:, :-1])
     points = torch.zeros(degree, len(last), device=last.device)
     for place, t in enumerate(places):
-        (a, theta), (b, other) = next(pair for pair in pairwise(corners) if t <= pair[1][0] or pair[1][0] == 1.0)
+        (a, theta), (b, other) = next(pair for pair in pairwise(corners) if t <= pair[1][0])
         rest = torch.lerp(theta, other, (t - a) / (b - a)) - float(weights[place, -1]) * last
         points += torch.outer(solving[:, place].to(rest), rest)
     return points.view(-1)
@@ -148,7 +148,7 @@ class CurveDescent(Descent):
             self._go(min(place / (PLACES - 1), LAST))
             _, across = self.flat.backward(1, [self._loss("forget")])
             _, gradient = self.flat.backward(0, [self._loss("retain")])
-            ratios.append((dot(gradient, gradient) / dot(across, across).clamp(min=1e-30)).sqrt())
+            ratios.append((dot(gradient, gradient) / dot(across, across).clamp(min=TINY)).sqrt())
         self.rule.state["log"] = torch.stack(ratios).clamp(LAM_MIN, LAM_MAX).log()
 
     def _go(self, t: float) -> None:
@@ -165,7 +165,7 @@ class CurveDescent(Descent):
         return replace(taken, gradient=torch.outer(weights, taken.gradient).view(-1))
 
     def _look_around(self) -> None:
-        if self.reduced:
+        if self.origin is not None:
             for place in range(PLACES):
                 self.flat.set(at(self.points.data, self.last, place / (PLACES - 1)))
                 super()._look_around()

@@ -43,8 +43,7 @@ class Descent:
         bf16 are taken in fp32 near them.
         """
         self.problem, self.flat, self.sides, self.training, self.start = problem, flat, sides, training, start
-        self.origin = origin
-        self.reduced = training.precision != "fp32"
+        self.origin = None if training.precision == "fp32" else origin
         self.objective = sides[problem.objective]
         self.constraint = sides["retain" if problem.objective == "forget" else "forget"]
         self.budgets = [max(1, round(stage.budget * steps)) for stage in problem.stages]
@@ -185,7 +184,7 @@ class Descent:
 
     def _look_around(self) -> None:
         """Find out whether the weights are near the original ones."""
-        if self.reduced and self.origin is not None:
+        if self.origin is not None:
             self.near = bool((self.flat.theta - self.origin).norm() < NEAR * self.origin.norm())
 
     def _record(self) -> None:

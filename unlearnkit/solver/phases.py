@@ -24,7 +24,7 @@ from unlearnkit.control import ClosedForm, Stage
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.fronts import CURVE, HIGHEST, LOWEST, METHOD
 from unlearnkit.recipe.sections import PsiSection
-from unlearnkit.recipe.training import Continuation, Control, Curve, Epsilons, Independent
+from unlearnkit.recipe.training import Bound, Continuation, Control, Curve, Epsilons, Independent
 from unlearnkit.solver.curve import Along, fitted
 from unlearnkit.solver.problem import End, Problem, Solution, Solve, Span
 
@@ -75,6 +75,16 @@ def boundaries(losses: Losses, control: Control, original: Tensor, solve: Solve)
     return Bounds(original, highest, end(LOWEST, "lowest completeness", "forget", control.lowest or control.boundary))
 
 
+def bounded(losses: Losses, control: Control, bound: Bound) -> Problem:
+    """Return the problem of phase 2 of one ε."""
+    made = {"epsilon": control.epsilon, "multiplier": control.multiplier, "landing": control.landing}
+    stage = Stage(losses.forget, losses.retain, control.multiplier.build())
+    return Problem(
+        bound.id, [stage], control.epsilon.build(), METHOD, 2, bound.label, epsilon=bound.epsilon,
+        fraction=round(bound.fraction, 6), part=losses.part, made=made,
+    )  # fmt: skip
+
+
 def epsilons(
     losses: Losses, control: Control, wanted: Epsilons, valid: tuple[float, float], loosest: float
 ) -> tuple[list[Problem], list[dict[str, object]]]:
@@ -85,16 +95,10 @@ def epsilons(
     inside: list[Problem] = []
     outside: list[dict[str, object]] = []
     least, _ = valid
-    made = {"epsilon": control.epsilon, "multiplier": control.multiplier, "landing": control.landing}
-    for name, label, fraction, epsilon in wanted.within(*valid):
+    for bound in wanted.within(*valid):
+        epsilon = bound.epsilon
         if least <= epsilon <= loosest:
-            stage = Stage(losses.forget, losses.retain, control.multiplier.build())
-            inside.append(
-                Problem(
-                    name, [stage], control.epsilon.build(), METHOD, 2, label, epsilon=epsilon,
-                    fraction=round(fraction, 6), part=losses.part, made=made,
-                )
-            )  # fmt: skip
+            inside.append(bounded(losses, control, bound))
         else:
             where = "below" if epsilon < least else "above"
             outside.append({"epsilon": epsilon, "reason": f"{where} the valid range {least:.6g} to {loosest:.6g}"})

@@ -74,14 +74,17 @@ class Problem:
     """What it trains."""
     retrained: bool = False
     """True where its solution never saw the forget set, so that others are measured against it."""
-    keeps: bool = False
-    """Whether it goes back to where it began where that satisfies ε at a lower objective."""
     served: tuple[str, int] | None = None
     """Of a point of the dial, the dial's kind and the steps that were taken from there."""
     span: Span | None = None
     """Of the front as one curve, what it goes over; None for a single solution."""
     made: Mapping[str, object] = field(default_factory=dict)
     """The sections that made it, and what else of the recipe and of other solutions it depends on, by name."""
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it goes back to where it began where that satisfies ε at a lower objective: a point is polished."""
+        return self.served is not None and bool(self.stages)
 
 
 Solve = Callable[[Problem, Callable[[], Tensor], tuple[End, End] | None], "Solution"]

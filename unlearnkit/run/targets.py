@@ -92,8 +92,7 @@ def sought(
             run.event("target", id=one.id, label=one.label)
             looked = tried(partial(_looked_for, one.target, dial, at, original, aim))
             if isinstance(looked, Failed):
-                run.warn(f"epsilons.targets[{place}], {one.label}: it was not looked for: {looked.reason}")
-                tell(run, f"target {one.id}", looked)
+                _lost(run, place, one, looked, "it was not looked for")
                 continue
             kept.save(path, origin, spot := looked)
         fraction = (spot["epsilon"] - valid[0]) / (valid[1] - valid[0])
@@ -101,15 +100,28 @@ def sought(
         problem = bounded(bench.losses, bench.recipe.control, bound)
         solution = serve(problem, partial(dial.at, spot["t"]), one.section.polish)
         model = at(partial(getattr, solution, "theta"))
-        its = aim(model)
+        said = tried(partial(_measured, one.target, model, original, beside))
+        if isinstance(said, Failed):
+            _lost(run, place, one, said, "what was found was not measured")
+            continue
+        its, error = said
         row = {
             "place": place, "kind": one.section.kind, "label": one.target.label, "wanted": its.wanted,
-            "value": its.value, "error": one.target.error(model, original, beside), "unit": its.unit,
-            "met": _met(one.target, its), "note": spot["note"],
+            "value": its.value, "error": error, "unit": its.unit, "met": _met(one.target, its), "note": spot["note"],
         }  # fmt: skip
         run.event("aimed", id=one.id, **{name: row[name] for name in ("wanted", "value", "met", "note")})
         found.append((solution, row))
     return found
+
+
+def _measured(target: Target, model: Measured, original: Measured, beside: Measured | None) -> tuple[Aim, float | None]:
+    return _aimed(target, model, original, beside), target.error(model, original, beside)
+
+
+def _lost(run: Run, place: int, one: Wanted, failed: Failed, what: str) -> None:
+    """Tell of a target that has no solution."""
+    run.warn(f"epsilons.targets[{place}], {one.label}: {what}: {failed.reason}")
+    tell(run, f"target {one.id}", failed)
 
 
 def _aimed(target: Target, model: Measured, original: Measured, beside: Measured | None) -> Aim:

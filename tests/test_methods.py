@@ -98,9 +98,9 @@ def test_what_never_saw_the_forget_set_is_marked_as_such(whole):
 def test_only_a_rule_that_starts_warm_looks_at_the_whole_sets_before_its_first_step(tiny, monkeypatch):
     looks, before, terms = [], {}, Side.terms
 
-    def counted(side):
+    def counted(side, *shard):
         looks.append(side.name)
-        return terms(side)
+        return terms(side, *shard)
 
     def tell(event):
         if event["event"] == "problem":

@@ -7,16 +7,19 @@ from torch import Tensor, nn
 
 from unlearnkit.contracts import Psi
 from unlearnkit.control import Mixture, Stage, constraint_gap, gradient_norm
+from unlearnkit.data import seeded
 from unlearnkit.recipe.training import SGD, Training
 from unlearnkit.solver.descent import Descent
 from unlearnkit.solver.flat import Flat
 from unlearnkit.solver.problem import Problem
+from unlearnkit.solver.side import Side
 
 
 class ToySide:
     """A loss of a parameter vector, with noise on its batches where asked."""
 
-    count, seed = 64, 0
+    count, seed, crew, training = 64, 0, None, Training()
+    sum, whole = Side.sum, Side.whole
 
     def __init__(self, name: str, x: Tensor, loss: Callable[[Tensor], Tensor], noise: float = 0.0) -> None:
         self.name, self.x, self.loss, self.noise, self.looks = name, x, loss, noise, 0
@@ -24,15 +27,16 @@ class ToySide:
     def under(self, loss: object, student: object = None) -> "ToySide":
         return self
 
-    def value(self, rows: Tensor, *purpose: object, precise: bool = False) -> Tensor:
-        from unlearnkit.data import seeded
+    def parts(self, rows: Tensor) -> list[Tensor]:
+        return [rows]
 
-        if not self.noise:
-            return self.loss(self.x)
-        shift = self.noise * torch.randn(self.x.shape, generator=seeded(self.name, *purpose))
-        return self.loss(self.x + shift) - self.loss(shift).detach() * 0
+    def batch(self, rows: Tensor, *purpose: object) -> tuple[Tensor]:
+        return (self.noise * torch.randn(self.x.shape, generator=seeded(self.name, *purpose)),)
 
-    def terms(self) -> Iterator[Callable[[], Tensor]]:
+    def at(self, shift: Tensor, precise: bool = False) -> Tensor:
+        return self.loss(self.x + shift if self.noise else self.x)
+
+    def terms(self, shard: int, shards: int) -> Iterator[Callable[[], Tensor]]:
         self.looks += 1
         yield lambda: self.loss(self.x)
 

@@ -1,6 +1,7 @@
 """The command line: parse, call, print, exit code."""
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Iterable
@@ -79,21 +80,26 @@ def root(version: Annotated[bool, Option("--version", help="Print the version an
 
 @app.command(epilog="Example: unlearnkit run recipes/quickstart.yaml --to runs/first")
 def run(context: Context, recipe: RecipeFile, to: NewRun = None, set_: Overrides = None) -> None:
-    """Run a recipe: both phases, evaluation, report."""
+    """Run a recipe: both phases, evaluation, report; under torchrun, in several processes."""
+    if _follows(context):
+        return
     loaded, its = _load(recipe, context, set_)
     from unlearnkit.cli.screen import Screen
     from unlearnkit.run.folder import refuse_begun
 
     refuse_begun(to := to or Path("runs") / its.name)
     from unlearnkit.run.seeds import start  # which takes seconds to import
+    from unlearnkit.solver.ranks import leading
 
-    with Screen() as screen:
+    with Screen() as screen, leading():
         start(its, loaded.source.text, loaded.resolved, recipe.parent, to, _plugins(context), screen.tell)
 
 
 @app.command(epilog="Example: unlearnkit resume runs/first")
 def resume(context: Context, run: RunFolder, set_: Overrides = None) -> None:
     """Continue a stopped run or training from its last checkpoint."""
+    if _follows(context):
+        return
     from unlearnkit.cli.screen import Screen
 
     if (run / recipes.STATE).exists() or (run / "model.json").exists():
@@ -106,9 +112,20 @@ def resume(context: Context, run: RunFolder, set_: Overrides = None) -> None:
         return
     loaded, its = _resolved(run, context, set_)
     from unlearnkit.run.seeds import resume as continue_run
+    from unlearnkit.solver.ranks import leading
 
-    with Screen() as screen:
+    with Screen() as screen, leading():
         continue_run(its, loaded.resolved, run, tuple(set_ or ()), _plugins(context), screen.tell)
+
+
+def _follows(context: Context) -> bool:
+    """Work for the first of the processes that torchrun started, if this is another one; tell whether it was."""
+    if os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0":
+        return False
+    from unlearnkit.run.follow import follow
+
+    follow(_plugins(context))
+    return True
 
 
 @app.command(epilog="Example: unlearnkit validate recipes/quickstart.yaml")

@@ -220,6 +220,9 @@ class Training(Section):
     compile: bool = False
     """Whether the student's pass in a step is compiled (`torch.compile`). That takes a minute or more once for each of
     the two losses and saves some of every step; looks at the whole sets are not compiled."""
+    shards: Annotated[int, Field(ge=1, le=64)] = 1
+    """Parts that a batch, and a look at a whole set, is computed in and added up from, always in one order. As many
+    processes can share the work (docs/how-to/several-gpus.md); the numbers depend on the parts alone."""
     crop: Annotated[float, Field(gt=0, le=1)] | None = None
     """Smallest part of an image's area that a random crop keeps, with random flips; no augmentation when left out.
     With it every view is new, so that nothing frozen can be kept."""

@@ -14,6 +14,7 @@ import torch
 from unlearnkit import __version__
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import Plugins
+from unlearnkit.solver import ranks
 from unlearnkit.solver.origin import differences, software, told
 from unlearnkit.solver.workbench import Workbench
 
@@ -32,6 +33,7 @@ def describe(bench: Workbench, plugins: Plugins) -> dict[str, object]:
     return {
         "unlearnkit": __version__, "started": now(), "finished": None, "python": sys.version.split()[0],
         "torch": torch.__version__, "platform": platform.platform(), "device": device(bench.device),
+        "processes": ranks.count(),
         "packages": packages,
         "plugins": [{n: getattr(plugin, n) for n in ("name", "package", "version", "error")} for plugin in plugins.all],
         **bench.facts, "basis": inputs(bench), "times": {}, "costs": {}, "resumed": [],

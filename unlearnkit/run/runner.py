@@ -28,16 +28,19 @@ from unlearnkit.run import manifest
 from unlearnkit.run.events import Run
 from unlearnkit.run.export import keep_original
 from unlearnkit.run.folder import disk_bytes, held, refuse_begun, refuse_full
+from unlearnkit.run.follow import built
 from unlearnkit.run.interrupts import Stop, Tell, device_errors, signals
 from unlearnkit.run.solve import solve
 from unlearnkit.run.targets import Wanted, sought, wanted
 from unlearnkit.seal import SEAL, Sealed
+from unlearnkit.solver import ranks
 from unlearnkit.solver.dial import Dial, of_curve, through
 from unlearnkit.solver.landing import between
 from unlearnkit.solver.phases import Bounds, boundaries, curve, epsilons, front
 from unlearnkit.solver.problem import Problem, Solution
 from unlearnkit.solver.schedule import whole_sets
-from unlearnkit.solver.workbench import Workbench, build
+from unlearnkit.solver.shares import prepare
+from unlearnkit.solver.workbench import Workbench
 
 
 def start(
@@ -57,7 +60,7 @@ def start(
     refuse_begun(folder)
     stop = Stop(tell, begun=False)
     with signals(stop), device_errors():
-        bench = build(recipe, base, folder / "cache")
+        bench = built(recipe, resolved, base, folder)
         tools = instruments.build(recipe.evaluate, base, bench.device)
         targets = wanted(recipe, base, bench.device, tools)
         model = sum(parameter.numel() for parameter in bench.reference.module.parameters())
@@ -105,7 +108,7 @@ def resume(
             tell({"event": "warning", "message": f"{found} {torch.get_num_threads()}"})
             torch.set_num_threads(threads)
         base = folders.base_of(folder, known)
-        bench = build(recipe, base, folder / "cache")
+        bench = built(recipe, resolved, base, folder)
         manifest.refuse_other(folder, basis, bench, changed)
         tools = instruments.build(recipe.evaluate, base, bench.device)
         targets = wanted(recipe, base, bench.device, tools)
@@ -113,7 +116,7 @@ def resume(
         remove_parts(folder)
         run = Run(folder, plugins, tell, stop)
         run.manifest = known | {"basis": manifest.inputs(bench), **bench.facts, "finished": None}
-        run.manifest["resumed"].append({"time": manifest.now(), "set": list(overrides)})
+        run.manifest["resumed"].append({"time": manifest.now(), "set": list(overrides), "processes": ranks.count()})
         if changed:
             run.manifest.pop("warnings", None)  # those that still hold come again
 
@@ -210,8 +213,7 @@ def _remove(path: Path) -> None:
 
 def _prepare(run: Run, bench: Workbench) -> None:
     """Compute once what is frozen, and say where it is kept."""
-    for side in bench.sides.values():
-        _ = side.stages, side.targets
+    prepare(bench.sides)
     for name, facts in bench.store.kept.items():
         run.event("cache", name=name, **facts)
         if facts["where"] == "nowhere":

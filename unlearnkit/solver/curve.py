@@ -146,8 +146,8 @@ class CurveDescent(Descent):
         ratios = []
         for place in range(PLACES):
             self._go(min(place / (PLACES - 1), LAST))
-            _, across = self.flat.backward(1, [self._loss("forget")])
-            _, gradient = self.flat.backward(0, [self._loss("retain")])
+            _, across = self._loss("forget").gradient(self.flat, 1)
+            _, gradient = self._loss("retain").gradient(self.flat, 0)
             ratios.append((dot(gradient, gradient) / dot(across, across).clamp(min=TINY)).sqrt())
         self.rule.state["log"] = torch.stack(ratios).clamp(LAM_MIN, LAM_MAX).log()
 

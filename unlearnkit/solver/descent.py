@@ -1,17 +1,15 @@
 """One problem on its way down its stages: where it is, what it has seen, and all that continuing needs."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from unlearnkit.contracts import View
 from unlearnkit.control import LAM_MAX, Mixture, Stage, dot, residual
 from unlearnkit.data import batch_index
 from unlearnkit.recipe.training import Training
@@ -19,8 +17,9 @@ from unlearnkit.solver.flat import Flat
 from unlearnkit.solver.landing import land
 from unlearnkit.solver.problem import Check, DivergedError, End, History, Problem, State, gap
 from unlearnkit.solver.schedule import check_due, decayed, optimizer, settled
+from unlearnkit.solver.shares import Sum
 from unlearnkit.solver.side import Side
-from unlearnkit.solver.step import Loss, Taken, ahead, alone, apart, joint, update
+from unlearnkit.solver.step import Taken, ahead, alone, apart, joint, update
 
 NEAR = 0.02
 """Distance from the original weights, as a part of their norm, within which no loss is computed in bf16: there the
@@ -68,7 +67,7 @@ class Descent:
         self.table: list[tuple[float, float]] = []
         """Of a curve, f1 on the whole forget set at places over t, once it is at its end."""
         self._recent: list[Tensor] = []
-        self._batches: dict[str, tuple[View, Sequence[Tensor]]] = {}
+        self._sums: dict[tuple[str, bool], Sum] = {}
 
     @property
     def trained(self) -> Parameter:
@@ -127,9 +126,7 @@ class Descent:
         if stop is None:
             return False
         side, least = stop
-        with torch.no_grad():
-            loss = side.value(self._rows(side, self.done), self.problem.phase, self.done, precise=self.near)
-            return bool(loss >= least)
+        return bool(self._sum(side).value() >= least)
 
     def _rows(self, side: Side, number: int) -> Tensor:
         return batch_index(number, side.count, self.training.batch_size, side.seed, self.problem.phase, side.name)
@@ -140,7 +137,8 @@ class Descent:
         with ExitStack() as stack:
             for side in self.losses[self._number].values():
                 numbers = range(self.done, self.since + self.budgets[self._number])
-                stack.enter_context(side.images.expect(map(partial(self._rows, side), numbers)))
+                batches = (rows for number in numbers for rows in side.parts(self._rows(side, number)))
+                stack.enter_context(side.images.expect(batches))
             yield
 
     def step(self) -> None:
@@ -149,9 +147,8 @@ class Descent:
         lr = self.training.optimizer.lr * self.rate
         self._recent.append(update(self.trained, self.optimizer, taken, lr))
         if rule is not None and rule.watches:
-            with torch.no_grad():
-                rule.watch(taken.objective, self._loss(self.objective.name)())
-        self._batches.clear()
+            rule.watch(taken.objective, self._loss(self.objective.name).value())
+        self._sums.clear()
         self.done += 1
         if self.done % self.every == 0 or self.done == self.steps:
             self._record()
@@ -166,15 +163,15 @@ class Descent:
             return ahead(self.flat, *losses, rule, self.problem, stage.lookahead)
         return (joint if rule.joint else apart)(self.flat, *losses, rule, self.problem)
 
-    def _loss(self, name: str) -> Loss:
+    def _loss(self, name: str) -> Sum:
         """Return the stage's loss of that name on the batch of this step, which is made once for all looks at it."""
-        side, rule = self.losses[self._number][name], self.rule
-        rows = self._rows(side, self.done)
-        if not (self.stage.lookahead or (rule is not None and rule.watches)):
-            return lambda: side.value(rows, self.problem.phase, self.done, precise=self.near)
-        if name not in self._batches:
-            self._batches[name] = side.batch(rows, self.problem.phase, self.done)
-        return lambda: side.at(*self._batches[name], precise=self.near)
+        kept = name, self.near
+        if kept not in self._sums:
+            self._sums[kept] = self._sum(self.losses[self._number][name])
+        return self._sums[kept]
+
+    def _sum(self, side: Side) -> Sum:
+        return side.sum(self._rows(side, self.done), self.problem.phase, self.done, precise=self.near)
 
     def images_read(self) -> int:
         """Return how many images its steps took so far, each as often as it was in a batch."""
@@ -205,8 +202,8 @@ class Descent:
 
     def check(self) -> Check:
         """Look at both losses and the stationarity residual on the whole training sets."""
-        h, constraint = self.flat.backward(1, self.constraint.terms())
-        f, objective = self.flat.backward(0, self.objective.terms())
+        h, constraint = self.constraint.whole().gradient(self.flat, 1)
+        f, objective = self.objective.whole().gradient(self.flat, 0)
         least, lam = residual(dot(constraint, constraint), dot(objective, constraint), dot(objective, objective))
         f1, f2 = (float(f), float(h)) if self.problem.objective == "forget" else (float(h), float(f))
         off = None if self.problem.epsilon is None else gap(f1, self.problem.epsilon)

@@ -83,7 +83,7 @@ class Store:
         if self._intact(facts_path, data_path, {"identity": self.identity, "layout": layout}):
             return _open(data_path, layout)
         with disk_errors(folder):
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             part_path = folder / f".{name}{PART}"
             with part_path.open("wb") as stream:
                 # Reserved at once: a mapped page that finds the disk full would kill the process.

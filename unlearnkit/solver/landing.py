@@ -87,7 +87,7 @@ def _lowered(flat: Flat, forget: Side, optimizer: Optimizer, epsilon: float, her
     scale = torch.ones_like(flat.theta) if squares is None else squares.sqrt()
     scale = scale + LEAST_SCALE * scale.mean()
     for _ in range(RESTORATIONS):
-        _, gradient = flat.backward(1, forget.terms())
+        _, gradient = forget.whole().gradient(flat, 1)
         steep = gradient / scale
         flat.set(here[0] - (here[1] - epsilon) / dot(gradient, steep).to(steep.dtype) * steep)
         ahead = flat.theta.detach().clone(), forget.exact()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,6 +18,10 @@ from unlearnkit.contracts.checks import scalar
 from unlearnkit.data import Pixels, batch_of, seeded
 from unlearnkit.recipe.training import Training
 from unlearnkit.solver.frozen import Compute, Rows, Store, joined
+from unlearnkit.solver.shares import Sum
+
+if TYPE_CHECKING:
+    from unlearnkit.solver.shares import Crew
 
 CHUNK = 128
 """Images of one pass where a whole set is looked at."""
@@ -34,6 +39,8 @@ class Side:
         self.seed, self.training, self.store = seed, training, store
         self.passes: Counter[str] = Counter() if store is None else store.passes
         self.count = len(images)
+        self.crew: Crew | None = None
+        """Who shares its sums, where several processes do."""
         self.fixed = task.fixed and training.crop is None
         """Whether an image is degraded in the same way at every step, so that its first stage lasts the whole run."""
         self.lasting = self.fixed and not draws(student) and loss.fixed and loss.reads_reference
@@ -77,9 +84,9 @@ class Side:
         side.__dict__.pop("distance", None)
         return side
 
-    def chunks(self) -> list[Tensor]:
-        """Return the rows of the whole set in pieces."""
-        return list(torch.arange(self.count).split(CHUNK))
+    def parts(self, rows: Tensor) -> Sequence[Tensor]:
+        """Return the rows of a batch in the parts that it is computed in."""
+        return rows.tensor_split(self.training.shards)
 
     def view(self, rows: Tensor, *purpose: object) -> View:
         """Return T(x) of `rows`, with the first stage's output; `purpose` seeds what is random in it."""
@@ -142,11 +149,21 @@ class Side:
             return nullcontext()
         return torch.autocast(self.images.device.type, torch.bfloat16)
 
-    def terms(self) -> Iterator[Callable[[], Tensor]]:
-        """Yield the loss on the whole set as a sum of terms, one a chunk, in fp32."""
-        with self.images.expect(self.chunks()):
-            for number, rows in enumerate(self.chunks()):
-                yield partial(self._term, rows, number)
+    def sum(self, rows: Tensor, *purpose: object, precise: bool = False) -> Sum:
+        """Return the mean loss over a batch, in the parts that it is computed in; arguments are those of `value`."""
+        return Sum(self, rows, purpose, precise)
+
+    def whole(self) -> Sum:
+        """Return the loss on the whole set, in fp32."""
+        return Sum(self)
+
+    def terms(self, shard: int = 0, shards: int = 1) -> Iterator[Callable[[], Tensor]]:
+        """Yield the loss on the whole set as a sum of terms in fp32, one a chunk: those of one of so many shards."""
+        pieces = torch.arange(self.count).split(CHUNK)
+        numbers = torch.arange(len(pieces)).tensor_split(shards)[shard].tolist()
+        with self.images.expect(pieces[number] for number in numbers):
+            for number in numbers:
+                yield partial(self._term, pieces[number], number)
 
     def _term(self, rows: Tensor, number: int) -> Tensor:
         loss = self.loss.distance(self.student, *self.batch(rows, "check", number))
@@ -154,5 +171,4 @@ class Side:
 
     def exact(self) -> float:
         """Return the loss on the whole set, in fp32."""
-        with torch.no_grad():
-            return float(torch.stack([term().double() for term in self.terms()]).sum())
+        return float(self.whole().value())

@@ -3,7 +3,6 @@ r"""The update rule: one function for each way to the direction $g = w\nabla f +
 f is the objective's loss and h the constraint's. The optimiser gets g as its gradient; what it makes of it is its own.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,12 +13,10 @@ from torch.optim import Optimizer
 from unlearnkit.control import Facts, Mixture, direction, dot
 from unlearnkit.solver.flat import Flat
 from unlearnkit.solver.problem import Problem
+from unlearnkit.solver.shares import Sum, mixed
 
 DIFFERENCE = 0.01
 """Length of the step of the central differences through which a look-ahead is differentiated."""
-
-Loss = Callable[[], Tensor]
-"""The loss of a batch at the weights as they are, differentiable."""
 
 
 @dataclass(frozen=True)
@@ -32,36 +29,34 @@ class Taken:
     gradient: Tensor
 
 
-def alone(flat: Flat, loss: Loss, *, constraint: bool) -> Taken:
+def alone(flat: Flat, loss: Sum, *, constraint: bool) -> Taken:
     """Take the gradient of the one loss there is, the constraint's or the objective's."""
-    value, gradient = flat.backward(0, [loss])
+    value, gradient = loss.gradient(flat, 0)
     zero, one = torch.zeros_like(value), torch.ones_like(value)
     return Taken(value, zero, one, gradient) if constraint else Taken(zero, value, zero, gradient)
 
 
-def joint(flat: Flat, objective: Loss, constraint: Loss, rule: Mixture, problem: Problem) -> Taken:
+def joint(flat: Flat, objective: Sum, constraint: Sum, rule: Mixture, problem: Problem) -> Taken:
     """Take one backward pass through w f + λ h, for a rule that asks for no gradients."""
-    seen: dict[str, Tensor] = {}
+    found: list[Tensor] = []
 
-    def mixed() -> Tensor:
-        h, f = constraint(), objective()
-        facts = Facts(h.detach(), problem.epsilon, problem.psi, objective_loss=f.detach())
-        weight, lam = rule.weights(facts)
-        seen.update(h=h.detach(), f=f.detach(), lam=lam)
-        return (f if weight is None else weight * f) + lam * h
+    def weigh(h: Tensor, f: Tensor) -> tuple[Tensor | None, Tensor]:
+        weight, lam = rule.weights(Facts(h, problem.epsilon, problem.psi, objective_loss=f))
+        found.append(lam)
+        return weight, lam
 
-    _, gradient = flat.backward(0, [mixed])
-    return Taken(seen["h"], seen["f"], seen["lam"], gradient)
+    h, f, gradient = mixed(constraint, objective, flat, weigh)
+    return Taken(h, f, found[0], gradient)
 
 
-def apart(flat: Flat, objective: Loss, constraint: Loss, rule: Mixture, problem: Problem) -> Taken:
+def apart(flat: Flat, objective: Sum, constraint: Sum, rule: Mixture, problem: Problem) -> Taken:
     """Take both gradients, one after the other, and mix them."""
-    h, across = flat.backward(1, [constraint])
-    f, gradient = flat.backward(0, [objective])
+    h, across = constraint.gradient(flat, 1)
+    f, gradient = objective.gradient(flat, 0)
     return _mixed(h, across, f, gradient, rule, problem)
 
 
-def ahead(flat: Flat, objective: Loss, constraint: Loss, rule: Mixture, problem: Problem, rate: float) -> Taken:
+def ahead(flat: Flat, objective: Sum, constraint: Sum, rule: Mixture, problem: Problem, rate: float) -> Taken:
     r"""Take h after a step on f: $h(\theta - \alpha\nabla f(\theta))$, with its gradient through that step.
 
     $$\nabla_\theta h(\theta - \alpha\nabla f) = v - \alpha\nabla^2 f(\theta)\,v,\qquad
@@ -70,15 +65,15 @@ def ahead(flat: Flat, objective: Loss, constraint: Loss, rule: Mixture, problem:
     with the product by central differences of ∇f at θ ± rv, r = 0.01/‖v‖ (Liu, Simonyan and Yang, ICLR 2019).
     """
     theta = flat.theta.detach().clone()
-    f, found = flat.backward(0, [objective])
+    f, found = objective.gradient(flat, 0)
     gradient = found.clone()
     flat.set(theta - rate * gradient)
-    h, across = flat.backward(1, [constraint])
+    h, across = constraint.gradient(flat, 1)
     reach = (DIFFERENCE / dot(across, across).sqrt().clamp(min=1e-12)).to(theta.dtype)
     curved = torch.zeros_like(theta)
     for sign in (1, -1):
         flat.set(theta + sign * reach * across)
-        curved.add_(flat.backward(0, [objective])[1], alpha=sign)
+        curved.add_(objective.gradient(flat, 0)[1], alpha=sign)
     flat.set(theta)
     return _mixed(h, across.sub_(curved * (rate / (2 * reach))), f, gradient, rule, problem)
 

@@ -1,18 +1,28 @@
 """One use of everything that plugins brought, on an image or two, before anything is trained."""
 
 import copy
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import torch
 
-from unlearnkit.contracts import ModelAdapter, View, staged, trainable
+from unlearnkit.contracts import Loss, ModelAdapter, View, staged, trainable
 from unlearnkit.contracts.checks import images, rows, scalar
 from unlearnkit.control import Facts
 from unlearnkit.data import random_view
+from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.sections import PsiSection
+from unlearnkit.solver.problem import Problem
+from unlearnkit.solver.shares import looked_at
 from unlearnkit.solver.side import Side
+
+SEPARABLE = 1e-3
+"""Relative difference from which on the loss of two images is not taken for the mean of theirs."""
+
+TINY = 1e-6
+"""Difference up to which it is, such as of a student that is still the reference."""
 
 
 def try_parts(recipe: Recipe, model: ModelAdapter, device: torch.device, paired: bool = False) -> None:
@@ -38,11 +48,35 @@ def try_parts(recipe: Recipe, model: ModelAdapter, device: torch.device, paired:
         scalar(rule.weights(facts)[1], rule, "weights", "control.multiplier", asked=False)
 
 
-def try_losses(recipe: Recipe, sides: Mapping[str, Side]) -> None:
-    """Use a plugin's losses, or ours on a plugin's model or task, once; raise `UserError` as `try_parts`."""
+def try_losses(recipe: Recipe, sides: Mapping[str, Side], methods: Sequence[Problem]) -> None:
+    """Use a plugin's losses, or ours on a plugin's model or task, once; raise `UserError` as `try_parts`.
+
+    Where batches are computed in parts, raise it too where one of the run's losses cannot be.
+    """
     for name, side in sides.items():
         if any(map(_foreign, (recipe.model, recipe.task, getattr(recipe, name)))):
             _alone(side).value(torch.arange(min(2, side.count)), "tried", precise=True)
+    if recipe.training.shards > 1:
+        for name, loss in looked_at(sides, methods):
+            _refuse_inseparable(_alone(sides[name]), loss)
+
+
+def _refuse_inseparable(side: Side, loss: Loss) -> None:
+    """Raise `UserError` where a batch is too small for its parts, or its loss is no mean of those of its images."""
+    shards, least = side.training.shards, min(side.training.batch_size, side.count)
+    if shards > least:
+        found = f"{shards} parts of a batch of {least} images of the {side.name} set"
+        raise UserError(f"training.shards: {found}; give {least} at most", Exit.RECIPE)
+    side.loss, side.lasting = loss, False
+    with torch.no_grad():
+        view, target = side.batch(torch.arange(2), "tried")
+        whole, *each = (
+            float(loss.distance(side.student, view[rows], [part[rows] for part in target]))
+            for rows in (slice(0, 2), slice(0, 1), slice(1, 2))
+        )
+    if not math.isclose(whole, sum(each) / 2, rel_tol=SEPARABLE, abs_tol=TINY):
+        found = "its loss of two images is not the mean of theirs, so that a batch cannot be computed in parts"
+        raise UserError(f"{side.name}: {type(loss).__name__}: {found}; use training.shards: 1", Exit.RECIPE)
 
 
 def unreached(recipe: Recipe, sides: Mapping[str, Side], student: ModelAdapter) -> Sequence[str]:

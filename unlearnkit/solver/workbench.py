@@ -41,6 +41,7 @@ from unlearnkit.solver.origin import digest as _hash
 from unlearnkit.solver.phases import Losses
 from unlearnkit.solver.problem import Problem
 from unlearnkit.solver.schedule import budget
+from unlearnkit.solver.shares import share
 from unlearnkit.solver.side import Side
 from unlearnkit.solver.tryout import try_losses, try_parts, unreached
 from unlearnkit.weights import noted, resolve
@@ -242,7 +243,8 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None, sets: Sequence[
         name: Side(name, loss, pixels[name]["train"], task, student, recipe.seed, recipe.training, store)
         for name, loss in losses.items()
     }
-    try_losses(recipe, sides)
+    try_losses(recipe, sides, methods)
+    share(student, flats, sides, methods)
     return Workbench(
         recipe, device, student, reference, flats, task, chosen, pixels, sides, store, methods, facts, basis,
         hashes["validation"], base, unreached(recipe, sides, student),

@@ -1,0 +1,230 @@
+"""Losses as sums of parts that are always added up in the same order, whether one process has them or several do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from unlearnkit.solver import ranks
+
+if TYPE_CHECKING:
+    from unlearnkit.contracts import Loss, ModelAdapter, Part, View
+    from unlearnkit.solver.flat import Flat
+    from unlearnkit.solver.problem import Problem
+    from unlearnkit.solver.side import Side
+
+Weigh = Callable[[Tensor, Tensor], tuple[Tensor | None, Tensor]]
+"""From the losses h and f to their weights (w of f, λ of h), where no w stands for 1."""
+
+
+@dataclass(eq=False)
+class Sum:
+    """A mean loss over a batch, `rows`, or without them over the whole set, in `training.shards` parts."""
+
+    side: Side
+    rows: Tensor | None = None
+    purpose: tuple[object, ...] = ()
+    """What seeds what is random in a batch."""
+    precise: bool = True
+    """Whether it is fp32 whatever the recipe's precision."""
+    _batches: dict[int, tuple[View, Sequence[Tensor]]] = field(default_factory=dict)
+
+    @property
+    def shards(self) -> int:
+        """How many parts it has."""
+        return self.side.training.shards
+
+    def value(self) -> Tensor:
+        """Return it without a gradient; that of a whole set in fp64."""
+        found = _value(_asked("value", self), self)
+        assert found is not None
+        return found
+
+    def gradient(self, flat: Flat, which: int) -> tuple[Tensor, Tensor]:
+        """Return it and its gradient, in buffer `which`."""
+        found = _gradient(_asked("gradient", self, flat=flat), self, flat=flat, which=which)
+        assert found is not None
+        return found
+
+    def terms(self, shard: int) -> Iterable[Callable[[], Tensor]]:
+        """Return what adds up to one of its parts, each differentiable."""
+        return self.side.terms(shard, self.shards) if self.rows is None else [partial(self.part, shard)]
+
+    def part(self, shard: int) -> Tensor:
+        """Return one of a batch's parts, differentiable; its images are degraded once for all looks at it."""
+        assert self.rows is not None
+        rows = self.side.parts(self.rows)[shard]
+        if shard not in self._batches:
+            purpose = self.purpose if self.shards == 1 else (*self.purpose, "shard", shard)
+            self._batches[shard] = self.side.batch(rows, *purpose)
+        return self.side.at(*self._batches[shard], precise=self.precise) * (len(rows) / len(self.rows))
+
+
+def mixed(h: Sum, f: Sum, flat: Flat, weigh: Weigh) -> tuple[Tensor, Tensor, Tensor]:
+    """Return two losses and the gradient of w f + λ h, by one backward pass of each part of a batch."""
+    found = _mixed(_asked("mixed", h, f, flat=flat), h, f, flat=flat, weigh=weigh)
+    assert found is not None
+    return found
+
+
+def _asked(job: str, *sums: Sum, flat: Flat | None = None) -> bool:
+    """Tell whether the other processes of the run are at the same job by now."""
+    crew = sums[0].side.crew
+    return crew is not None and crew.ask(job, sums, flat)
+
+
+# What several processes share is done by each of them; the first one alone gets something back.
+
+
+def _value(spread: bool, loss: Sum) -> Tensor | None:
+    with torch.no_grad():
+        if loss.rows is not None:
+            return ranks.total(loss.shards, lambda shard: loss.part(shard).clone(), spread)
+        mine = [term().double() for shard in ranks.mine(loss.shards, spread) for term in loss.terms(shard)]
+        found = torch.stack(mine) if mine else torch.zeros(0, dtype=torch.float64)
+        if spread:
+            every = ranks.gathered(found.tolist())
+            found = torch.tensor([*chain.from_iterable(every)], dtype=found.dtype, device=loss.side.images.device)
+        return found.sum()
+
+
+def _gradient(spread: bool, loss: Sum, *, flat: Flat, which: int = 0) -> tuple[Tensor, Tensor] | None:
+    if loss.shards == 1:
+        return flat.backward(which, loss.terms(0))
+
+    def leaf(shard: int) -> Tensor:
+        total, direction = flat.backward(which, loss.terms(shard))
+        return torch.cat([direction, total[None]])
+
+    found = ranks.total(loss.shards, leaf, spread)
+    return None if found is None else (found[-1], flat.gradients[which].copy_(found[:-1]))
+
+
+def _mixed(
+    spread: bool, h: Sum, f: Sum, *, flat: Flat, weigh: Weigh | None = None
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    parts = {shard: (h.part(shard), f.part(shard)) for shard in ranks.mine(h.shards, spread)}
+    seen = ranks.total(h.shards, lambda shard: torch.stack([part.detach() for part in parts[shard]]), spread)
+    weights = weigh(*seen) if weigh is not None and seen is not None else None
+    weight, lam = ranks.shared(weights, flat.theta.device) if spread else weights or (None, torch.zeros(()))
+
+    def leaf(shard: int) -> Tensor:
+        across, along = parts.pop(shard)
+        _, direction = flat.backward(0, [lambda: (along if weight is None else weight * along) + lam * across])
+        return direction if h.shards == 1 else direction.clone()
+
+    found = ranks.total(h.shards, leaf, spread)
+    return None if found is None or seen is None else (seen[0], seen[1], found)
+
+
+JOBS: Mapping[str, Callable[..., object]] = {"value": _value, "gradient": _gradient, "mixed": _mixed}
+
+
+class Address(NamedTuple):
+    """What names a sum to another process."""
+
+    set: str
+    loss: int
+    """The place of its loss among those of the crew."""
+    rows: tuple[int, ...] | None
+    purpose: tuple[object, ...]
+    precise: bool
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What the first process asks of the others: a job on sums, with a gradient of a part of the model."""
+
+    job: str
+    sums: tuple[Address, ...]
+    part: Part | None
+
+
+@dataclass(frozen=True)
+class Crew:
+    """What the processes of a run have in common: student, sets and losses, each its own and all alike."""
+
+    student: ModelAdapter
+    flats: Mapping[Part, Flat]
+    sides: Mapping[str, Side]
+    losses: Sequence[Loss]
+    """All that the problems of the run look at."""
+
+    def ask(self, job: str, sums: Sequence[Sum], flat: Flat | None) -> bool:
+        """Ask the others to do their parts of a job; tell whether they have what it is about, and do."""
+        part = next((part for part, one in self.flats.items() if one is flat), None)
+        addresses = tuple(map(self._address, sums))
+        if None in addresses or (part is None and flat is not None):
+            return False
+        ranks.say(Ask(job, addresses, part))  # type: ignore[arg-type]
+        ranks.share(self.flats["all"].theta.data)
+        return True
+
+    def _address(self, one: Sum) -> Address | None:
+        place = next((place for place, loss in enumerate(self.losses) if loss is one.side.loss), None)
+        if place is None or one.side.student is not self.student:
+            return None
+        rows = None if one.rows is None else tuple(one.rows.tolist())
+        return Address(one.side.name, place, rows, one.purpose, one.precise)
+
+    def work(self, asked: Ask, kept: dict[Address, Sum]) -> None:
+        """Do this process's parts of what the first one asks; `kept` are the sums that were asked for before."""
+        ranks.share(self.flats["all"].theta.data)
+        if any(address.purpose != asked.sums[0].purpose for address in kept):
+            kept.clear()  # of another step
+        sums = [kept.setdefault(address, self._sum(address)) for address in asked.sums]
+        JOBS[asked.job](True, *sums, **({} if asked.part is None else {"flat": self.flats[asked.part].alone()}))
+
+    def _sum(self, address: Address) -> Sum:
+        rows = None if address.rows is None else torch.tensor(address.rows)
+        return Sum(self.sides[address.set].under(self.losses[address.loss]), rows, address.purpose, address.precise)
+
+
+def looked_at(sides: Mapping[str, Side], methods: Iterable[Problem]) -> Iterator[tuple[str, Loss]]:
+    """Return each loss that a run takes steps on or looks at, with its set."""
+    for name, side in sides.items():
+        yield name, side.loss
+    for stage in (stage for problem in methods for stage in problem.stages):
+        for name, loss in (("forget", stage.forget), ("retain", stage.retain)):
+            if loss is not None:
+                yield name, loss
+        if stage.until is not None:
+            yield "forget", stage.until.loss
+
+
+def share(
+    student: ModelAdapter, flats: Mapping[Part, Flat], sides: Mapping[str, Side], methods: Iterable[Problem]
+) -> None:
+    """Let the processes of a run share the sums of its sides, where there are several."""
+    if ranks.count() == 1:
+        return
+    crew = Crew(student, flats, sides, [loss for _, loss in looked_at(sides, methods)])
+    for side in sides.values():
+        side.crew = crew
+
+
+def prepare(sides: Mapping[str, Side]) -> None:
+    """Compute once what is frozen, in each process."""
+    if ranks.count() > 1 and not ranks.rank():
+        ranks.say(prepare)
+    for side in sides.values():
+        _ = side.stages, side.targets
+
+
+def serve(sides: Mapping[str, Side]) -> object:
+    """Do what the first process asks for, until it says something else, and return that."""
+    crew, kept = sides["forget"].crew, dict[Address, Sum]()
+    assert crew is not None
+    while True:
+        if isinstance(word := ranks.hear(), Ask):
+            crew.work(word, kept)
+        elif word is prepare:
+            prepare(sides)
+        else:
+            return word

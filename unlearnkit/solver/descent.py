@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from unlearnkit.control import LAM_MAX, Mixture, Stage, dot, residual
-from unlearnkit.data import batch_index
 from unlearnkit.recipe.training import Training
 from unlearnkit.solver.flat import Flat
 from unlearnkit.solver.landing import land
@@ -128,17 +127,13 @@ class Descent:
         side, least = stop
         return bool(self._sum(side).value() >= least)
 
-    def _rows(self, side: Side, number: int) -> Tensor:
-        return batch_index(number, side.count, self.training.batch_size, side.seed, self.problem.phase, side.name)
-
     @contextmanager
     def decoding(self) -> Iterator[None]:
         """Decode the batches of the steps to come ahead of time inside the block, where memory does not hold them."""
         with ExitStack() as stack:
             for side in self.losses[self._number].values():
                 numbers = range(self.done, self.since + self.budgets[self._number])
-                batches = (rows for number in numbers for rows in side.parts(self._rows(side, number)))
-                stack.enter_context(side.images.expect(batches))
+                stack.enter_context(side.expect(self.problem.phase, numbers))
             yield
 
     def step(self) -> None:
@@ -171,7 +166,7 @@ class Descent:
         return self._sums[kept]
 
     def _sum(self, side: Side) -> Sum:
-        return side.sum(self._rows(side, self.done), self.problem.phase, self.done, precise=self.near)
+        return side.sum(self.problem.phase, self.done, precise=self.near)
 
     def images_read(self) -> int:
         """Return how many images its steps took so far, each as often as it was in a batch."""

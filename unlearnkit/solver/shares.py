@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -19,18 +20,18 @@ if TYPE_CHECKING:
     from unlearnkit.solver.problem import Problem
     from unlearnkit.solver.side import Side
 
+Step = tuple[int | None, int]
+"""A step's phase and number, which say what its batch is and seed what is random in it."""
 Weigh = Callable[[Tensor, Tensor], tuple[Tensor | None, Tensor]]
 """From the losses h and f to their weights (w of f, λ of h), where no w stands for 1."""
 
 
 @dataclass(eq=False)
 class Sum:
-    """A mean loss over a batch, `rows`, or without them over the whole set, in `training.shards` parts."""
+    """A mean loss over the batch of a step, or without one over the whole set, in `training.shards` parts."""
 
     side: Side
-    rows: Tensor | None = None
-    purpose: tuple[object, ...] = ()
-    """What seeds what is random in a batch."""
+    step: Step | None = None
     precise: bool = True
     """Whether it is fp32 whatever the recipe's precision."""
     _batches: dict[int, tuple[View, Sequence[Tensor]]] = field(default_factory=dict)
@@ -54,16 +55,17 @@ class Sum:
 
     def terms(self, shard: int) -> Iterable[Callable[[], Tensor]]:
         """Return what adds up to one of its parts, each differentiable."""
-        return self.side.terms(shard, self.shards) if self.rows is None else [partial(self.part, shard)]
+        return self.side.terms(shard, self.shards) if self.step is None else [partial(self.part, shard)]
 
     def part(self, shard: int) -> Tensor:
         """Return one of a batch's parts, differentiable; its images are degraded once for all looks at it."""
-        assert self.rows is not None
-        rows = self.side.parts(self.rows)[shard]
+        assert self.step is not None
+        parts = self.side.parts(self.step)
         if shard not in self._batches:
-            purpose = self.purpose if self.shards == 1 else (*self.purpose, "shard", shard)
-            self._batches[shard] = self.side.batch(rows, *purpose)
-        return self.side.at(*self._batches[shard], precise=self.precise) * (len(rows) / len(self.rows))
+            purpose = self.step if self.shards == 1 else (*self.step, "shard", shard)
+            self._batches[shard] = self.side.batch(parts[shard], *purpose)
+        weight = len(parts[shard]) / sum(map(len, parts))
+        return self.side.at(*self._batches[shard], precise=self.precise) * weight
 
 
 def mixed(h: Sum, f: Sum, flat: Flat, weigh: Weigh) -> tuple[Tensor, Tensor, Tensor]:
@@ -84,7 +86,7 @@ def _asked(job: str, *sums: Sum, flat: Flat | None = None) -> bool:
 
 def _value(spread: bool, loss: Sum) -> Tensor | None:
     with torch.no_grad():
-        if loss.rows is not None:
+        if loss.step is not None:
             return ranks.total(loss.shards, lambda shard: loss.part(shard).clone(), spread)
         mine = [term().double() for shard in ranks.mine(loss.shards, spread) for term in loss.terms(shard)]
         found = torch.stack(mine) if mine else torch.zeros(0, dtype=torch.float64)
@@ -132,8 +134,7 @@ class Address(NamedTuple):
     set: str
     loss: int
     """The place of its loss among those of the crew."""
-    rows: tuple[int, ...] | None
-    purpose: tuple[object, ...]
+    step: Step | None
     precise: bool
 
 
@@ -144,6 +145,14 @@ class Ask:
     job: str
     sums: tuple[Address, ...]
     part: Part | None
+
+
+class Coming(NamedTuple):
+    """The steps of which batches of a set will be asked for."""
+
+    set: str
+    phase: int | None
+    numbers: range
 
 
 @dataclass(frozen=True)
@@ -170,20 +179,26 @@ class Crew:
         place = next((place for place, loss in enumerate(self.losses) if loss is one.side.loss), None)
         if place is None or one.side.student is not self.student:
             return None
-        rows = None if one.rows is None else tuple(one.rows.tolist())
-        return Address(one.side.name, place, rows, one.purpose, one.precise)
+        return Address(one.side.name, place, one.step, one.precise)
 
     def work(self, asked: Ask, kept: dict[Address, Sum]) -> None:
         """Do this process's parts of what the first one asks; `kept` are the sums that were asked for before."""
         ranks.share(self.flats["all"].theta.data)
-        if any(address.purpose != asked.sums[0].purpose for address in kept):
-            kept.clear()  # of another step
+        if any(address.step != asked.sums[0].step for address in kept):
+            kept.clear()
         sums = [kept.setdefault(address, self._sum(address)) for address in asked.sums]
         JOBS[asked.job](True, *sums, **({} if asked.part is None else {"flat": self.flats[asked.part].alone()}))
 
     def _sum(self, address: Address) -> Sum:
-        rows = None if address.rows is None else torch.tensor(address.rows)
-        return Sum(self.sides[address.set].under(self.losses[address.loss]), rows, address.purpose, address.precise)
+        return Sum(self.sides[address.set].under(self.losses[address.loss]), address.step, address.precise)
+
+    def announce(self, side: Side, phase: int | None, numbers: range) -> bool:
+        """Tell the others which batches will be asked for; tell whether they share this side."""
+        if side.student is not self.student:
+            return False
+        if not ranks.rank():
+            ranks.say(Coming(side.name, phase, numbers))
+        return True
 
 
 def looked_at(sides: Mapping[str, Side], methods: Iterable[Problem]) -> Iterator[tuple[str, Loss]]:
@@ -221,10 +236,16 @@ def serve(sides: Mapping[str, Side]) -> object:
     """Do what the first process asks for, until it says something else, and return that."""
     crew, kept = sides["forget"].crew, dict[Address, Sum]()
     assert crew is not None
-    while True:
-        if isinstance(word := ranks.hear(), Ask):
-            crew.work(word, kept)
-        elif word is prepare:
-            prepare(sides)
-        else:
-            return word
+    with ExitStack() as stack:
+        coming = {name: stack.enter_context(ExitStack()) for name in sides}
+        while True:
+            match word := ranks.hear():
+                case Ask():
+                    crew.work(word, kept)
+                case Coming(name, phase, numbers):
+                    coming[name].close()
+                    coming[name].enter_context(sides[name].expect(phase, numbers))
+                case _ if word is prepare:
+                    prepare(sides)
+                case _:
+                    return word

@@ -4,7 +4,7 @@ import copy
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
@@ -15,10 +15,11 @@ from torch import Tensor
 from unlearnkit.contracts import Loss, ModelAdapter, Task, View, draws
 from unlearnkit.contracts.checks import rows as rowed
 from unlearnkit.contracts.checks import scalar
-from unlearnkit.data import Pixels, batch_of, seeded
+from unlearnkit.data import Pixels, batch_index, batch_of, seeded
 from unlearnkit.recipe.training import Training
 from unlearnkit.solver.frozen import Compute, Rows, Store, joined
-from unlearnkit.solver.shares import Sum
+from unlearnkit.solver.ranks import mine
+from unlearnkit.solver.shares import Step, Sum
 
 if TYPE_CHECKING:
     from unlearnkit.solver.shares import Crew
@@ -84,9 +85,19 @@ class Side:
         side.__dict__.pop("distance", None)
         return side
 
-    def parts(self, rows: Tensor) -> Sequence[Tensor]:
-        """Return the rows of a batch in the parts that it is computed in."""
+    def parts(self, step: Step) -> Sequence[Tensor]:
+        """Return the rows of a step's batch in the parts that it is computed in."""
+        phase, number = step
+        rows = batch_index(number, self.count, self.training.batch_size, self.seed, phase, self.name)
         return rows.tensor_split(self.training.shards)
+
+    @contextmanager
+    def expect(self, phase: int | None, numbers: range) -> Iterator[None]:
+        """Decode the batches of steps to come ahead of time inside the block, where memory does not hold them."""
+        own = mine(self.training.shards, self.crew is not None and self.crew.announce(self, phase, numbers))
+        steps = (self.parts((phase, number)) for number in numbers)
+        with self.images.expect(parts[shard] for parts in steps for shard in own):
+            yield
 
     def view(self, rows: Tensor, *purpose: object) -> View:
         """Return T(x) of `rows`, with the first stage's output; `purpose` seeds what is random in it."""
@@ -149,9 +160,9 @@ class Side:
             return nullcontext()
         return torch.autocast(self.images.device.type, torch.bfloat16)
 
-    def sum(self, rows: Tensor, *purpose: object, precise: bool = False) -> Sum:
-        """Return the mean loss over a batch, in the parts that it is computed in; arguments are those of `value`."""
-        return Sum(self, rows, purpose, precise)
+    def sum(self, phase: int | None, number: int, precise: bool = False) -> Sum:
+        """Return the mean loss over the batch of a step; `precise` is as for `at`."""
+        return Sum(self, (phase, number), precise)
 
     def whole(self) -> Sum:
         """Return the loss on the whole set, in fp32."""

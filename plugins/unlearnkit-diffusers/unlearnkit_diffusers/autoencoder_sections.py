@@ -12,12 +12,34 @@ from unlearnkit.recipe.sections import ModelSection
 
 Count = Annotated[int, Field(ge=1)]
 Side = Annotated[int, Field(ge=8)]
+Sides = Side | tuple[Side, Side]
 Levels = Annotated[tuple[Count, ...], Field(min_length=1)]
 
 
+class Autoencoder(ModelSection):
+    """Whichever image autoencoder of diffusers is in a folder, by the name of its class in config.json.
+
+    Those are AsymmetricAutoencoderKL, AutoencoderDC, AutoencoderKL, AutoencoderKLFlux2, AutoencoderKLHunyuanImage,
+    AutoencoderKLKVAE, AutoencoderTiny and VQModel.
+    """
+
+    kind: Literal["autoencoder"]
+    """Autoencoder of a folder of diffusers."""
+    weights: str
+    """The folder, with config.json and weights; relative to the recipe, or a pinned reference
+    `hub:OWNER/NAME@COMMIT`."""
+    image_size: Sides | None = None
+    """Side of the images in pixels, or their height and width; left out: what the weights say, or 64."""
+
+    def build(self, weights: Path | None) -> contracts.ModelAdapter:
+        from unlearnkit_diffusers.autoencoders import whichever
+
+        return whichever(self, weights)
+
+
 class _Autoencoder(ModelSection):
-    image_size: Side | None = None
-    """Side of the images in pixels; left out: what the weights say, or 64."""
+    image_size: Sides | None = None
+    """Side of the images in pixels, or their height and width; left out: what the weights say, or 64."""
     block_out_channels: Levels | None = None
     """Channels of each level, each of which but the last halves the side; left out: what the weights say, or
     [16, 32, 64, 96]."""
@@ -50,7 +72,11 @@ class VQGAN(_Autoencoder):
 
 
 class AutoencoderKL(_Autoencoder):
-    """A variational autoencoder over diffusers' `AutoencoderKL` (Rombach et al. 2022): E gives the posterior's mean."""
+    """A variational autoencoder over diffusers' `AutoencoderKL` (Rombach et al. 2022): E gives the posterior's mean.
+
+    `weights` is a folder of diffusers, or one file in the layout of Stable Diffusion: an autoencoder's own, or a whole
+    checkpoint.
+    """
 
     kind: Literal["autoencoder-kl"]
     """Variational autoencoder."""

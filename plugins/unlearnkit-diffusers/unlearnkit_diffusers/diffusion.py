@@ -17,7 +17,7 @@ from torch import Tensor
 from unlearnkit.errors import UserError, first_line
 
 if TYPE_CHECKING:
-    from unlearnkit_diffusers.diffusion_sections import LatentInpainting, Palette
+    from unlearnkit_diffusers.diffusion_sections import Latent, Palette
 
 
 def start(drawn: Tensor | None, like: Tensor, seed: int = 0) -> Tensor:
@@ -101,7 +101,7 @@ GIVEN = {
 
 
 def sampling(
-    section: "Palette | LatentInpainting", usual: Mapping[str, Any], folder: Path | None, levels: bool = False
+    section: "Palette | Latent", usual: Mapping[str, Any], folder: Path | None, levels: bool = False
 ) -> "Sampler":
     """Return the sampler of a section over what the recipe gives of the noise schedule and `scheduler/` in the weights.
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from unlearnkit import contracts
 from unlearnkit.recipe.sections import ModelSection
-from unlearnkit_diffusers.autoencoder_sections import Count, Levels, Side
+from unlearnkit_diffusers.autoencoder_sections import Count, Levels, Sides
 
 Level = Annotated[int, Field(ge=0)]
 Beta = Annotated[float, Field(gt=0, lt=1)]
@@ -17,8 +17,8 @@ Schedule = Literal["linear", "scaled_linear", "squaredcos_cap_v2"]
 
 
 class _Diffusion(ModelSection):
-    image_size: Side | None = None
-    """Side of the images in pixels; left out: what the weights say, or 32 (palette) or 64 without weights."""
+    image_size: Sides | None = None
+    """Side of the images in pixels, or their height and width; left out: what the weights say, or 32 (palette) or 64 without weights."""
     scheduler: str = "DDIMScheduler"
     """The scheduler of diffusers that outputs are sampled with, such as DDIMScheduler, DDPMScheduler,
     DPMSolverMultistepScheduler or UniPCMultistepScheduler."""
@@ -69,19 +69,12 @@ class Palette(_Diffusion):
         return build(self, weights)
 
 
-class LatentInpainting(_Diffusion):
-    """Diffusion that fills in latents, as Stable Diffusion's inpainting models do (Rombach et al. 2022).
+class Latent(_Diffusion):
+    """What the models in the latents of an autoencoder have in common."""
 
-    `weights` is a folder of diffusers: `unet/` with 9 input channels, `vae/`, `scheduler/`, and `tokenizer/` and
-    `text_encoder/` for the prompt. Sizes come from the weights; without weights those left out make a small model with
-    an untrained first stage.
-    """
-
-    kind: Literal["latent-inpainting"]
-    """Diffusion inpainting in the latents of an autoencoder."""
     prompt: str = ""
-    """What the hidden region is said to show, the same for all images, encoded once. Weights without a text encoder
-    know no prompt: the network then gets zeros."""
+    """What the hidden region is said to show, or the instruction, such as `make it winter`: the same for all images,
+    encoded once. Weights without a text encoder know no prompt: the network then gets zeros."""
     cross_attention_dim: Count | None = None
     """Width of the prompt's embedding; left out: what the weights say, or 32."""
     heads: Count | None = None
@@ -93,6 +86,31 @@ class LatentInpainting(_Diffusion):
     """Channels of the latents; left out: what the weights say, or 4."""
 
     def build(self, weights: Path | None) -> contracts.ModelAdapter:
-        from unlearnkit_diffusers.latent_inpainting import build
+        from unlearnkit_diffusers.latent import build
 
         return build(self, weights)
+
+
+class LatentInpainting(Latent):
+    """Diffusion that fills in latents, as Stable Diffusion's inpainting models do, 1, 2 and XL (Rombach et al. 2022).
+
+    `weights` is a folder of diffusers: `unet/` with 9 input channels, `vae/`, `scheduler/`, and `tokenizer/` and
+    `text_encoder/` for the prompt (with XL also `tokenizer_2/` and `text_encoder_2/`); or one file of a whole
+    checkpoint in its original layout. Sizes come from the weights; without weights those left out make a small model
+    with an untrained first stage.
+    """
+
+    kind: Literal["latent-inpainting"]
+    """Diffusion inpainting in the latents of an autoencoder."""
+
+
+class InstructPix2Pix(Latent):
+    """Diffusion that edits an image by an instruction (Brooks et al. 2023).
+
+    `weights` are as those of `latent-inpainting`, with 8 input channels. T(x) is the image with the instruction. The
+    right output is the target of a source with pairs, under `task: {kind: reconstruction}`; with
+    `task: {kind: translation}` nobody has it. Outputs are sampled with both guidances at 1.
+    """
+
+    kind: Literal["instruct-pix2pix"]
+    """Diffusion that edits an image by an instruction."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffusers import AutoencoderTiny, VQModel
+from diffusers import AutoencoderKL, AutoencoderTiny, VQModel
 from diffusers.models.unets.unet_2d_blocks import AutoencoderTinyBlock
 from torch import Tensor, nn
 
@@ -17,7 +17,7 @@ from unlearnkit.disk import write_text
 from unlearnkit.errors import UserError
 from unlearnkit.weights import fit, read
 from unlearnkit.weights import save as save_tensors
-from unlearnkit_diffusers import taming
+from unlearnkit_diffusers import single_file, taming
 from unlearnkit_diffusers.sizes import read_facts
 from unlearnkit_diffusers.unet import placed, pretrained
 
@@ -61,6 +61,9 @@ def load(kind: Any, weights: Path) -> tuple[Any, bool]:
     if kind is VQModel:
         tensors = read(weights, taming.KNOWN)
         return taming.vqgan(tensors, weights), taming.unit(tensors)
+    if kind is AutoencoderKL:
+        whole = {f"{single_file.VAE}{name}" for name in taming.HALVES}
+        return single_file.vae(read(weights, whole, taming.HALVES), weights), False
     wanted = "a folder of diffusers (config.json and weights)"
     if kind is AutoencoderTiny:
         wanted += ", or from a folder with TAESD's two files (such as taesd_encoder.pth and taesd_decoder.pth)"

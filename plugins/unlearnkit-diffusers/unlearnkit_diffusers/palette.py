@@ -13,13 +13,13 @@ import torch
 from diffusers import UNet2DModel
 from torch import Tensor
 
-from unlearnkit.contracts import Embedding, ModelAdapter, View
+from unlearnkit.contracts import Embedding, ModelAdapter, Size, View, sides
 from unlearnkit.disk import write_json
 from unlearnkit.errors import UserError
 from unlearnkit.weights import fit, read
 from unlearnkit_diffusers import palette_layout
 from unlearnkit_diffusers.diffusion import Noising, Sampler, sampling, start
-from unlearnkit_diffusers.sizes import chosen, ratio, read_facts, require_divisor, require_given, require_side
+from unlearnkit_diffusers.sizes import chosen, ratio, read_facts, require_divisor, require_given, require_side, size_of
 from unlearnkit_diffusers.unet import Halves, pretrained, require_plain
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ class PaletteAdapter(ModelAdapter):
     """A `UNet2DModel` with 6 input channels as encoder and decoder."""
 
     sees_truth = True
-    image_size: int
+    image_size: Size
     module: Halves
 
-    def __init__(self, unet: Any, sampler: Sampler, fill: str, image_size: int) -> None:
+    def __init__(self, unet: Any, sampler: Sampler, fill: str, image_size: Size) -> None:
         self.unet, self.sampler, self.fill, self.image_size = unet, sampler, fill, image_size
         self.noising: Noising = sampler.noising
         self.module = Halves(unet)
@@ -44,7 +44,7 @@ class PaletteAdapter(ModelAdapter):
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Return noise and the condition's fill, both [count, 3, H, W], and times in [0, 1) [count]."""
-        shape = (count, 3, self.image_size, self.image_size)
+        shape = (count, 3, *sides(self.image_size))
         noise, fill = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
         return noise, fill, torch.rand(count, generator=generator)
 
@@ -119,11 +119,12 @@ SMALL = {"block_out_channels": (32, 64, 64), "layers_per_block": 1, "attention_h
 def build(section: "Palette", weights: Path | None) -> PaletteAdapter:
     """Return the adapter of a section; raise `UserError` where the weights do not fit it."""
     unet, usual, facts = (_fresh(section), USUAL, {}) if weights is None else _read(section, weights)
-    usual_facts = {"noise_level": False, "fill": "noise", "image_size": unet.config["sample_size"] or SIDE}
+    usual_facts = {"noise_level": False, "fill": "noise", "image_size": size_of(unet) or SIDE}
     facts = chosen(dict(section), usual_facts | facts)
-    require_side(facts["image_size"], ratio(unet))
+    size = facts["image_size"] if isinstance(facts["image_size"], int) else tuple(facts["image_size"])
+    require_side(size, ratio(unet))
     how = sampling(section, usual, weights, facts["noise_level"])
-    return PaletteAdapter(unet.eval(), how, facts["fill"], facts["image_size"])
+    return PaletteAdapter(unet.eval(), how, facts["fill"], size)
 
 
 def _read(section: "Palette", path: Path) -> tuple[Any, Mapping[str, Any], dict[str, Any]]:

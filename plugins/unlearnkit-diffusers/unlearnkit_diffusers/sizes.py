@@ -5,7 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from unlearnkit.contracts import Size, sides
 from unlearnkit.errors import UserError
+
+LEVELS = ("block_out_channels", "encoder_block_out_channels", "ch_mult")
+"""What configurations call the list of a network's levels, each of which but one halves the side."""
 
 
 def chosen(given: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,7 +29,18 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 def ratio(net: Any) -> int:
     """Return how many times longer the side of a network's input is than at its coarsest level."""
-    return 2 ** (len(net.config["block_out_channels"]) - 1)
+    if "spatial_compression_ratio" in net.config:
+        return int(net.config["spatial_compression_ratio"])
+    levels = next(net.config[name] for name in LEVELS if name in net.config)
+    return 2 ** (len(levels) - 1)
+
+
+def size_of(net: Any, factor: int = 1) -> Size | None:
+    """Return the size of the images that a network's configuration says, times a factor; None where it says none."""
+    found = net.config.get("sample_size")
+    if isinstance(found, int):
+        return found * factor
+    return (found[0] * factor, found[1] * factor) if found else None
 
 
 def require_given(given: Mapping[str, Any], found: Mapping[str, Any], path: Path) -> None:
@@ -40,14 +55,15 @@ def require_given(given: Mapping[str, Any], found: Mapping[str, Any], path: Path
             )
 
 
-def require_side(image_size: int, factor: int) -> None:
-    """Raise `UserError` where a network that divides the side by `factor` cannot take images of this side."""
-    if image_size % factor:
-        lower = max(factor, image_size // factor * factor)
-        raise UserError(
-            f"model.image_size: {image_size} px is no multiple of {factor}, by which the model divides the side; "
-            f"give {lower} or {lower + factor}"
-        )
+def require_side(image_size: Size, factor: int) -> None:
+    """Raise `UserError` where a network that divides the sides by `factor` cannot take images of this size."""
+    for side in sides(image_size):
+        if side % factor:
+            lower = max(factor, side // factor * factor)
+            raise UserError(
+                f"model.image_size: {side} px is no multiple of {factor}, by which the model divides the side; give "
+                f"{lower} or {lower + factor}"
+            )
 
 
 def require_divisor(field: str, value: int, widths: Sequence[int], which: str = "level") -> None:

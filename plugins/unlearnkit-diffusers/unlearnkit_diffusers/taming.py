@@ -1,4 +1,4 @@
-"""VQ-GANs in the layout of taming-transformers, and MAGE's tokenizer, which differs from it, for diffusers.
+"""Autoencoders in the layout of taming-transformers, and MAGE's tokenizer, which differs from it, for diffusers.
 
 The layout of taming-transformers (Esser et al., "Taming Transformers for High-Resolution Image Synthesis", 2021) is
 that of `VQModel` under other names. MAGE's tokenizer (Li et al. 2023, converted from MaskGIT's) has the same names but
@@ -10,6 +10,8 @@ another network; `VQModel` computes it too, from other weights:
 - one block less at each level of the decoder: a block that adds zero;
 - a 1×1 convolution at the encoder's end: the middle of a 3×3 one; and none around the codebook: the identity;
 - no attention, and images in [0, 1] rather than in [-1, 1]. Padding makes that a fact of the model, see `unit`.
+
+The variational autoencoders of latent diffusion (Rombach et al. 2022) have that layout too, without a codebook.
 """
 
 import re
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import VQModel
+from diffusers import AutoencoderKL, VQModel
 from torch import Tensor
 
 from unlearnkit.errors import UserError
@@ -33,9 +35,10 @@ ATTENTION = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_
 ENDS = {"conv_in": "conv_in", "norm_out": "conv_norm_out", "conv_out": "conv_out"}
 MIDDLE = {"block_1": ("resnets.0", BLOCK), "attn_1": ("attentions.0", ATTENTION), "block_2": ("resnets.1", BLOCK)}
 PART = re.compile(r"(?P<half>encoder|decoder)\.(?:down|up)\.(?P<level>\d+)\.(?P<rest>.+)")
-KNOWN = {"quantize.embedding.weight", "encoder.down.0.block.0.conv1.weight", "decoder.up.0.block.0.conv1.weight"}
+HALVES = {"encoder.down.0.block.0.conv1.weight", "decoder.up.0.block.0.conv1.weight"}
+KNOWN = HALVES | {"quantize.embedding.weight"}
 AROUND = ("quantize.embedding.", "quant_conv.", "post_quant_conv.")
-UNUSED = ("loss.", "colorize")
+UNUSED = ("loss.", "colorize", "model_ema.")
 
 
 def unit(tensors: Mapping[str, Tensor]) -> bool:
@@ -51,15 +54,30 @@ def vqgan(tensors: Mapping[str, Tensor], path: Path) -> Any:
     found = {name: value for name, value in tensors.items() if not name.startswith(UNUSED)}
     if not found.keys() >= KNOWN:
         raise _unlike(path, "it has no codebook `quantize.embedding`, as those with Gumbel noise or none at all")
+    return _network(VQModel, found, path)
+
+
+def kl(tensors: Mapping[str, Tensor], path: Path) -> Any:
+    """Return the `AutoencoderKL` of tensors of latent diffusion; raise `UserError` naming `path` where they are none.
+
+    What belongs to the training's losses is left out.
+    """
+    found = {name: value for name, value in tensors.items() if not name.startswith(UNUSED)}
+    if not found.keys() >= HALVES | {"quant_conv.weight"}:
+        raise _unlike(path, "it has other names", AutoencoderKL)
+    return _network(AutoencoderKL, found, path)
+
+
+def _network(kind: Any, found: Mapping[str, Tensor], path: Path) -> Any:
     try:
         config = _sizes(found)
         weights = {_renamed(name, len(config["block_out_channels"])): value for name, value in found.items()}
     except (KeyError, IndexError, ValueError) as error:
-        raise _unlike(path, f"unexpected {error}") from None
+        raise _unlike(path, f"unexpected {error}", kind) from None
     if unit(found):
         weights = _of_mage(weights, config)
     with torch.device(found["encoder.conv_in.weight"].device):
-        net: Any = VQModel(**config)
+        net: Any = kind(**config)
     wanted = net.state_dict()
     # Attention's 1×1 convolutions are matrices in diffusers.
     matrices = {name for name in weights if name in wanted and wanted[name].ndim == 2}
@@ -67,10 +85,11 @@ def vqgan(tensors: Mapping[str, Tensor], path: Path) -> Any:
     return net.eval()
 
 
-def _unlike(path: Path, reason: str) -> UserError:
+def _unlike(path: Path, reason: str, kind: Any = VQModel) -> UserError:
+    what, whose = ("VQ-GAN", "taming.models.vqgan.VQModel") if kind is VQModel else ("autoencoder", "AutoencoderKL")
     return UserError(
-        f"{path}: this is no VQ-GAN in the layout of taming-transformers: {reason}; give a checkpoint of its "
-        f"`taming.models.vqgan.VQModel`, or a folder of diffusers"
+        f"{path}: this is no {what} in the layout of taming-transformers: {reason}; give a checkpoint of "
+        f"its `{whose}`, or a folder of diffusers"
     )
 
 
@@ -79,7 +98,8 @@ def _sizes(found: Mapping[str, Tensor]) -> dict[str, Any]:
     levels = range(1 + max(int(match["level"]) for name in found if (match := PART.fullmatch(name))))
     layers = sum(f"encoder.down.0.block.{number}.conv1.weight" in found for number in range(99))
     last = f"block.{layers - 1}.conv2.weight"
-    codes, width = found["quantize.embedding.weight"].shape
+    book = found.get("quantize.embedding.weight")
+    codes = {} if book is None else {"num_vq_embeddings": book.shape[0], "vq_embed_dim": book.shape[1]}
     down = [f"encoder.down.{level}.attn.0.q.weight" in found for level in levels]
     up = [f"decoder.up.{level}.attn.0.q.weight" in found for level in reversed(levels)]
     return {
@@ -89,9 +109,8 @@ def _sizes(found: Mapping[str, Tensor]) -> dict[str, Any]:
         "mid_block_add_attention": "encoder.mid.attn_1.q.weight" in found,
         "in_channels": found["encoder.conv_in.weight"].shape[1],
         "out_channels": found["decoder.conv_out.weight"].shape[0],
-        "latent_channels": found["encoder.conv_out.weight"].shape[0],
-        "layers_per_block": layers, "num_vq_embeddings": codes, "vq_embed_dim": width,
-        "norm_num_groups": GROUPS, "sample_size": SIDE,
+        "latent_channels": found["decoder.conv_in.weight"].shape[1], "layers_per_block": layers,
+        "norm_num_groups": GROUPS, "sample_size": SIDE, **codes,
     }  # fmt: skip
 
 

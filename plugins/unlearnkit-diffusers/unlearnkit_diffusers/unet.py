@@ -5,7 +5,10 @@ block's output (Li et al. 2024 sum their loss over these). The decoder is the up
 and holds nothing of the image: it stands beside the two, so that it stays frozen with the decoder when the encoder
 alone is trained, and a frozen decoder cannot drift.
 
-Shape suffixes: B images, C and H and W of a level, T width of the time embedding, P words of a prompt.
+Where a U-Net is told more than the time, as that of Stable Diffusion XL of the prompt as a whole and of sizes, the
+embedding of that is added to the time's and stays frozen with it.
+
+Shape suffixes: B images, C and H and W of a level, T width of the time embedding, P words of a prompt, A what is added.
 """
 
 import re
@@ -70,15 +73,22 @@ class Halves(nn.Module):
         super().__init__()
         self.encoder, self.decoder = Encoder(unet), Decoder(unet)
         self.time_proj, self.time_embedding = unet.time_proj, unet.time_embedding
+        self.add_embedding = getattr(unet, "add_embedding", None)
 
-    def time(self, told: Tensor) -> Tensor:
-        """Return the time embedding [B, T] of what the network is told [B]: a step's number, or a noise level."""
+    def time(self, told: Tensor, added: Tensor | None = None) -> Tensor:
+        """Return the time embedding [B, T] of what the network is told [B]: a step's number, or a noise level.
+
+        `added` [1, A] is told beside it to a network that has an embedding for it.
+        """
         weight = next(self.time_embedding.parameters())
-        return self.time_embedding(self.time_proj(told).to(weight.dtype))
+        time = self.time_embedding(self.time_proj(told).to(weight.dtype))
+        return time if self.add_embedding is None else time + self.add_embedding(added)
 
-    def forward(self, sample: Tensor, told: Tensor, context: Tensor | None = None) -> Tensor:
+    def forward(
+        self, sample: Tensor, told: Tensor, context: Tensor | None = None, added: Tensor | None = None
+    ) -> Tensor:
         """Return the network's output for an input [B, C, H, W] and what it is told of the time [B]."""
-        time = self.time(told)
+        time = self.time(told, added)
         return self.decoder(self.encoder(sample, time, context), time, context)
 
 
@@ -101,12 +111,11 @@ def _class(config: Path) -> str | None:
     return read_facts(config).get("_class_name")
 
 
-def pretrained(kind: Any, folder: Path) -> Any:
-    """Return a model of diffusers of a class `kind` from its folder or its pipeline's, in fp32.
+def configured(kind: Any, folder: Path) -> Any:
+    """Return an untrained model of diffusers of a class `kind` by the config.json in a folder.
 
-    Raise `UserError` where there is none, or where the weights do not fit its configuration.
+    Raise `UserError` where there is none of this class.
     """
-    folder = placed(kind, folder)
     config = read_facts(folder / "config.json")
     if not config or config.get("_class_name", kind.__name__) != kind.__name__:
         other = f"its config.json is of a {config.get('_class_name')}" if config else "there is no config.json in it"
@@ -114,9 +123,18 @@ def pretrained(kind: Any, folder: Path) -> Any:
     if "block_out_channels" not in signature(kind.__init__).parameters:
         config.pop("block_out_channels", None)  # which diffusers writes for AutoencoderTiny and warns of when it reads
     try:
-        model = kind.from_config(config)
+        return kind.from_config(config)
     except Exception as error:  # diffusers raises many kinds for a configuration that is none of its own
         raise UserError(f"{folder}: this is no {kind.__name__} of diffusers ({first_line(error)})") from None
+
+
+def pretrained(kind: Any, folder: Path) -> Any:
+    """Return a model of diffusers of a class `kind` from its folder or its pipeline's, in fp32.
+
+    Raise `UserError` where there is none, or where the weights do not fit its configuration.
+    """
+    folder = placed(kind, folder)
+    model = configured(kind, folder)
     wanted = model.state_dict()
     found = {_renamed(name, wanted): value for name, value in read(folder, wanted).items()}
     odd = sorted(wanted.keys() ^ found.keys())
@@ -134,27 +152,27 @@ def _renamed(name: str, wanted: Collection[str]) -> str:
     return new if new in wanted else name
 
 
-PLAIN: Mapping[str, Any] = {
-    "center_input_sample": False, "class_embed_type": None, "num_class_embeds": None, "addition_embed_type": None,
-    "encoder_hid_dim": None, "time_cond_proj_dim": None, "time_embedding_act_fn": None,
-    "time_embedding_type": "positional",
+PLAIN: Mapping[str, Sequence[Any]] = {
+    "center_input_sample": [False], "class_embed_type": [None], "num_class_embeds": [None],
+    "addition_embed_type": [None, "text_time"], "encoder_hid_dim": [None], "time_cond_proj_dim": [None],
+    "time_embedding_act_fn": [None], "time_embedding_type": ["positional"],
 }  # fmt: skip
 """What `Halves` takes for granted of a U-Net's configuration."""
 
 
-def require_plain(unet: Any, inputs: int, outputs: int, path: Path) -> None:
-    """Raise `UserError` where a U-Net from `path` has other channels, or an input beside image, time and prompt."""
+def require_plain(unet: Any, inputs: int, outputs: int, path: Path, what: str = "inpaint") -> None:
+    """Raise `UserError` where a U-Net from `path` has other channels than one trained for `what`, or other inputs."""
     found = unet.config["in_channels"], unet.config["out_channels"]
     if found != (inputs, outputs):
         raise UserError(
-            f"{path}: the U-Net has {found[0]} input and {found[1]} output channels, but an inpainting one has "
-            f"{inputs} and {outputs}; give the weights of a model trained to inpaint"
+            f"{path}: the U-Net has {found[0]} input and {found[1]} output channels, but an {what}ing one has "
+            f"{inputs} and {outputs}; give the weights of a model trained to {what}"
         )
-    other = [name for name, plain in PLAIN.items() if name in unet.config and unet.config[name] != plain]
+    other = [name for name, plain in PLAIN.items() if name in unet.config and unet.config[name] not in plain]
     skipping = any(hasattr(block, "skip_conv") for block in (*unet.down_blocks, *unet.up_blocks))
     if other or skipping or unet.mid_block is None or unet.conv_norm_out is None:
         named = ", ".join(f"{name}: {unet.config[name]}" for name in other) or "its kinds of blocks"
         raise UserError(
-            f"{path}: a U-Net with {named} is not supported; give one in the layout of Stable Diffusion 1 or 2, or of "
-            f"`UNet2DModel` with its standard blocks"
+            f"{path}: a U-Net with {named} is not supported; give one in the layout of Stable Diffusion 1, 2 or XL, or "
+            f"of `UNet2DModel` with its standard blocks"
         )

@@ -26,13 +26,14 @@ SIZES = {
     "autoencoder-tiny": "block_out_channels: [8, 8]",
     "palette": f"{BLOCKS}, attention_head_dim: 8",
     "latent-inpainting": f"{BLOCKS}, vae_channels: [8, 8], cross_attention_dim: 8, heads: 2, norm_num_groups: 4",
+    "instruct-pix2pix": f"{BLOCKS}, vae_channels: [8, 8], cross_attention_dim: 8, heads: 2, norm_num_groups: 4",
 }
 """By kind, small sizes that are not the default ones."""
 QUICK = "training.steps=4", "training.checks=1", "training.batch_size=2", "data.per_class={train: 4, validation: 2}"
 
 
 def section(kind: str) -> str:
-    steps = {"palette": ", steps: 2", "latent-inpainting": ", steps: 2"}.get(kind, "")
+    steps = ", steps: 2" if kind in ("palette", "latent-inpainting", "instruct-pix2pix") else ""
     return f"{{kind: {kind}, image_size: 16, {SIZES[kind]}{steps}}}"
 
 
@@ -46,8 +47,18 @@ def test_parameters_are_those_of_the_weights_and_of_a_run(kind, tiny):
     (tiny.parent / "weights").mkdir()
     made.model.build(None).save(tiny.parent / "weights")
     alone = kind in ("vit-mae", "mae", "autoencoder-tiny")  # which write not all sizes beside their weights
-    own = section(kind) if alone else f"{{kind: {kind}}}"
-    overrides = (f"model={own}", "model.weights=weights", *QUICK)
+    counted_as_in_a_run(tiny, section(kind) if alone else f"{{kind: {kind}}}")
+
+
+def test_parameters_of_a_kind_without_sizes_are_those_of_a_run(tiny):
+    net = diffusers.AutoencoderKL(block_out_channels=(8,), norm_num_groups=4)
+    net.save_pretrained(tiny.parent / "weights")
+    counted_as_in_a_run(tiny, "{kind: autoencoder, weights: weights, image_size: [16, 12]}")
+
+
+def counted_as_in_a_run(tiny: Path, model: str) -> None:
+    """Check what a plan says of a model with the weights `weights`."""
+    overrides = (f"model={model}", "model.weights=weights", *QUICK)
     plan = planned(tiny, *overrides)
     bench = build(load(tiny, discover(), overrides).recipe, tiny.parent)
     assert plan["missing"] == []

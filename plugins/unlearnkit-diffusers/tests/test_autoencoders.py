@@ -3,13 +3,17 @@
 import diffusers
 import pytest
 import torch
-from unlearnkit_diffusers import VQGAN, AutoencoderKL, AutoencoderTiny
+from tiny_pipelines import vae_tensors
+from unlearnkit_diffusers import VQGAN, Autoencoder, AutoencoderKL, AutoencoderTiny
+from unlearnkit_diffusers.autoencoders import IMAGE
 
 from unlearnkit.builtin.tasks.sections import CenterCrop, Downscaling, RandomBox
 from unlearnkit.contracts import trainable
 from unlearnkit.data import seeded, view_of
 from unlearnkit.errors import UserError
+from unlearnkit.recipe.sections import placed
 from unlearnkit.testing import check_model
+from unlearnkit.weights import save
 
 SIZES = {"image_size": 16, "block_out_channels": (8, 16)}
 VQ = VQGAN(kind="vq-gan", **SIZES, codes=32, code_width=4, latent_channels=4)
@@ -66,11 +70,10 @@ def test_the_own_loss_of_a_vq_gan_is_reconstruction_codebook_commitment_and_revi
 
 def test_the_own_loss_of_a_variational_autoencoder_has_the_divergence():
     adapter, _, view = built(KL)
-    made = adapter.encoder(view.images * 2 - 1)
-    mean, log = made.chunk(2, 1)
+    mean, log = adapter.encoder(view.images * 2 - 1).chunk(2, 1)
     normal = torch.distributions.Normal(mean, (0.5 * log).exp())
     divergence = torch.distributions.kl_divergence(normal, torch.distributions.Normal(0.0, 1.0)).sum((1, 2, 3)).mean()
-    assert adapter.penalty(made).item() == pytest.approx(1e-6 * divergence.item(), rel=1e-4)
+    assert adapter.penalty(adapter.made(view)).item() == pytest.approx(1e-6 * divergence.item(), rel=1e-4)
 
 
 def test_a_frozen_codebook_and_decoder_stay_while_the_encoder_is_trained():
@@ -182,3 +185,118 @@ def test_attention_under_its_old_names_is_read(tmp_path):
 def test_a_tiny_autoencoder_has_one_width():
     with pytest.raises(UserError, match=r"model.block_out_channels: all levels .* give \[16, 16\]"):
         AutoencoderTiny(kind="autoencoder-tiny", image_size=16, block_out_channels=(8, 16)).build(None)
+
+
+LEVELS = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+SMALL = {"block_out_channels": (8, 16), "norm_num_groups": 4, "latent_channels": 4, "sample_size": 16, **LEVELS}
+OF_DC = {
+    "block_types": ("ResBlock", "EfficientViTBlock"), "block_out_channels": (8, 8), "layers_per_block": (1, 1),
+    "qkv_multiscales": ((), (5,)),
+}  # fmt: skip
+CLASSES = {
+    "AsymmetricAutoencoderKL": {
+        "down_block_out_channels": (8, 16), "up_block_out_channels": (8, 24), "norm_num_groups": 4, **LEVELS,
+    },
+    "AutoencoderDC": {
+        "latent_channels": 4, "attention_head_dim": 4, "downsample_block_type": "conv",
+        **{f"{half}_{name}": value for half in ("encoder", "decoder") for name, value in OF_DC.items()},
+    },
+    "AutoencoderKL": SMALL,
+    "AutoencoderKLFlux2": SMALL | {"layers_per_block": 1},
+    "AutoencoderKLHunyuanImage": {
+        "in_channels": 3, "out_channels": 3, "latent_channels": 4, "block_out_channels": (32, 64),
+        "layers_per_block": 1, "spatial_compression_ratio": 2, "sample_size": 16,
+    },
+    "AutoencoderKLKVAE": {"channels": 32, "num_enc_blocks": 1, "num_dec_blocks": 1, "z_channels": 4, "ch_mult": (1, 2)},
+    "AutoencoderTiny": {"encoder_block_out_channels": (8,) * 2, "decoder_block_out_channels": (8,) * 2,
+                        "num_encoder_blocks": (1, 1), "num_decoder_blocks": (1, 1)},
+    "VQModel": SMALL | {"num_vq_embeddings": 32, "vq_embed_dim": 4},
+}  # fmt: skip
+"""By class of diffusers, small sizes."""
+
+
+@pytest.mark.parametrize("name", IMAGE)
+def test_every_image_autoencoder_loads_unlearns_and_is_read_by_plain_diffusers(name, tmp_path):
+    if not hasattr(diffusers, name):
+        pytest.skip(f"this diffusers has no {name}")
+    torch.manual_seed(0)
+    getattr(diffusers, name)(**CLASSES[name]).save_pretrained(tmp_path / "published" / "vae")
+    section = Autoencoder(kind="autoencoder", weights="published", image_size=(16, 24))
+    check_model(section, weights=tmp_path / "published" / "vae")
+    adapter = section.build(tmp_path / "published")  # a pipeline's
+    images = torch.rand(2, 3, 16, 24, generator=seeded("images"))
+    view = view_of(adapter, TASKS[0].build(), images, seeded("view"))
+    before = adapter.embed(view).detach()
+    optimizer = torch.optim.SGD(trainable(adapter, "encoder"), lr=1e-2)
+    for _ in range(2):
+        optimizer.zero_grad()
+        (adapter.embed(view) - 1).square().mean().backward()
+        optimizer.step()
+    assert not torch.equal(adapter.embed(view), before)
+    (tmp_path / "exported").mkdir()
+    adapter.save(tmp_path / "exported")
+    plain = getattr(diffusers, name).from_pretrained(tmp_path / "exported", low_cpu_mem_usage=False)
+    with torch.no_grad():
+        made = plain.encode(view.images * 2 - 1)
+        expected = plain.decode(made.latent_dist.mode() if "latent_dist" in made else made[0]).sample
+        assert torch.equal(expected / 2 + 0.5, adapter.decode(adapter.embed(view), view))
+
+
+def test_an_untrained_autoencoder_has_the_sizes_of_the_weights(tmp_path):
+    net = diffusers.AutoencoderDC(**CLASSES["AutoencoderDC"])
+    net.save_pretrained(tmp_path)
+    section = placed(Autoencoder(kind="autoencoder", weights="."), tmp_path)
+    fresh, own = section.build(None).net.state_dict(), net.state_dict()
+    assert {name: value.shape for name, value in fresh.items()} == {name: value.shape for name, value in own.items()}
+    assert not torch.equal(fresh["encoder.conv_in.weight"], own["encoder.conv_in.weight"])
+
+
+@pytest.mark.parametrize(
+    "name", ["AutoencoderKLWan", "AutoencoderRAE", "ConsistencyDecoderVAE", "UNet2DModel", "Rubbish"]
+)
+def test_what_is_no_autoencoder_of_images_is_refused_by_name(name, tmp_path):
+    (tmp_path / "config.json").write_text(f'{{"_class_name": "{name}"}}')
+    with pytest.raises(
+        UserError,
+        match=rf"there is a {name}, which is no autoencoder of images .* give one of AsymmetricAutoencoderKL,",
+    ):
+        Autoencoder(kind="autoencoder", weights=".").build(tmp_path)
+    (tmp_path / "config.json").rename(tmp_path / "other.json")
+    with pytest.raises(UserError, match=r"there is no config.json in it; give one of"):
+        Autoencoder(kind="autoencoder", weights=".").build(tmp_path)
+    with pytest.raises(UserError, match=r"known by the config.json of its folder; give its folder"):
+        Autoencoder(kind="autoencoder", weights=".").build(tmp_path / "other.json")
+
+
+@pytest.mark.parametrize("head", ["", "first_stage_model.", "state_dict"])
+def test_an_autoencoder_is_read_from_one_file_in_its_original_layout(head, tmp_path):
+    torch.manual_seed(0)
+    sizes = {"block_out_channels": (32, 64), "layers_per_block": 2, "latent_channels": 4, **LEVELS}
+    diffusers.AutoencoderKL(**sizes).save_pretrained(tmp_path / "folder")
+    plain = diffusers.AutoencoderKL.from_pretrained(tmp_path / "folder", low_cpu_mem_usage=False)
+    tensors = vae_tensors(plain) | {"loss.logvar": torch.zeros(())}
+    path = tmp_path / ("vae.ckpt" if head == "state_dict" else "vae.safetensors")
+    if head == "state_dict":
+        torch.save({"state_dict": tensors}, path)
+    else:
+        save({f"{head}{name}": value for name, value in tensors.items()}, path)
+    adapter = AutoencoderKL(kind="autoencoder-kl", image_size=16).build(path)
+    for name, value in plain.state_dict().items():
+        assert torch.equal(adapter.net.state_dict()[name], value), name
+    assert adapter.net.config["scaling_factor"] == plain.config["scaling_factor"]
+    assert AutoencoderKL(kind="autoencoder-kl").build(path).image_size == 128  # 64 latents to a side
+    if not head:
+        how = {"config": str(tmp_path / "folder"), "local_files_only": True}
+        converted = diffusers.AutoencoderKL.from_single_file(str(path), **how).state_dict()
+        assert all(torch.equal(value, converted[name]) for name, value in adapter.net.state_dict().items())
+
+
+@pytest.mark.parametrize("section", ALL, ids=lambda section: section.kind)
+def test_images_need_not_be_square(section, tmp_path):
+    section = section.model_copy(update={"image_size": (16, 24)})
+    check_model(section)
+    section.build(None).save(tmp_path)
+    if section.kind != TINY.kind:  # whose configuration has no place for it
+        assert type(section)(kind=section.kind).build(tmp_path).image_size == (16, 24)
+    with pytest.raises(UserError, match="17 px is no multiple of 2"):
+        section.model_copy(update={"image_size": (16, 17)}).build(None)

@@ -1,12 +1,12 @@
 """Latent diffusion inpainting in Stable Diffusion's layout: the contract, the prompt, and folders for diffusers."""
 
-import json
 import sys
 from dataclasses import replace
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from tiny_pipelines import write_words
 from torch.nn import functional as F
 from unlearnkit_diffusers.diffusion_sections import LatentInpainting
 
@@ -161,23 +161,10 @@ def test_diffusers_reads_the_folder_alone(tmp_path):
 
 def with_text_encoder(folder):
     """Write a folder with a tiny text encoder of CLIP, as a published pipeline has it."""
-    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("transformers")
     made().save(folder)
     (folder / "prompt.json").unlink()
-    letters = [chr(97 + place) for place in range(26)]
-    words = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
-    (folder / "tokenizer").mkdir()
-    (folder / "tokenizer" / "vocab.json").write_text(json.dumps({word: place for place, word in enumerate(words)}))
-    (folder / "tokenizer" / "merges.txt").write_text("#version: 0.2\n")
-    (folder / "tokenizer" / "tokenizer_config.json").write_text(
-        json.dumps({"model_max_length": 12, "tokenizer_class": "CLIPTokenizer"})
-    )
-    config = transformers.CLIPTextConfig(
-        vocab_size=len(words), hidden_size=8, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
-        max_position_embeddings=12, bos_token_id=0, eos_token_id=1, pad_token_id=1,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    transformers.CLIPTextModel(config).save_pretrained(folder / "text_encoder")
+    write_words(folder)
     return folder
 
 
@@ -233,7 +220,7 @@ def test_sections_that_cannot_be_built_say_why(fields, words):
 
 
 def test_folders_of_something_else_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"no unet/ in it; give the folder of an inpainting pipeline"):
+    with pytest.raises(UserError, match=r"no unet/ in it; give the folder of an inpainting or editing pipeline"):
         read(tmp_path)
     made().save(tmp_path)
     with pytest.raises(UserError, match="cross_attention_dim: the recipe says 16, but"):

@@ -5,8 +5,8 @@ import shutil
 import diffusers
 import pytest
 import torch
-from tiny_pipelines import opened, vae_tensors, whole_checkpoint, write_pipeline
-from unlearnkit_diffusers import AutoencoderKL, InstructPix2Pix, LatentInpainting
+from tiny_pipelines import opened, whole_checkpoint, write_pipeline
+from unlearnkit_diffusers import InstructPix2Pix, LatentInpainting
 
 from unlearnkit.builtin.tasks.sections import CenterCrop, Reconstruction, Translation
 from unlearnkit.contracts import trainable
@@ -118,3 +118,43 @@ def test_one_file_of_the_original_layout_is_the_same_model(name, suffix, tmp_pat
     view = seen(one)
     with torch.no_grad():
         assert torch.equal(again.output(view), one.output(view))
+
+
+def test_what_one_file_lacks_is_told(tmp_path):
+    folder = write_pipeline(tmp_path / "published", 9, groups=32, width=32)
+    state = whole_checkpoint(opened(diffusers.StableDiffusionInpaintPipeline, folder))
+    path = tmp_path / "alone" / "whole.safetensors"
+    path.parent.mkdir()
+    save(state, path)
+    with pytest.raises(UserError, match=r"holds no tokenizer .* put tokenizer/, text_encoder/ of the pipeline .* into"):
+        read(INPAINT, path)
+    with pytest.raises(UserError, match="9 input and 4 output channels, but an editing one has 8 and 4"):
+        read(EDIT, path)
+    for name in ("tokenizer", "text_encoder"):
+        shutil.copytree(folder / name, path.parent / name, ignore=shutil.ignore_patterns("*.safetensors"))
+    read(INPAINT, path)
+    with pytest.raises(UserError, match=r"model.layers_per_block: the recipe says 2, but the weights .* model with 1"):
+        read(INPAINT, path, layers_per_block=2)
+    some = {name: value for name, value in state.items() if "final_layer_norm" not in name}
+    save(some, path)
+    with pytest.raises(UserError, match=r"text_encoder: by its config.json the weights of the whole model lack"):
+        read(INPAINT, path)
+    save({name: value for name, value in state.items() if not name.startswith("cond_stage_model.")}, path)
+    with pytest.raises(UserError, match=r"whole.safetensors have no text encoder; leave the prompt out"):
+        read(INPAINT, path)
+    assert not read(INPAINT, path, prompt="").prompt.words.any()
+    for absent, words in (("first_stage_model.", "no whole checkpoint"), ("model.diffusion_model.middle", "converted")):
+        save({name: value for name, value in state.items() if not name.startswith(absent)}, path)
+        with pytest.raises(UserError, match=words):
+            read(INPAINT, path)
+
+
+def test_text_encoders_that_do_not_suit_the_network_are_refused(tmp_path):
+    folder = write_pipeline(tmp_path, 9, xl=True)
+    shutil.rmtree(folder / "text_encoder")
+    with pytest.raises(UserError, match=r"give words of 12 and a prompt of 10 numbers, but the U-Net takes 20 and 10"):
+        read(INPAINT, folder)
+    shutil.rmtree(folder / "text_encoder_2")
+    with pytest.raises(UserError, match="no text encoder"):
+        read(INPAINT, folder)
+    assert read(INPAINT, folder, prompt="").prompt.whole.shape == (1, 10)

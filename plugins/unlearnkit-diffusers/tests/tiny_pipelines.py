@@ -134,8 +134,8 @@ def of_vae(name: str, levels: int) -> str:
     """Return the original name of one of an autoencoder."""
     name = re.sub(r"up_blocks\.(\d)", lambda found: f"up.{levels - 1 - int(found[1])}", name)
     for new, old in {
-        "down_blocks": "down", ".resnets.0.": ".block.0.", ".resnets.1.": ".block.1.", "mid_block.block.0": "mid.block_1",
-        "mid_block.block.1": "mid.block_2", "mid_block.attentions.0": "mid.attn_1", "downsamplers.0": "downsample",
+        "down_blocks": "down", "mid_block.resnets.0": "mid.block_1", "mid_block.resnets.1": "mid.block_2",
+        "mid_block.attentions.0": "mid.attn_1", "resnets": "block", "downsamplers.0": "downsample",
         "upsamplers.0": "upsample", "conv_shortcut": "nin_shortcut", "conv_norm_out": "norm_out", "group_norm": "norm",
         "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out",
     }.items():  # fmt: skip
@@ -154,7 +154,9 @@ def vae_tensors(vae: nn.Module) -> dict[str, torch.Tensor]:
 
 def clip_tensors(encoder: nn.Module, prefix: str) -> dict[str, torch.Tensor]:
     """Return a text encoder's weights as OpenAI's CLIP in a checkpoint has them."""
-    return {f"{prefix}text_model.{name.removeprefix('text_model.')}": value for name, value in encoder.state_dict().items()}
+    return {
+        f"{prefix}text_model.{name.removeprefix('text_model.')}": value for name, value in encoder.state_dict().items()
+    }
 
 
 def open_clip_tensors(encoder: nn.Module, prefix: str) -> dict[str, torch.Tensor]:
@@ -180,7 +182,10 @@ def open_clip_tensors(encoder: nn.Module, prefix: str) -> dict[str, torch.Tensor
 
 def whole_checkpoint(pipeline: object) -> dict[str, torch.Tensor]:
     """Return all weights of a pipeline in the original layout of its version."""
-    found = {f"model.diffusion_model.{of_unet(name, pipeline.unet)}": value for name, value in pipeline.unet.state_dict().items()}
+    found = {
+        f"model.diffusion_model.{of_unet(name, pipeline.unet)}": value
+        for name, value in pipeline.unet.state_dict().items()
+    }
     found |= {f"first_stage_model.{name}": value for name, value in vae_tensors(pipeline.vae).items()}
     if hasattr(pipeline, "text_encoder_2"):
         found |= clip_tensors(pipeline.text_encoder, "conditioner.embedders.0.transformer.")

@@ -158,7 +158,8 @@ def autoencoder(weights: Path | None, *, kind: str, image_size: Size | None = No
 def _sized(net: Any, image_size: Size | None, unit: bool = False) -> AutoencoderAdapter:
     size = image_size or size_of(net) or SIDE
     require_side(size, ratio(net))
-    if "sample_size" in net.config:
+    # Not each class can be built with height and width.
+    if "sample_size" in net.config and (isinstance(size, int) or isinstance(net, AutoencoderKL | VQModel)):
         net.register_to_config(sample_size=size)
     return AutoencoderAdapter(net, size, unit)
 
@@ -174,18 +175,13 @@ def whichever(section: "Autoencoder", weights: Path | None) -> AutoencoderAdapte
         advice = "give its folder, or for one file `kind: autoencoder-kl`"
         raise UserError(f"{folder}: an autoencoder is known by the config.json of its folder; {advice}")
     place = folder if (folder / "config.json").is_file() else folder / "vae"
-    name = str(read_facts(place / "config.json").get("_class_name"))
-    cls = getattr(diffusers, name, None) if name in IMAGE else None
-    if cls is None:
-        known = ", ".join(one for one in IMAGE if hasattr(diffusers, one))
-        raise UserError(
-            f"{place}: a class {name} in its config.json, which is none of the image autoencoders of diffusers that "
-            f"are known here; give one of {known}"
-        )
-    net, unit = loading.load(cls, place)
-    if weights is None:
-        net = configured(cls, place)
-    return _sized(net, section.image_size, unit)
+    name = read_facts(place / "config.json").get("_class_name")
+    known = {one: cls for one in IMAGE if (cls := getattr(diffusers, one, None)) is not None}
+    if name not in known:
+        found = f"a {name}, which is no autoencoder of images that is known here" if name else "no config.json in it"
+        raise UserError(f"{folder}: there is {found}; give one of {', '.join(known)}")
+    net, unit = loading.load(known[name], place)
+    return _sized(net if weights else configured(known[name], place), section.image_size, unit)
 
 
 def fresh(cls: Any, sizes: Mapping[str, Any]) -> Any:

@@ -18,7 +18,8 @@ Schedule = Literal["linear", "scaled_linear", "squaredcos_cap_v2"]
 
 class _Diffusion(ModelSection):
     image_size: Sides | None = None
-    """Side of the images in pixels, or their height and width; left out: what the weights say, or 32 (palette) or 64 without weights."""
+    """Side of the images in pixels, or their height and width; left out: what the weights say, or 32 (palette) or 64
+    without weights."""
     scheduler: str = "DDIMScheduler"
     """The scheduler of diffusers that outputs are sampled with, such as DDIMScheduler, DDPMScheduler,
     DPMSolverMultistepScheduler or UniPCMultistepScheduler."""

@@ -9,6 +9,7 @@ Shape suffixes: P words of the prompt, D width of a word, W width of the prompt 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -81,6 +82,9 @@ def prompt_for(unet: Any, text: str, weights: Path | None, tensors: Mapping[str,
     return prompt
 
 
+ENCODER = "text_encoder"
+
+
 def _parts(folder: Path, suffixes: list[str], path: Path, tensors: Mapping[str, Tensor] | None) -> list[str]:
     """Return the suffixes of the text encoders in a folder, or of those in a file that the folder says how to build."""
     found = [end for end in suffixes if all((folder / f"{part}{end}").is_dir() for part in ("tokenizer", ENCODER))]
@@ -97,12 +101,7 @@ def _parts(folder: Path, suffixes: list[str], path: Path, tensors: Mapping[str, 
     return found
 
 
-ENCODER = "text_encoder"
-
-
-def _encoded(
-    text: str, folder: Path, suffixes: list[str], tensors: Mapping[str, Tensor] | None, both: bool
-) -> Prompt:
+def _encoded(text: str, folder: Path, suffixes: list[str], tensors: Mapping[str, Tensor] | None, both: bool) -> Prompt:
     """Return the prompt by the text encoders of a folder, `both` as Stable Diffusion XL takes them."""
     try:
         from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
@@ -113,7 +112,8 @@ def _encoded(
         ) from None
     words, whole = [], None
     for end in suffixes:
-        tokenizer = _part(CLIPTokenizer.from_pretrained, folder / f"tokenizer{end}", "CLIP's tokenizer")
+        place = folder / f"tokenizer{end}"
+        tokenizer = _part(CLIPTokenizer.from_pretrained, place, "CLIP's tokenizer", place, local_files_only=True)
         kind = CLIPTextModelWithProjection if end else CLIPTextModel
         encoder = _encoder(kind, folder / f"{ENCODER}{end}", tensors)
         told = tokenizer(
@@ -129,21 +129,28 @@ def _encoded(
 def _encoder(kind: Any, place: Path, tensors: Mapping[str, Tensor] | None) -> Any:
     """Return CLIP's text model of a folder, or of a whole checkpoint with the folder's sizes."""
     wanted = "CLIP's text model"
-    if tensors is not None:
-        from diffusers.loaders.single_file_utils import create_diffusers_clip_model_from_ldm
-
-        config = {"config": str(place.parent), "subfolder": place.name, "local_files_only": True}
-        return _part(create_diffusers_clip_model_from_ldm, place, wanted, kind, tensors, **config)
-    config = _part(kind.config_class.from_pretrained, place, wanted)
-    own: Any = {"config": config, "state_dict": read(place), "dtype": torch.float32, "output_loading_info": True}
+    config = _part(kind.config_class.from_pretrained, place, wanted, place, local_files_only=True)
+    state = read(place) if tensors is None else _converted(tensors, place.name, config)
+    own: Any = {"config": config, "state_dict": state, "dtype": torch.float32, "output_loading_info": True}
     encoder, info = _part(kind.from_pretrained, place, wanted, None, **own)
     if missing := sorted(info["missing_keys"]):
-        raise UserError(f"{place}: its weights lack {missing[0]}; give {wanted}")
+        whose = "its weights lack" if tensors is None else "by its config.json the weights of the whole model lack"
+        raise UserError(f"{place}: {whose} {missing[0]}; give {wanted}")
     return encoder.eval()
+
+
+def _converted(tensors: Mapping[str, Tensor], name: str, config: Any) -> dict[str, Tensor]:
+    """Return the weights of the text encoder of this name in a whole checkpoint: OpenAI's CLIP, or OpenCLIP."""
+    from diffusers.loaders.single_file_utils import convert_ldm_clip_checkpoint, convert_open_clip_checkpoint
+
+    prefix = "conditioner.embedders.1.model." if name == f"{ENCODER}_2" else "cond_stage_model.model."
+    if any(key.startswith(prefix) for key in tensors):
+        return dict(convert_open_clip_checkpoint(SimpleNamespace(config=config), dict(tensors), prefix=prefix))
+    return dict(convert_ldm_clip_checkpoint(dict(tensors)))
 
 
 def _part(load: Any, folder: Path, wanted: str, *given: Any, **options: Any) -> Any:
     try:
-        return load(*given, **options) if given or options else load(folder, local_files_only=True)
+        return load(*given, **options)
     except Exception as error:  # transformers raises many kinds for files that are none of its own
         raise UserError(f"{folder}: {first_line(error)}; give {wanted}") from None

@@ -44,7 +44,7 @@ def unet(found: Mapping[str, Tensor], heads: int | None, path: Path) -> Any:
     own = {name.removeprefix(UNET): value for name, value in found.items() if name.startswith(UNET)}
     try:
         config = _sizes(own, heads, found[POOLED].shape[1] if POOLED in found else 1280)
-        net = UNet2DConditionModel(**config)
+        net: Any = UNet2DConditionModel(**config)
         weights = convert_ldm_unet_checkpoint(dict(found), config)
     except (KeyError, ValueError, IndexError, AttributeError, ZeroDivisionError) as error:
         raise UserError(

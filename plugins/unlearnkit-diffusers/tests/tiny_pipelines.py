@@ -180,8 +180,8 @@ def open_clip_tensors(encoder: nn.Module, prefix: str) -> dict[str, torch.Tensor
     return found
 
 
-def whole_checkpoint(pipeline: object) -> dict[str, torch.Tensor]:
-    """Return all weights of a pipeline in the original layout of its version."""
+def whole_checkpoint(pipeline: object, open_clip: bool = False) -> dict[str, torch.Tensor]:
+    """Return all weights of a pipeline in the original layout of version 1, of 2 (`open_clip`), or of XL."""
     found = {
         f"model.diffusion_model.{of_unet(name, pipeline.unet)}": value
         for name, value in pipeline.unet.state_dict().items()
@@ -190,6 +190,8 @@ def whole_checkpoint(pipeline: object) -> dict[str, torch.Tensor]:
     if hasattr(pipeline, "text_encoder_2"):
         found |= clip_tensors(pipeline.text_encoder, "conditioner.embedders.0.transformer.")
         found |= open_clip_tensors(pipeline.text_encoder_2, "conditioner.embedders.1.model.")
+    elif open_clip:
+        found |= open_clip_tensors(pipeline.text_encoder, "cond_stage_model.model.")
     else:
         found |= clip_tensors(pipeline.text_encoder, "cond_stage_model.transformer.")
     return {name: value.contiguous().clone() for name, value in found.items()}

@@ -43,10 +43,12 @@ FAMILIES = {
     "mae": "masked autoencoder",
     "vq-gan": "VQ-GAN",
     "mage": "VQ-GAN",
+    "autoencoder": "autoencoder",
     "autoencoder-kl": "autoencoder",
     "autoencoder-tiny": "autoencoder",
     "palette": "diffusion",
     "latent-inpainting": "diffusion",
+    "instruct-pix2pix": "diffusion",
 }
 """The family of a model's kind; a kind that is not named here is a family of its own."""
 

@@ -54,6 +54,7 @@ def every(found, wanted, close=None):
         {},
         {"scheduler": "DDPMScheduler", "noise_level": True},
         {"scheduler": "DPMSolverMultistepScheduler", "fill": "neutral", "train": "all", "prediction": "v_prediction"},
+        {"image_size": (16, 24)},
     ],
 )
 @pytest.mark.parametrize("task", [CROP, Grayscale(kind="grayscale")], ids=["hidden", "whole"])

@@ -210,6 +210,16 @@ def test_the_first_stage_starts_at_the_recipes_folder(first, tmp_path, monkeypat
         loose.build(None)
 
 
+def test_a_first_stage_for_images_that_are_no_squares_needs_a_side(tmp_path):
+    VQGAN(kind="vq-gan", image_size=(16, 24), block_out_channels=(8, 8, 16), codes=24).build(None).save(tmp_path)
+    section = Mage(kind="mage", **SIZES, first_stage=str(tmp_path))
+    with pytest.raises(
+        UserError, match=r"model.first_stage: its VQ-GAN is for images that are no squares; give `image"
+    ):
+        section.build(None)
+    assert section.model_copy(update={"image_size": 16}).build(None).image_size == 16
+
+
 def published(width, depth, decoder_depth, side, sizes):
     """Yield name and shape of each tensor of a published checkpoint, used or not."""
     words, places = sizes["codes"] + 1001, side**2 + 1

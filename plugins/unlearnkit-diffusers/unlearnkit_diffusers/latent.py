@@ -192,7 +192,7 @@ USUAL = {
     "num_train_timesteps": 1000, "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012,
     "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1,
 }  # fmt: skip
-"""The noise schedule of Stable Diffusion 1 and 2."""
+"""The noise schedule of Stable Diffusion 1, 2 and XL."""
 SMALL = {"block_out_channels": (32, 64), "layers_per_block": 1, "cross_attention_dim": 32, "norm_num_groups": 8}
 """Sizes of the U-Net where none are given, by the names that `UNet2DConditionModel` has for them too."""
 

@@ -283,6 +283,8 @@ def mage(
         vqgan, unit, facts, tensors = _read(weights, given)
         require_given(given, {name: facts[name] for name in (*SIZES, "image_size")}, weights)
     image_size, sizes, patch = facts["image_size"], {name: facts[name] for name in SIZES}, ratio(vqgan)
+    if not isinstance(image_size, int):
+        raise UserError("model.first_stage: its VQ-GAN is for images that are no squares; give `image_size`, one side")
     require_side(image_size, patch)
     for heads, width in HEADS.items():
         if sizes[width] % sizes[heads]:

@@ -128,6 +128,13 @@ class Audit(ABC):
         Raise `ValueError` with the reason where none can be had.
         """
 
+    def chance(self, images: Items) -> Mapping[str, float]:
+        """Return by figure how far it strays nineteen times in twenty from a value that it has where nothing is left.
+
+        Only those whose `forgotten` is a value can be here; `images` come by set and split.
+        """
+        return {}
+
     def describe(self) -> Mapping[str, object]:
         """Return facts for the report, such as a network and its weights."""
         return {}

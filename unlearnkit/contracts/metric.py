@@ -1,7 +1,7 @@
 """What metric and extractor sections build."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -43,6 +43,10 @@ class Metric(ABC):
     @abstractmethod
     def compute(self) -> Mapping[str, float]:
         """Return values by name, `value` for the metric's own; raise `ValueError` with the reason where it has none."""
+
+    def each(self) -> Sequence[float] | None:
+        """Return the score of each image in the order they came; None where only a whole set has one."""
+        return None
 
     @abstractmethod
     def reset(self) -> None:

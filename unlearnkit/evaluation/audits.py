@@ -90,6 +90,7 @@ def _entry(
     # What failed as a whole says so under each of its figures.
     full = {model: {key: cell.get(key, cell) for key in figures} for model, cell in cells.items()}
     items = {of: {split: found.items for split, found in halves.items()} for of, halves in bench.images.items()}
+    chance = {} if isinstance(audit, Failed) else audit.chance(items)
     return {
         "id": name,
         "label": label(section),
@@ -97,7 +98,7 @@ def _entry(
         "samples": "" if isinstance(audit, Failed) else audit.samples(items),
         "seeds": [bench.recipe.seed],
         "facts": {} if isinstance(audit, Failed) else dict(audit.describe()),
-        "figures": {key: vars(figure) for key, figure in figures.items()},
+        "figures": {key: vars(figure) | {"chance": chance.get(key)} for key, figure in figures.items()},
         "original": full.pop("original"),
         "solutions": full,
     }

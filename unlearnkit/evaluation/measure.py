@@ -2,14 +2,14 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from unlearnkit.contracts import Failed, Metric, ModelAdapter, View
+from unlearnkit.contracts import Failed, Metric, View
 from unlearnkit.errors import UserError
 from unlearnkit.evaluation import kept
 from unlearnkit.evaluation.instruments import Instruments, Watcher, tell, tried
@@ -18,6 +18,19 @@ from unlearnkit.solver.workbench import SETS, SPLITS
 
 Cells = dict[str, dict[str, object]]
 """Values, or why there is none, by what outputs are compared with and by metric."""
+Output = Callable[[View], Tensor]
+"""What turns a batch into outputs: a model's `output`, or what it is held against."""
+DIGITS = 5
+"""Significant digits that are kept of the score of a single image."""
+
+
+class Each(NamedTuple):
+    """Scores of single validation images by one metric: the recipe's first that has them."""
+
+    metric: str
+    against: str
+    scores: dict[str, Sequence[float]]
+    """By set."""
 
 
 class Gauge:
@@ -27,15 +40,26 @@ class Gauge:
         self.originals, self.metrics, self.watcher = originals, instruments.metrics, watcher
         self.bench, self.facts = originals.bench, kept.facts(instruments.metrics.values())
 
-    def measure(self, model: ModelAdapter) -> dict[str, dict[str, Cells]]:
-        """Return metrics by set, split, what is compared with, and kind; `{"failed": reason}` for one without value."""
-        splits = SPLITS if self.bench.recipe.evaluate.train else SPLITS[1:]
-        return {
-            name: {split: self._cells(model, name, split) for split in splits if len(self.bench.images[name][split])}
-            for name in SETS
-        }
+    def measure(self, output: Output) -> tuple[dict[str, dict[str, Cells]], Each | None]:
+        """Return metrics by set, split, what is compared with, and kind; `{"failed": reason}` for one without value.
 
-    def measure_further(self, model: ModelAdapter, further: Further) -> dict[str, Cells]:
+        Beside them stand the scores of single images, where a metric has them.
+        """
+        splits = SPLITS if self.bench.recipe.evaluate.train else SPLITS[1:]
+        found: dict[str, dict[str, Cells]] = {name: {} for name in SETS}
+        singles: dict[tuple[str, str], dict[str, Sequence[float]]] = {}
+        for name, split in product(SETS, splits):
+            if not len(self.bench.images[name][split]):
+                continue
+            cells = self._cells(output, name, split)
+            found[name][split] = _values(cells)
+            for (against, of), kind in product(cells.items(), self.metrics):
+                if split == "validation" and (each := of[kind].each) is not None:
+                    singles.setdefault((kind, against), {})[name] = each
+        first = next(iter(sorted(singles, key=lambda key: key[1] == "original")), None)
+        return found, None if first is None else Each(*first, singles[first])
+
+    def measure_further(self, output: Output, further: Further) -> dict[str, Cells]:
         """Return the metrics of a model under a further task by set, what it is compared with, and kind.
 
         The validation images alone are measured: generalisation is read from them, and most of the time is saved. A
@@ -44,13 +68,15 @@ class Gauge:
         found: dict[str, Cells] = {}
         for name in (name for name in SETS if len(self.bench.images[name]["validation"])):
             try:
-                found[name] = self._cells(model, name, "validation", further)
+                found[name] = _values(self._cells(output, name, "validation", further))
             except UserError as error:
                 reasons: dict[str, object] = {kind: {"failed": str(error)} for kind in self.metrics}
                 found[name] = {"truth": reasons, "original": reasons}
         return found
 
-    def _cells(self, model: ModelAdapter, name: str, split: str, further: Further | None = None) -> Cells:
+    def _cells(
+        self, output: Output, name: str, split: str, further: Further | None = None
+    ) -> dict[str, dict[str, "_Cell"]]:
         # One chunk at a time, so both comparisons of a metric are under way at once.
         untold = (further.task if further else self.bench.task).untold
         beside = dict.fromkeys(self.metrics, Failed(untold, "")) if untold else self.metrics
@@ -58,21 +84,28 @@ class Gauge:
         cells = {against: {kind: _Cell(metrics[kind]) for kind in metrics} for against, metrics in both.items()}
         with torch.no_grad():
             for view, original in self.originals.pairs(name, split, further):
-                outputs = model.output(view)
+                outputs = output(view)
                 for against, targets in (("truth", view.truth), ("original", original)):
                     for cell in cells[against].values():
                         cell.update(outputs, targets, view)
-        values = {against: {kind: cell.value() for kind, cell in found.items()} for against, found in cells.items()}
         for against, kind in product(cells, self.metrics):
+            cells[against][kind].close()
             failed = cells[against][kind].metric
             if isinstance(failed, Failed) and not isinstance(both[against][kind], Failed):
                 under = f", {further.label}" if further else ""
                 tell(self.watcher, f"metric {kind}, {name} set, {split} images against the {against}{under}", failed)
-        return values
+        return cells
+
+
+def _values(cells: dict[str, dict[str, "_Cell"]]) -> Cells:
+    return {against: {kind: cell.value for kind, cell in found.items()} for against, found in cells.items()}
 
 
 class _Cell:
     """A metric on one set against one thing, or how it failed."""
+
+    value: object = None
+    each: Sequence[float] | None = None
 
     def __init__(self, metric: Metric | Failed) -> None:
         self.metric = metric
@@ -81,11 +114,14 @@ class _Cell:
     def update(self, outputs: Tensor, targets: Tensor, view: View) -> None:
         self._try(lambda metric: metric.update(outputs, targets, view))
 
-    def value(self) -> object:
-        value = self._try(lambda metric: metric.compute()["value"])
+    def close(self) -> None:
+        """Find the value, and the scores of single images where the metric has them."""
+        value, each = self._try(lambda metric: metric.compute()["value"]), self._try(lambda metric: metric.each())
         if isinstance(self.metric, Failed):
-            return {"failed": self.metric.reason}
-        return value if math.isfinite(value) else {"failed": f"the value is {value}"}
+            self.value = {"failed": self.metric.reason}
+        else:
+            self.value = value if math.isfinite(value) else {"failed": f"the value is {value}"}
+            self.each = None if each is None else [float(f"{score:.{DIGITS}g}") for score in each]
 
     def _try(self, what: Callable[[Metric], Any]) -> Any:
         if isinstance(metric := self.metric, Failed):

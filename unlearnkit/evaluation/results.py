@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from unlearnkit.contracts import Failed, ModelAdapter, Part, sides
+from unlearnkit.contracts import Failed, ModelAdapter, Part, View, mean_colour_fill, sides
 from unlearnkit.disk import sha256, write_file
 from unlearnkit.evaluation import kept
 from unlearnkit.evaluation.instruments import Instruments
-from unlearnkit.evaluation.measure import Gauge
+from unlearnkit.evaluation.measure import Gauge, Output
 from unlearnkit.evaluation.originals import Further, Originals
 from unlearnkit.fronts import HIGHEST, Point, dominates, hypervolume
 from unlearnkit.solver.dial import Dial
@@ -97,11 +97,13 @@ def collect(
         for solution in solutions
         for name in [solution.problem.id]
     ]
+    fill = found["original"]["fill"]
     tasks = [
         {
             "task": other.section.model_dump(mode="json"),
             "label": other.label,
             "original": found["original"]["tasks"][place],
+            "fill": fill["tasks"][place],
             "solutions": {name: found[name]["tasks"][place] for name in ids},
         }
         for place, other in enumerate(further)
@@ -146,6 +148,8 @@ def collect(
             ],
         },
         "original": original,
+        "fill": {key: fill[key] for key in ("label", "metrics")},
+        "each": _each(gauge, recipe.evaluate.images, {"fill": fill, **found}),
         "solutions": rows,
         "tasks": tasks,
         "outside": list(outside),
@@ -183,10 +187,55 @@ def _looked_at(
     if model.stop or model.digest is None:
         found |= {"f1": bench.sides["forget"].exact(), "f2": bench.sides["retain"].exact()}
     if not model.stop:
-        found["metrics"] = gauge.measure(bench.student)
-        found["tasks"] = [gauge.measure_further(bench.student, other) for other in further]
+        found |= _measured(gauge, further, bench.student.output)
+    if model.digest is None:
+        found["fill"] = _filled(gauge, further)
     kept.save(path, origin, found)
     return found
+
+
+def _measured(gauge: Gauge, further: Sequence[Further], output: Output) -> dict[str, object]:
+    metrics, each = gauge.measure(output)
+    return {"metrics": metrics, "each": each, "tasks": [gauge.measure_further(output, other) for other in further]}
+
+
+def _filled(gauge: Gauge, further: Sequence[Further]) -> dict[str, object]:
+    """Return the same of what needs no model."""
+    hidden = set()
+
+    def output(view: View) -> Tensor:
+        hidden.add(bool(view.hidden.any()))
+        return mean_colour_fill(view).clamp(0, 1)
+
+    measured = _measured(gauge, further, output)
+    return {"label": "mean-colour fill" if True in hidden else "input as it is", **measured}
+
+
+def _each(gauge: Gauge, count: int, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Return the scores of single validation images by model, of those that were scored as the original model was."""
+    if (first := found["original"].get("each")) is None:
+        return None
+    metric, against, sets = first
+    scored = {name: each[2] for name, its in found.items() if (each := its.get("each")) and each[:2] == first[:2]}
+    images = {of: gauge.bench.images[of]["validation"] for of in sets}
+    return {
+        "metric": metric,
+        "against": against,
+        **{
+            of: {
+                "images": [item.key for item in pixels.items],
+                "shown": _shown(len(pixels), count),
+                "scores": {name: each[of] for name, each in scored.items() if of in each},
+            }
+            for of, pixels in images.items()
+        },
+    }
+
+
+def _shown(total: int, count: int) -> list[int]:
+    """Return which of a set's validation images the report shows: evenly spread, so that every class is there."""
+    count = min(total, count)
+    return [number * total // count for number in range(count)]
 
 
 def _picture(of: str, title: str) -> str:
@@ -207,9 +256,7 @@ def _failed(found: object) -> bool:
 def _strip(originals: Originals, model: ModelAdapter, name: str, title: str) -> Image.Image:
     """Return the report's validation images of a set side by side: `truth`, `input`, or else the model's output."""
     bench, place = originals.bench, 0
-    total = len(bench.images[name]["validation"])
-    count = min(total, bench.recipe.evaluate.images)
-    rows = [number * total // count for number in range(count)]  # evenly spread, so that every class is shown
+    rows = _shown(len(bench.images[name]["validation"]), bench.recipe.evaluate.images)
     shown = []
     with torch.no_grad():
         for view in originals.views(name, "validation"):

@@ -1,12 +1,14 @@
 """How a number or a text is written, the same in the page, in the Markdown and in the verdict."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeGuard
 
 from unlearnkit.errors import printable
 
 NONE = "—"
+RESOLVED = 1e-12
+"""What is smaller is shown as 0: squares of what single precision rounds off in numbers of order 1 are."""
 
 
 def known(value: object) -> TypeGuard[float]:
@@ -18,7 +20,7 @@ def figure(value: object, digits: int = 4) -> str:
     """Write a number with so many significant digits."""
     if not known(value):
         return "∞" if value == math.inf else NONE
-    if value == 0:
+    if abs(value) < RESOLVED:
         return "0"
     mantissa, _, exponent = f"{value:#.{digits}g}".partition("e")
     return (mantissa.rstrip(".") + (f"e{int(exponent)}" if exponent else "")).replace("-", "−")
@@ -31,6 +33,20 @@ def percent(value: object, *, signed: bool = True) -> str:
     rounded = round(100 * value, 1) + 0.0  # −0.0 becomes 0.0
     text = f"{rounded:+.1f}" if signed and rounded else f"{rounded:.1f}" if signed else f"{rounded:g}"
     return f"{text} %".replace("-", "−")
+
+
+def rounded(value: float, error: float | None) -> str:
+    """Write a number down to the first digit of its error, or with three digits where that is not known."""
+    if not error:
+        return figure(value, 3)
+    places = min(max(0, math.ceil(-math.log10(error))), 4)
+    return f"{round(value, places) + 0.0:.{places}f}".replace("-", "−")
+
+
+def listed_words(words: Sequence[str]) -> str:
+    """Write words as a list in a sentence."""
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def one_line(text: str) -> str:

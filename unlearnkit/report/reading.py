@@ -3,7 +3,7 @@
 from typing import cast
 
 from unlearnkit.fronts import HIGHEST, LOWEST
-from unlearnkit.report.shape import Results, Score, Solution
+from unlearnkit.report.shape import Results, Score, Singles, Solution
 
 OURS = ("original", "boundary", "epsilon")
 """The kinds of solutions that span the trade-off; all others are methods beside it."""
@@ -18,6 +18,21 @@ def kind(solution: Solution) -> str:
 def original(results: Results) -> Solution:
     """Return the original model as if it were a solution."""
     return cast("Solution", {"id": "original", "label": "original model", "method": "original", **results["original"]})
+
+
+def fill(results: Results) -> Solution | None:
+    """Return what needs no model as if it were a solution; None in results from before it was measured."""
+    return cast("Solution", {"id": "", "method": "fill", **results["fill"]}) if "fill" in results else None
+
+
+def retrained(results: Results) -> Solution | None:
+    """Return the first model that was trained without the forget set, where there is one."""
+    return next((s for s in results["solutions"] if s.get("retrained")), None)
+
+
+def singles(results: Results, of: str) -> Singles | None:
+    """Return the scores of a set's single validation images, where there are some."""
+    return cast("dict[str, Singles]", results.get("each") or {}).get(of)
 
 
 def epsilons(results: Results) -> list[Solution]:

@@ -155,7 +155,35 @@ class Further(TypedDict):
     task: dict[str, Any]
     label: str
     original: dict[str, dict[str, dict[str, Score]]]
+    fill: NotRequired[dict[str, dict[str, dict[str, Score]]]]
     solutions: dict[str, dict[str, dict[str, dict[str, Score]]]]
+
+
+class Fill(TypedDict):
+    """What needs no model: hidden pixels in the mean colour of the visible ones, or else the input as it is."""
+
+    label: str
+    metrics: Metrics
+
+
+class Singles(TypedDict):
+    """Scores of a set's validation images, by "fill", "original" or solution."""
+
+    images: list[str]
+    """Their names in the source."""
+    shown: list[int]
+    """Which of them the pictures are of."""
+    scores: dict[str, list[float]]
+
+
+class Each(TypedDict):
+    """What single validation images score by one metric, against "truth" or "original"."""
+
+    metric: str
+    against: Literal["truth", "original"]
+    forget: NotRequired[Singles]
+    """Absent for a set without validation images."""
+    retain: NotRequired[Singles]
 
 
 class Over(TypedDict):
@@ -174,6 +202,8 @@ class Figure(TypedDict):
     meaning: str
     forgotten: Literal["higher", "lower"] | float | None
     unit: str
+    chance: NotRequired[float | None]
+    """Half of the width of the interval around `forgotten` in which it stays nineteen times in twenty by chance."""
 
 
 class Audit(TypedDict):
@@ -223,6 +253,8 @@ class Results(TypedDict):
     front: NotRequired[Front | None]
     dial: NotRequired[Dial]
     original: dict[str, Any]
+    fill: NotRequired[Fill]
+    each: NotRequired[Each | None]
     solutions: list[Solution]
     tasks: NotRequired[list[Further]]
     audits: NotRequired[list[Audit]]

@@ -4,6 +4,7 @@ from typing import Any
 
 from unlearnkit.fronts import HIGHEST
 from unlearnkit.report import reading
+from unlearnkit.report.headline import PART, held
 from unlearnkit.report.numbers import figure, known, percent
 from unlearnkit.report.shape import SETS, Results, Solution
 
@@ -34,11 +35,14 @@ def tightest(results: Results) -> Solution | None:
 def recommended(results: Results) -> tuple[Solution, str]:
     """Return the solution to look at first, and why it is that one, in one sentence.
 
-    It is the first target that is met, else the bend of the front, else the most complete solution.
+    It is the first target that is met, else the ε that takes most from the forget set and least from the retain set by
+    a metric that tells both from a fill, else the bend of the front, else the most complete solution.
     """
     if met := [s for s in reading.targets(results) if s["target"]["met"]]:
         first = met[0]
         return first, f"Start with “{first['label']}”: it is the first of the targets that are met."
+    if (apart := _apart(results)) is not None:
+        return apart
     if (bent := _bend(results)) is not None:
         first, *ends = bent
         chord = " and ".join(s["label"] for s in ends)
@@ -48,6 +52,25 @@ def recommended(results: Results) -> tuple[Solution, str]:
     else:
         first, why = reading.original(results), "there is no other model along this trade-off"
     return first, f"Start with {first['label']}: {why}."
+
+
+def _apart(results: Results) -> tuple[Solution, str] | None:
+    """Return the ε with the widest gap between what both sets lost, and why; None where no metric tells of it."""
+    for metric in results["metrics"] if "fill" in results else ():
+        found = list[tuple[float, Solution, str]]()
+        for s in (s for s in reading.epsilons(results) if s.get("satisfied") and "target" not in s):
+            pair = (held(results, s, "forget", metric), held(results, s, "retain", metric))
+            gone, lost = (min(max(its.lost, 0.0), 1.0) if its and its.lost is not None else None for its in pair)
+            if gone is not None and lost is not None:
+                shares = " against ".join(percent(round(share, 2), signed=False) for share in (gone, lost))
+                found.append((gone - lost, s, shares))
+        # Of equals the looser.
+        if found and (best := max(found, key=lambda one: one[0]))[0] >= PART:
+            _, s, shares = best
+            why = "it takes most from the forget set and least from the retain set"
+            beyond = f"{shares} of what the original model has over the {results['fill']['label']}"
+            return s, f"Start with {s['label']}: {why}, {beyond} ({reading.name(results, metric)})."
+    return None
 
 
 def _bend(results: Results) -> tuple[Solution, Solution, Solution] | None:

@@ -36,12 +36,19 @@ class Membership(Audit):
         self.calibrate, self.views = calibrate, views
 
     def samples(self, images: Items) -> str:
-        members, others = (int(_clean(images, split).sum()) for split in ("train", "validation"))
+        members, others = _counts(images)
         said = f"{members} members (forget training images) against {others} others (forget validation images)."
-        if members and others:
-            spread = 2 * math.sqrt((members + others + 1) / (12 * members * others))
-            said += f" Without any trace, AUC is within 0.5 ± {spread:.3f} nineteen times in twenty."
+        if chance := self.chance(images):
+            said += f" Without any trace, AUC is within 0.5 ± {chance['auc']:.3f} nineteen times in twenty."
         return said
+
+    def chance(self, images: Items) -> Mapping[str, float]:
+        members, others = _counts(images)
+        if not (members and others):
+            return {}
+        each = 1 / members + 1 / others
+        spread = (each + 1 / (members * others)) / 12
+        return {"auc": 2 * math.sqrt(spread), "tpr": 2 * math.sqrt(FPR * (1 - FPR) * each)}
 
     def examine(self, case: Case) -> Mapping[str, Finding]:
         losses, difficulty, members = _losses(case, self.calibrate, self.views)
@@ -79,6 +86,12 @@ def _losses(case: Case, calibrate: Calibration, views: int) -> tuple[Tensor, Ten
     members = (torch.arange(len(clean)) < len(found[0]))[clean]
     losses, difficulty = torch.cat(found)[clean].T
     return losses, None if calibrate == "none" else difficulty, members
+
+
+def _counts(images: Items) -> tuple[int, int]:
+    """Return the numbers of members and of others."""
+    members, others = (int(_clean(images, split).sum()) for split in ("train", "validation"))
+    return members, others
 
 
 def _clean(images: Items, split: str) -> Tensor:

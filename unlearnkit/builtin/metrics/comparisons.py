@@ -1,6 +1,6 @@
 """Metrics that compare each output with its target: by pixels, and by activations as people see it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -30,6 +30,9 @@ class Mean(Metric):
 
     def compute(self) -> Mapping[str, float]:
         return {"value": float(torch.cat(self.values).double().mean())}
+
+    def each(self) -> Sequence[float]:
+        return [float(value) for value in torch.cat(self.values)]
 
     def reset(self) -> None:
         self.values: list[Tensor] = []

@@ -1,0 +1,227 @@
+"""What was achieved, in two plain sentences: from the scores, from what they are held against, and from the audits."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import stdev
+from typing import cast
+
+from unlearnkit.report import reading
+from unlearnkit.report.numbers import figure, known, listed_words, percent, rounded
+from unlearnkit.report.shape import Figure, Finding, Over, Results, Solution
+
+TELLS = 0.02
+"""A metric tells a difference that is more than this part of the original model's score."""
+GONE, PART = 0.75, 0.25
+"""Shares of what the original model shows beyond a fill that are lost where a set no longer comes back, or in part."""
+SAME, NEAR = 40.0, 30.0
+"""PSNR between two pictures in dB: lossy compression that nobody notices keeps 40, one that is good 30."""
+INTERVAL = 1.96
+"""Standard errors to either side that hold nineteen times in twenty."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """One set's score by one metric under a solution, and what it is held against."""
+
+    metric: str
+    split: str
+    unit: str
+    sign: int
+    """1 where more is better, −1 where less is."""
+    original: float
+    now: float
+    fill: float | None
+    retrained: float | None
+    error: float | None
+    """Standard error of the difference of the first two over images."""
+
+    @property
+    def lost(self) -> float | None:
+        """Share of what the original model has over a fill, or a retrained model; None where the metric can't tell."""
+        least = self.retrained if self.fill is None else self.fill
+        if least is None or (span := self.sign * (self.original - least)) <= TELLS * abs(self.original):
+            return None
+        return self.sign * (self.original - self.now) / span
+
+    def text(self, value: float) -> str:
+        """Write a score of its kind with the digits that the difference resolves."""
+        return f"{rounded(value, self.error)} {self.unit}".rstrip()
+
+    def change(self) -> str:
+        """Write what became of the original model's score."""
+        return f"{rounded(self.original, self.error)} → {self.text(self.now)}"
+
+
+def held(results: Results, solution: Solution, of: str, metric: str) -> Held | None:
+    """Hold a set's score against the others, on validation images where there are some; None where one is lacking."""
+    sign = {"higher": 1, "lower": -1}.get(results["metrics"][metric].get("better", ""))
+    # What the retain set scores under a retrained model is nothing to lose it down to.
+    others = reading.fill(results), reading.retrained(results) if of == "forget" else None
+    for split in reading.splits(results) if sign else ():
+        original, now = (reading.score(s, of, split, "truth", metric) for s in (reading.original(results), solution))
+        if known(original) and known(now):
+            least = (reading.score(s, of, split, "truth", metric) if s else None for s in others)
+            fill, retrained = (value if known(value) else None for value in least)
+            error = _error(results, solution, of, metric) if split == "validation" else None
+            unit = reading.unit(results, metric)
+            return Held(metric, split, unit, sign or 1, original, now, fill, retrained, error)
+    return None
+
+
+def telling(results: Results, solution: Solution) -> tuple[Held, Held] | None:
+    """Hold both sets by the first metric that tells the original model's forget images from a fill, or by the first."""
+    pairs = ([held(results, solution, of, metric) for of in ("forget", "retain")] for metric in results["metrics"])
+    found = [(forget, retain) for forget, retain in pairs if forget and retain]
+    return next((pair for pair in found if pair[0].lost is not None), next(iter(found), None))
+
+
+def headline(results: Results, solution: Solution) -> str:
+    """Say what of the forget set still comes back under a solution, what audits find, and what the others lost."""
+    if solution["id"] == "original":
+        return "Nothing was forgotten: there is no solution beside the original model."
+    if (pair := telling(results, solution)) is None:
+        return f"No metric says whether {_who(results)} come back: look at the pictures{_audited(results, solution)}."
+    forget, retain = pair
+    first = _forgotten(results, solution, forget) + _audited(results, solution)
+    return f"{first[:1].upper()}{first[1:]}. {_kept(results, solution, retain)}"
+
+
+def against(results: Results, solution: Solution) -> list[str]:
+    """Return the findings of audits that are nearer to the original model's than to those of one without a trace.
+
+    That is a retrained model, or else the value that stands for one, within chance of which no figure speaks against.
+    Without either, a figure that is no farther than the original model's speaks against.
+    """
+    found = []
+    for label, its, values in _figures(results, solution):
+        now, original, least = map(_number, values)
+        if now is None or original is None:
+            continue
+        aim = its["forgotten"]
+        if least is None and isinstance(aim, float):
+            least = aim
+        if least is not None:
+            chance = (its.get("chance") or 0.0) if isinstance(aim, float) else 0.0
+            spoken = abs(now - least) > max(chance, abs(now - original))
+        else:
+            spoken = now >= original if aim == "lower" else now <= original
+        if spoken:
+            found.append(_told(label, its, values))
+    return found
+
+
+def _figures(results: Results, solution: Solution) -> Iterator[tuple[str, Figure, list[Finding]]]:
+    """Return the figures of audits that say something of forgetting: of the solution, the original, the retrained."""
+    retrained = reading.retrained(results)
+    for entry in results.get("audits", []):
+        rows = [
+            entry["solutions"].get(solution["id"], {}),
+            entry["original"],
+            entry["solutions"].get(retrained["id"], {}) if retrained else {},
+        ]
+        for key, its in entry["figures"].items():
+            if its["forgotten"] is not None:
+                yield entry["id"], its, [row.get(key) for row in rows]
+
+
+def _audited(results: Results, solution: Solution) -> str:
+    every = list(_figures(results, solution))
+    if said := against(results, solution):
+        more = f", and {len(said) - 1} more figures" if len(said) > 1 else ""
+        return f"; but audits speak against calling them forgotten: {said[0]}{more}"
+    if not any(_number(values[0]) is not None for *_, values in every):
+        return "; no audit looked for what the weights still hold"
+    first = next(_told(label, its, values) for label, its, values in every if _number(values[0]) is not None)
+    return f"; no audit speaks against it: {first}"
+
+
+def _told(label: str, its: Figure, values: list[Finding]) -> str:
+    now, original, least = values
+    marks = [f"original {_finding(original)}"]
+    if _number(least) is not None:
+        marks.append(f"retrained {_finding(least)}")
+    if isinstance(aim := its["forgotten"], float):
+        marks.append(f"without a trace {aim:g}" + (f" ± {chance:.2f}" if (chance := its.get("chance")) else ""))
+    unit = f" {its['unit']}".rstrip()
+    return f"{label}, {its['name']} {_finding(now)}{unit} ({', '.join(marks)})"
+
+
+def _number(value: Finding) -> float | None:
+    if isinstance(value, dict):
+        return float(cast("Over", value)["over"]) if "over" in value else None
+    return value if known(value) else None
+
+
+def _finding(value: Finding) -> str:
+    number = _number(value)
+    return f">{number:g}" if isinstance(value, dict) and number is not None else figure(value, 3)
+
+
+def _forgotten(results: Results, solution: Solution, its: Held) -> str:
+    who, name = _who(results), reading.name(results, its.metric)
+    marks = f"{name}: {its.change()}{_marks(results, its)}"
+    if (lost := its.lost) is None:
+        return f"{name} alone does not tell whether {who} come back ({marks}); {_seen(results, solution, 'forget')}"
+    least = f"the {_label(results)}" if its.fill is not None else "a retrained model"
+    part = "all" if lost >= 1 else "nothing" if lost <= 0 else percent(round(lost, 2), signed=False)
+    said = f"of what the original model shows of them beyond {least}, {part} is gone ({marks})"
+    if lost >= GONE:
+        come = "no longer show in the outputs" if against(results, solution) else "no longer come back"
+        return f"{who} {come}: {said}"
+    if lost >= PART:
+        return f"{who} come back in part: {said}"
+    return f"{who} still come back: {said}; {_seen(results, solution, 'forget')}"
+
+
+def _kept(results: Results, solution: Solution, its: Held) -> str:
+    classes = results["sets"].get("retain", {}).get("classes") or []
+    who = f"The other classes ({listed_words(classes)})" if 0 < len(classes) <= 4 else "The retained images"
+    loss = its.sign * (its.original - its.now)
+    marks = its.change() + _marks(results, its)
+    if loss <= INTERVAL * (its.error or 0.0):
+        count = results["sets"].get("retain", {}).get(its.split)
+        seen = f" that {count} images can show" if its.error and count else ""
+        said = f"{who} lost nothing{seen} ({marks})"
+    else:
+        around = f" ± {rounded(INTERVAL * its.error, its.error)}" if its.error else ""
+        share = f", {percent(round(its.lost, 2), signed=False)} of what they had" if its.lost is not None else ""
+        much = " suffer too: they" if (its.lost or 0.0) >= PART else ""
+        said = f"{who}{much} lost {rounded(loss, its.error)}{around} {its.unit}".rstrip() + f"{share} ({marks})"
+    return f"{said}; {_seen(results, solution, 'retain')}." if its.lost is None else f"{said}."
+
+
+def _marks(results: Results, its: Held) -> str:
+    marks = [(_label(results), its.fill), ("retrained model", its.retrained)]
+    return "".join(f"; {label} {its.text(value)}" for label, value in marks if value is not None)
+
+
+def _seen(results: Results, solution: Solution, of: str) -> str:
+    """Say how far pictures moved, as a person sees it: by the first metric in dB between them and the original's."""
+    for metric in (metric for metric in results["metrics"] if reading.unit(results, metric) == "dB"):
+        for split in reading.splits(results):
+            if known(between := reading.score(solution, of, split, "original", metric)):
+                look = "like" if between >= SAME else "almost like" if between >= NEAR else "visibly other than"
+                return f"to the eye they look {look} the original model's ({figure(between, 3)} dB between them)"
+    return "look at the pictures"
+
+
+def _error(results: Results, solution: Solution, of: str, metric: str) -> float | None:
+    singles = reading.singles(results, of)
+    if singles is None or (its := results.get("each")) is None or (its["metric"], its["against"]) != (metric, "truth"):
+        return None
+    pair = [singles["scores"].get(key) for key in ("original", solution["id"])]
+    if not (pair[0] and pair[1]) or len(pair[0]) < 2:
+        return None
+    return stdev(b - a for a, b in zip(*pair, strict=True)) / math.sqrt(len(pair[0])) or None
+
+
+def _who(results: Results) -> str:
+    """Name the forget set by its classes, unless the retain set has images of them too."""
+    classes, others = ((results["sets"].get(of, {}).get("classes") or []) for of in ("forget", "retain"))
+    apart = 0 < len(classes) <= 4 and others and not set(classes) & set(others)
+    return listed_words(classes) if apart else "the images of the forget set"
+
+
+def _label(results: Results) -> str:
+    return results["fill"]["label"] if "fill" in results else ""

@@ -13,6 +13,8 @@ from unlearnkit.report.shape import Results, Solution
 
 WORDS = {"original": "original model", "boundary": "boundary (phase 1)", "epsilon": "ε (phase 2)"}
 DIAL = (Mark("_", COLOURS["accent"]), "dial: any ε between")
+LETTER, MARGIN = 0.075, 0.9
+"""Inches that a letter of the values of ε takes at most, and that the plot has beside its axes."""
 VALID = (Mark("s", COLOURS["tint"]), "valid range of ε")
 """What a run with a dial has beside its solutions, and how it is drawn."""
 
@@ -45,11 +47,6 @@ class Front:
     """Id, f1 and f2 of the dial's stops, tight to loose, and of the original model; nothing without a dial."""
     valid: tuple[float, float] | None
     """The valid range of ε, where there is a dial to leave it."""
-
-    @property
-    def crowded(self) -> bool:
-        """Whether the values of ε have no room side by side."""
-        return sum(p.epsilon is not None for p in self.points) > 8
 
     def near(self) -> list[Point]:
         """Return the points within the frame."""
@@ -101,11 +98,19 @@ def drawn(front: Front, width: float, height: float) -> Figure:
         axes.plot(*zip(*(place for _, *place in front.way), strict=True), color=COLOURS["accent"], lw=1, zorder=2)
     for stop, f1, f2 in (one for one in front.way if one[0] != "original"):
         axes.plot(f1, f2, ".", color=COLOURS["accent"], ms=3, zorder=2, gid=f"stop/{stop}")
-    for p in front.points:
+    ends = list[float]()  # where the last value of each row of them ends
+    for p in sorted(front.points, key=lambda p: p.epsilon or 0.0):
         if p.epsilon is not None:
             axes.axvline(p.epsilon, color=COLOURS["axis"], lw=0.8, ls=DASHED, zorder=1, gid=f"bound/{p.id}")
-            value = axes.text(p.epsilon, 1.02, figure(p.epsilon, 3), words, ha="center", gid=f"bound/{p.id}")
-            value.set(transform=axes.get_xaxis_transform(), rotation=60 if front.crowded else 0)
+            text = figure(p.epsilon, 3)
+            half = (front.x.high - front.x.low) * LETTER * (len(text) + 1) / (width - MARGIN) / 2
+            row = next((row for row, end in enumerate(ends) if end <= p.epsilon - half), len(ends))
+            ends[row : row + 1] = [p.epsilon + half]
+            axes.annotate(
+                text, (p.epsilon, 1.02), (0, 10 * row), axes.get_xaxis_transform(), "offset points",
+                ha="center", gid=f"bound/{p.id}", **words,
+            )  # fmt: skip
+    for p in front.points:
         x, y, (shape, colour) = front.x.inside(p.f1), front.y.inside(p.f2), front.marks["", p.kind]
         face = COLOURS["paper"] if p.dominated else colour
         axes.plot(x, y, shape, color=colour, mfc=face, clip_on=False, zorder=3, gid=f"point/{p.id}")

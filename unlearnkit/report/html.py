@@ -8,10 +8,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from unlearnkit.report import curves, front, reading, slider, svg, tables
 from unlearnkit.report.drawing import OWN, asset, styled
+from unlearnkit.report.headline import headline
 from unlearnkit.report.numbers import figure, unbroken
 from unlearnkit.report.provenance import provenance
 from unlearnkit.report.shape import SETS, Results
-from unlearnkit.report.strips import Strip
+from unlearnkit.report.strips import Strip, explored
 from unlearnkit.report.verdict import cautions, recommended, verdict
 
 
@@ -23,17 +24,21 @@ def page(
     positions = slider.positions(results)
     beside = [slider.shown(results, s) for s in reading.others(results)]
     first, why = recommended(results)
+    beyond = [("original", reading.original(results)), *(
+        (s["label"], s) for s in (reading.fill(results), reading.retrained(results)) if s
+    )]  # fmt: skip
     laid = front.front(results)
     with styled():
         drawn, panels = front.linked(laid), curves.panels(results)
     return rendered(
         "report", name=results["name"], data={"positions": positions, "beside": beside}, style=asset("report.css"),
-        results=results, verdict=verdict(results), compared=compared,
+        results=results, verdict=headline(results, first), told=verdict(results), compared=compared,
         cautions=[*cautions(results, manifest), *missing],
         start=next(shown for shown in (*positions, *beside) if shown["id"] == first["id"]), why=why,
         columns=1 + int(float(positions[-1]["place"])),
         fields=slider.fields(results), valid=slider.valid(results),
         metrics=[(metric, reading.name(results, metric)) for metric in results["metrics"]], strips=strips,
+        explored=explored(strips, first), marks=[(label, slider.scores(results, s)) for label, s in beyond],
         between=between, front=laid, drawn=drawn, hollow=svg.look(OWN["epsilon"]), panels=panels,
         legend=[(svg.look(look), text) for look, text in laid.legend()], targets=tables.targets(results),
         solutions=tables.solutions(results, manifest.get("times") or {}),

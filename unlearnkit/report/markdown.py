@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from unlearnkit.report import reading, tables
+from unlearnkit.report.headline import headline
 from unlearnkit.report.numbers import one_line
 from unlearnkit.report.provenance import provenance
 from unlearnkit.report.shape import SETS, Results
@@ -22,7 +23,8 @@ CAPTIONS = {
 def text(results: Results, manifest: dict[str, Any], plots: list[Path], missing: list[str], compared: bool) -> str:
     """Return report.md; plots, and the comparison where there is one, are linked relative to it."""
     solutions = tables.solutions(results, manifest.get("times") or {})
-    blocks = [f"# {plain(results['name'])}", plain(verdict(results)), plain(recommended(results)[1])]
+    first, why = recommended(results)
+    blocks = [f"# {plain(results['name'])}", *map(plain, (headline(results, first), why, verdict(results)))]
     blocks += [_listed(f"**Warning:** {plain(c)}" for c in [*cautions(results, manifest), *missing])]
     blocks += [f"![{CAPTIONS[plot.name]}](plots/{plot.name})" for plot in plots]
     if compared:

@@ -49,9 +49,7 @@ def shown(results: Results, s: Solution) -> dict[str, str]:
         kind = dial["kind"] if stop else s["served"]["dial"] if "served" in s else None
         told["dial"] = f"the {kind}" if kind else NONE
     said = {key: told[key] for key in fields(results)}
-    for of, against, metric in product(SETS, ("truth", "original"), results["metrics"]):
-        score = reading.score(s, of, "validation", against, metric)
-        said[f"{of}/{against}/{metric}"] = tables.cell(score, [], metric).partition(" [")[0]
+    said |= scores(results, s)
     kept = {"yes": ", satisfied", "no": ", not satisfied", NONE: ""}[said["satisfied"]]
     if target := s.get("target"):
         kept = ", target met" if target["met"] else ", target not met"
@@ -59,6 +57,19 @@ def shown(results: Results, s: Solution) -> dict[str, str]:
         kept = f", at {told['fraction']} of the valid range"
     spoken = f"{'between solutions' if stop else s['label']}: f1 {said['f1']}, f2 {said['f2']}{kept}"
     return said | {"id": s["id"], "label": unbroken(s["label"]), "spoken": spoken}
+
+
+def scores(results: Results, s: Solution) -> dict[str, str]:
+    """Return what a model scores on validation images, and on each that is shown, by the field that it stands in."""
+    said = {}
+    for of, against, metric in product(SETS, ("truth", "original"), results["metrics"]):
+        score = reading.score(s, of, "validation", against, metric)
+        said[f"{of}/{against}/{metric}"] = tables.cell(score, [], metric).partition(" [")[0]
+    for of in SETS:
+        if (its := reading.singles(results, of)) is not None:
+            each = its["scores"].get(s["id"])
+            said |= {f"{of}/{i}": NONE if each is None else figure(each[row], 3) for i, row in enumerate(its["shown"])}
+    return said
 
 
 def _tick(s: Solution) -> dict[str, str]:

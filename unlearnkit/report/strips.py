@@ -3,22 +3,24 @@
 import base64
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 
 from matplotlib.figure import Figure
-from PIL import Image, ImageOps
+from PIL import Image, ImageChops, ImageOps
 
 from unlearnkit.report import reading
 from unlearnkit.report.drawing import DPI
 from unlearnkit.report.numbers import unbroken
-from unlearnkit.report.shape import SETS, Results
+from unlearnkit.report.shape import SETS, Results, Solution
 from unlearnkit.report.shape import Strips as Paths
 from unlearnkit.seal import Sealed
 
 ROWS, SQUARE, GAP = 4, 96, 4
 LOSSLESS_SIDE = 128
-"""Larger squares are embedded as WebP, or one page would weigh tens of megabytes."""
+"""Larger squares are embedded with losses, or one page would weigh tens of megabytes."""
+BRIGHTER = 4
+"""How many times brighter than it is a difference is shown."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +35,32 @@ class Strip:
     def uri(self, index: int) -> str:
         """Return one square as a data: URI."""
         square = self.squares[index]
-        return _uri(square, "png" if square.width <= LOSSLESS_SIDE else "webp", 90)
+        return _uri(square, lossless=square.width <= LOSSLESS_SIDE, quality=90)
 
     def light(self, index: int) -> str:
-        """Return one square as a data: URI of a third of the bytes, for what there are many of."""
-        return _uri(self.squares[index], "webp", 80)
+        """Return one square as a data: URI of a fifth of the bytes, for what there are many of."""
+        return _uri(self.squares[index], lossless=False, quality=80)
 
 
-def _uri(square: Image.Image, kind: str, quality: int) -> str:
+def _uri(square: Image.Image, *, lossless: bool, quality: int) -> str:
     data = BytesIO()
-    square.save(data, kind, optimize=True, quality=quality)  # the one for PNG, the other for WebP
-    return f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
+    square.save(data, "webp", lossless=lossless, quality=quality, method=6)
+    return f"data:image/webp;base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
+
+
+def explored(strips: Sequence[Strip], shown: Solution) -> dict[str, list[Strip]]:
+    """Return by set the rows that the page opens with: from the truth to a solution, and what that one changed."""
+    found: dict[str, list[Strip]] = {}
+    for of in dict.fromkeys(strip.set for strip in strips):
+        rows = {strip.of: strip for strip in strips if strip.set == of}
+        found[of] = [rows[key] for key in ("truth", "input", "original") if key in rows]
+        if now := rows.get(shown["id"]):
+            found[of].append(replace(now, of="now"))
+            if before := rows.get("original"):
+                pairs = zip(before.squares, now.squares, strict=True)
+                squares = [ImageChops.difference(*pair).point(lambda v: BRIGHTER * v) for pair in pairs]
+                found[of].append(Strip(of, "difference", f"difference from the original, × {BRIGHTER}", squares))
+    return found
 
 
 def read(run: Sealed, results: Results) -> tuple[list[Strip], list[str]]:

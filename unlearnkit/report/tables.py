@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import groupby, product
 from typing import Any, NamedTuple, cast
 
 from unlearnkit.report import reading
@@ -47,6 +47,12 @@ READING = (
     "for the forget set, worse scores mean more forgotten."
 )
 FURTHER = "The same solutions on the same validation images under tasks beside the training task, against the truth."
+WORST = 3
+"""How many single images of a set are tabulated for each solution."""
+SINGLE = (
+    f"For each solution, the {WORST} validation images of the forget set that come back best, and the {WORST} of the "
+    "retain set that lost most: what a mean hides."
+)
 AUDITING = (
     "Did it really forget? Arrows point to more forgotten; the first row is what a model shows that has forgotten "
     "nothing, and a retrained one, where there is one, what a model shows that never saw the images."
@@ -128,13 +134,41 @@ def scores(results: Results, of: str, split: str) -> Table:
     columns = [_column(results, m, f"against the {a}{' model' * (a == 'original')}") for a, m in keys]
     count = whole(results["sets"].get(of, {}).get(split))
     title = f"{of.capitalize()} set, {count} {'training' if split == 'train' else split} images"
-    values = {s["id"]: [reading.score(s, of, split, a, m) for a, m in keys] for s in reading.shown(results)}
+    shown = [s for s in (*reading.shown(results), reading.fill(results)) if s]
+    values = {s["id"]: [reading.score(s, of, split, a, m) for a, m in keys] for s in shown}
     return _measured(results, title, columns, values)
+
+
+def singles(results: Results) -> Table | None:
+    """Tabulate under every solution the forget images that come back best and the retain images that lost most."""
+    if not (its := results.get("each")):
+        return None
+    metric, better = its["metric"], results["metrics"][its["metric"]].get("better")
+    sign, rows, ids = (-1 if better == "lower" else 1), list[list[str]](), list[str]()
+    for s, of in product(reading.shown(results)[1:], SETS):
+        found = reading.singles(results, of)
+        if found is None or not (now := found["scores"].get(s["id"])) or not (start := found["scores"].get("original")):
+            continue
+        fill = found["scores"].get("fill", [])
+        worst = sorted(
+            range(len(now)), key=lambda i: -sign * (now[i] if of == "forget" else start[i] - now[i])
+        )  # fmt: skip
+        for i in worst[:WORST]:
+            place = f"image {found['shown'].index(i) + 1}" if i in found["shown"] else NONE
+            scored = [figure(value) for value in (now[i], start[i], *(fill[i : i + 1] or [None]))]
+            rows.append([s["label"], of, found["images"][i], place, *scored, figure(sign * (start[i] - now[i]))])
+            ids.append(s["id"])
+    heads = ["solution", "set", "image", "among the pictures", "score", "original model"]
+    columns = [*map(Column, heads), Column(results["fill"]["label"] if "fill" in results else "fill"), Column("lost")]
+    unit = reading.unit(results, metric)
+    of = f"{reading.name(results, metric)}{f' ({unit})' * bool(unit)}, against the {its['against']}"
+    return Table("Single images", columns, rows, ids, about=[of])
 
 
 def sections(results: Results) -> list[tuple[str, str, list[Table]]]:
     """Return title, introduction and tables of what was measured beside the metrics, where there is something."""
-    every = [("Other tasks", FURTHER, _further(results)), ("Audits", AUDITING, audits(results))]
+    alone = [table] if (table := singles(results)) else []
+    every = [("Single images", SINGLE, alone), ("Other tasks", FURTHER, _further(results)), ("Audits", AUDITING, audits(results))]
     return [section for section in every if section[-1]]
 
 
@@ -144,7 +178,7 @@ def _further(results: Results) -> list[Table]:
     columns = [_column(results, m, f"{of} set") for of, m in keys]
     tables = []
     for entry in results.get("tasks", []) if keys else []:
-        scored = {"original": entry["original"], **entry["solutions"]}
+        scored = {"": entry.get("fill", {}), "original": entry["original"], **entry["solutions"]}
         values = {key: [sets.get(of, {}).get("truth", {}).get(m) for of, m in keys] for key, sets in scored.items()}
         tables.append(_measured(results, entry["label"], columns, values))
     return tables
@@ -196,13 +230,27 @@ def pointer(reason: str, reasons: list[str]) -> str:
 def _measured(
     results: Results, title: str, columns: list[Column], values: Mapping[str, list[Any]], write: Write = cell
 ) -> Table:
-    """Tabulate the values of every solution by its id; what failed is explained under the names of the columns."""
+    """Tabulate the values of every solution by its id, and those of a fill under none.
+
+    What failed is explained under the names of the columns, and a column that failed throughout has nothing else.
+    """
     shown, reasons = reading.shown(results), list[str]()
+    if (fill := reading.fill(results)) is not None and "" in values:
+        shown.insert(1, fill)
+    failed = [{_reason(values[s["id"]][place]) for s in shown if s["id"] in values} for place in range(len(columns))]
+    kept = [place for place, reason in enumerate(failed) if "" in reason or len(reason) != 1]
+    for place in sorted({*range(len(columns))} - {*kept}):
+        pointer(f"{columns[place].whole}: {', '.join(failed[place])}", reasons)
     rows = []
     for s in shown:
-        cells = zip(values.get(s["id"], [None] * len(columns)), columns, strict=True)
-        rows.append([s["label"], *(write(value, reasons, column.name) for value, column in cells)])
-    return Table(title, [Column("solution"), *columns], rows, [s["id"] for s in shown], reasons)
+        its = values.get(s["id"], [None] * len(columns))
+        rows.append([s["label"], *(write(its[place], reasons, columns[place].name) for place in kept)])
+    heads = [Column("solution"), *(columns[place] for place in kept)]
+    return Table(title, heads, rows, [s["id"] for s in shown], reasons)
+
+
+def _reason(value: Any) -> str:
+    return str(value["failed"]) if isinstance(value, dict) and "failed" in value else ""
 
 
 def _column(results: Results, metric: str, group: str) -> Column:

@@ -1,5 +1,6 @@
 """Laws of report.html and report.md."""
 
+import base64
 import copy
 import json
 import math
@@ -8,16 +9,19 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 from report_pages import Page, html, markdown_rows, page_of
 
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.report import write
+from unlearnkit.report.shape import Results
 from unlearnkit.report.tables import SOLUTION_COLUMNS
+from unlearnkit.report.verdict import recommended
 from unlearnkit.seal import Sealed
 
 Rewrite = Callable[[Path, dict[str, Any]], None]
@@ -96,10 +100,15 @@ def test_warnings_of_results_and_manifest_are_told_once(run: Path, results: dict
 
 
 def test_a_failed_metric_says_why(written: Path) -> None:
-    reason = "KID: KID needs 100 images, the retain set has 50"
-    assert reason in page_of(written)
-    text = (written / "report.md").read_text(encoding="utf-8")
-    assert f"\\[1\\] {reason}" in text or f"[1] {reason}" in text
+    # It failed for every model, so that it has no column and no cell that says so.
+    reason = "[1] KID ↓, against the original model: KID needs 100 images, the retain set has 50"
+    page, text = page_of(written), (written / "report.md").read_text(encoding="utf-8")
+    assert page.count(reason) == text.count(reason) == 2  # of both splits
+    heads, *rows = markdown_rows(text, "### Retain set, 150 validation images")
+    assert "KID ↓, against the truth" in heads
+    assert "KID ↓, against the original model" not in heads
+    assert {len(row) for row in rows} == {len(heads)}
+    assert "failed" not in " ".join(cell for row in rows for cell in row)
 
 
 def test_the_same_inputs_give_the_same_bytes(run: Path, tmp_path: Path) -> None:
@@ -183,14 +192,40 @@ def test_large_pictures_do_not_bloat_the_page(run: Path, results: dict[str, Any]
         Image.effect_noise((320, 160), 60).save(path)
     write_results(run, results)
     sources = [s for s in Page(html(run)).values("img", "src") if s.startswith("data:")]
-    assert len(sources) == 2 * 2 * (3 + len(results["solutions"]))
-    assert all(s.startswith("data:image/webp") for s in sources)
+    montage, rows, preview = 2 * 2 * (3 + len(results["solutions"])), 2 * 2 * 5, 2 * 2
+    assert len(sources) == montage + rows + preview
+    assert sum(map(len, sources)) < sum(path.stat().st_size for path in (run / "images").iterdir())
 
 
-def test_pictures_are_embedded_pixel_for_pixel(written: Path) -> None:
-    sources = Page(page_of(written)).values("img", "src")
-    assert sources
-    assert all(s.startswith("data:image/png") for s in sources)
+def test_pictures_are_embedded_pixel_for_pixel(written: Path, results: dict[str, Any]) -> None:
+    pictures = {a["id"]: a["src"] for tag, a in Page(page_of(written)).elements if tag == "img" and "id" in a}
+    count, size = results["images"]["count"], results["images"]["size"]
+    assert len(pictures) == 2 * count * (3 + len(results["solutions"]))
+    for place, source in pictures.items():
+        of, name, i = place.split("/")
+        with Image.open(written / f"images/{of}-{name}.png") as strip:
+            square = strip.crop((int(i) * size, 0, (int(i) + 1) * size, size))
+        with Image.open(BytesIO(base64.b64decode(source.partition(",")[2]))) as shown:
+            assert shown.convert("RGB").tobytes() == square.tobytes()
+
+
+def test_the_page_opens_with_what_the_first_solution_changed(written: Path, results: dict[str, Any]) -> None:
+    elements = Page(page_of(written)).elements
+    rows: dict[tuple[str, str], list[str]] = {}
+    for attrs in (attrs for tag, attrs in elements if tag == "img" and "data-of" in attrs and "id" not in attrs):
+        rows.setdefault((attrs["data-set"], attrs["data-of"]), []).append(attrs["src"])
+    assert {of for of, _ in rows} == {"forget", "retain"}
+    assert [row for of, row in rows if of == "forget"] == ["truth", "input", "original", "now", "difference"]
+    first = recommended(cast("Results", results))[0]
+    with (
+        Image.open(BytesIO(base64.b64decode(rows["forget", "difference"][0].partition(",")[2]))) as shown,
+        Image.open(written / "images/forget-original.png") as before,
+        Image.open(written / f"images/forget-{first['id']}.png") as after,
+    ):
+        side = results["images"]["size"]
+        wanted = ImageChops.difference(before, after).crop((0, 0, side, side)).point(lambda v: 4 * v)
+        assert max(high for _, high in ImageChops.difference(shown.convert("RGB"), wanted).getextrema()) < 24  # lossy
+        assert wanted.getbbox()
 
 
 def test_a_folder_without_results_or_of_another_format_is_refused(

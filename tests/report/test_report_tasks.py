@@ -56,6 +56,24 @@ def test_every_solution_is_measured_on_every_further_task(runs: tuple[Path, Path
     assert first != results["original"]["metrics"]["forget"]["validation"]["truth"]
 
 
+def test_what_needs_no_model_and_single_images_are_scored_as_models_are(runs: tuple[Path, Path]) -> None:
+    results = results_of(runs[0])
+    assert results["fill"]["label"] == "mean-colour fill"
+    each = results["each"]
+    assert (each["metric"], each["against"]) == ("hidden-psnr", "truth")
+    scored = {"fill": results["fill"], "original": results["original"], **{s["id"]: s for s in results["solutions"]}}
+    for of in ("forget", "retain"):
+        assert len(set(each[of]["images"])) == results["sets"][of]["validation"]
+        assert len(each[of]["shown"]) == results["images"]["count"]
+        assert set(each[of]["scores"]) == set(scored)
+        for model, scores in each[of]["scores"].items():
+            assert len(scores) == len(each[of]["images"])
+            mean = scored[model]["metrics"][of]["validation"]["truth"]["hidden-psnr"]
+            assert sum(scores) / len(scores) == pytest.approx(mean, rel=1e-4)
+    for entry in results["tasks"]:
+        assert isinstance(entry["fill"]["forget"]["truth"]["hidden-psnr"], float)
+
+
 def test_further_tasks_change_nothing_else(runs: tuple[Path, Path]) -> None:
     further, plain = (results_of(run) for run in runs)
     assert plain["tasks"] == []
@@ -83,7 +101,7 @@ def test_the_report_has_a_table_for_each_further_task(runs: tuple[Path, Path], l
     assert rows[0][1:] == ["PSNR, hidden region (dB) ↑, forget set", "PSNR, hidden region (dB) ↑, retain set"]
     labels = {row["id"]: row["label"] for row in results["solutions"]}
     between = [labels[key] for key in ("boundary-lowest", "epsilon-at-0.5", "boundary-highest")]
-    assert [row[0] for row in rows[1:]] == ["original model", *between]
+    assert [row[0] for row in rows[1:]] == ["original model", "mean-colour fill", *between]
     entry = next(entry for entry in results["tasks"] if entry["label"] == label)
     shown = entry["solutions"]["boundary-highest"]
     for cell, of in zip(rows[-1][1:], ("forget", "retain"), strict=True):
@@ -97,11 +115,14 @@ def table_of(text: str, label: str) -> list[list[str]]:
 
 
 def scored(results: dict[str, Any], psnr: object) -> dict[str, Any]:
-    scores = {"psnr": psnr, "ssim": 0.5, "kid": {"failed": "KID needs 100 images, the retain set has 50"}}
-    measured = {of: {"truth": scores, "original": scores} for of in ("forget", "retain")}
+    def measured(ssim: object) -> dict[str, Any]:
+        scores = {"psnr": psnr, "ssim": ssim, "kid": {"failed": "KID needs 100 images, the retain set has 50"}}
+        return {of: {"truth": scores, "original": scores} for of in ("forget", "retain")}
+
+    failed = {"failed": "images of 8 × 8 px hold no window"}
     return {
         "task": {"kind": "half", "side": "left"}, "label": "half, side <left>",
-        "original": measured, "solutions": {s["id"]: measured for s in results["solutions"]},
+        "original": measured(0.5), "solutions": {s["id"]: measured(failed) for s in results["solutions"]},
     }  # fmt: skip
 
 
@@ -112,11 +133,13 @@ def test_a_failed_metric_is_explained_below_its_table(
     write(Sealed.measured(run))
     page, text = ((run / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
     section = page.partition('<h2 id="tasks">')[2].partition("</section>")[0]
-    assert section.count("KID: KID needs 100 images") == 2
-    assert section.count("failed [1]") == 2 * 2 * (1 + len(results["solutions"]))
+    reason = "SSIM: images of 8 × 8 px hold no window"
+    assert section.count(reason) == 2
+    assert section.count("failed [3]") == 2 * 2 * len(results["solutions"])
+    assert section.count("KID ↓, forget set: KID needs 100 images") == 2
     assert section.count("<caption><span>half, side &lt;left&gt;</span></caption>") == 2
     assert text.count("### half, side &lt;left&gt;") == 2
-    assert re.search(r"\| composite α = 0\.25 \| 21\.50 \| 0\.5000 \| failed \\\[1\\\] \|", text)
+    assert re.search(r"\| composite α = 0\.25 \| 21\.50 \| failed \\\[3\\\] \| 21\.50 \| failed \\\[3\\\] \|", text)
     assert re.search(r"\| original model \| — \|", text)
 
 
@@ -152,6 +175,6 @@ def test_training_images_that_were_not_measured_have_no_table(shared_tiny: Path,
     for solution, other in zip(found["solutions"], before["solutions"], strict=True):
         wanted = {of: {"validation": splits["validation"]} for of, splits in other["metrics"].items()}
         assert solution["metrics"] == wanted
-    for file, title in (("report.md", "8 training images"), ("report.html", "<summary>Training images</summary>")):
+    for file, title in (("report.md", "8 training images"), ("report.html", "<span>Forget set, 8 training images<")):
         assert title in (runs[1] / file).read_text(encoding="utf-8")
         assert title not in (run / file).read_text(encoding="utf-8")

@@ -70,3 +70,7 @@ def test_what_is_not_a_number_is_a_dash() -> None:
         assert {figure(value), percent(value), whole(value)} == {"—"}
     assert figure(math.inf) == "∞"
     assert percent(-0.0001) == "0.0 %"
+
+
+def test_what_rounding_left_is_0() -> None:
+    assert figure(-5.55e-17) == figure(7.8e-14) == "0"

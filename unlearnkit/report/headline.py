@@ -88,10 +88,10 @@ def headline(results: Results, solution: Solution) -> str:
 
 
 def against(results: Results, solution: Solution) -> list[str]:
-    """Return the findings of audits that are nearer to the original model's than to those of one without a trace.
+    """Return the findings of audits that speak against a solution.
 
-    That is a retrained model, or else the value that stands for one, within chance of which no figure speaks against.
-    Without either, a figure that is no farther than the original model's speaks against.
+    They are farther from a retrained model's, or else from the value that stands for one, than chance allows, or where
+    that is not known than half of the original model's. Without either they are no farther than the original model's.
     """
     found = []
     for label, its, values in _figures(results, solution):
@@ -101,11 +101,12 @@ def against(results: Results, solution: Solution) -> list[str]:
         aim = its["forgotten"]
         if least is None and isinstance(aim, float):
             least = aim
-        if least is not None:
-            chance = (its.get("chance") or 0.0) if isinstance(aim, float) else 0.0
-            spoken = abs(now - least) > max(chance, abs(now - original))
-        else:
+        if least is None:
             spoken = now >= original if aim == "lower" else now <= original
+        elif isinstance(aim, float):  # a trace shows on both sides of it
+            spoken = abs(now - least) > (its.get("chance") or abs(original - least) / 2)
+        else:
+            spoken = (now - least) * (original - least) > (original - least) ** 2 / 2
         if spoken:
             found.append(_told(label, its, values))
     return found

@@ -168,7 +168,11 @@ def singles(results: Results) -> Table | None:
 def sections(results: Results) -> list[tuple[str, str, list[Table]]]:
     """Return title, introduction and tables of what was measured beside the metrics, where there is something."""
     alone = [table] if (table := singles(results)) else []
-    every = [("Single images", SINGLE, alone), ("Other tasks", FURTHER, _further(results)), ("Audits", AUDITING, audits(results))]
+    every = [
+        ("Single images", SINGLE, alone),
+        ("Other tasks", FURTHER, _further(results)),
+        ("Audits", AUDITING, audits(results)),
+    ]
     return [section for section in every if section[-1]]
 
 

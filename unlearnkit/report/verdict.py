@@ -8,6 +8,9 @@ from unlearnkit.report.headline import PART, held
 from unlearnkit.report.numbers import figure, known, percent
 from unlearnkit.report.shape import SETS, Results, Solution
 
+LITTLE = 0.1
+"""Share of what the original model shows of the retain set beyond a fill that may be lost: 0.3 dB of 3 dB."""
+
 
 def verdict(results: Results) -> str:
     """Say in plain language whether each ε was met, what was forgotten and what it cost."""
@@ -35,8 +38,8 @@ def tightest(results: Results) -> Solution | None:
 def recommended(results: Results) -> tuple[Solution, str]:
     """Return the solution to look at first, and why it is that one, in one sentence.
 
-    It is the first target that is met, else the ε that takes most from the forget set and least from the retain set by
-    a metric that tells both from a fill, else the bend of the front, else the most complete solution.
+    It is the first target that is met, else the ε that takes most from the forget set of those that take little from
+    the retain set, by a metric that tells both from a fill, else the bend of the front, else the most complete one.
     """
     if met := [s for s in reading.targets(results) if s["target"]["met"]]:
         first = met[0]
@@ -55,21 +58,22 @@ def recommended(results: Results) -> tuple[Solution, str]:
 
 
 def _apart(results: Results) -> tuple[Solution, str] | None:
-    """Return the ε with the widest gap between what both sets lost, and why; None where no metric tells of it."""
+    """Return the ε that takes most from the forget set and little from the other, and why; None where none does."""
     for metric in results["metrics"] if "fill" in results else ():
-        found = list[tuple[float, Solution, str]]()
+        found = list[tuple[float, float, Solution]]()
         for s in (s for s in reading.epsilons(results) if s.get("satisfied") and "target" not in s):
             pair = (held(results, s, "forget", metric), held(results, s, "retain", metric))
-            gone, lost = (min(max(its.lost, 0.0), 1.0) if its and its.lost is not None else None for its in pair)
-            if gone is not None and lost is not None:
-                shares = " against ".join(percent(round(share, 2), signed=False) for share in (gone, lost))
-                found.append((gone - lost, s, shares))
-        # Of equals the looser.
-        if found and (best := max(found, key=lambda one: one[0]))[0] >= PART:
-            _, s, shares = best
-            why = "it takes most from the forget set and least from the retain set"
-            beyond = f"{shares} of what the original model has over the {results['fill']['label']}"
-            return s, f"Start with {s['label']}: {why}, {beyond} ({reading.name(results, metric)})."
+            gone, lost = (max(its.lost, 0.0) if its and its.lost is not None else None for its in pair)
+            if gone is not None and lost is not None and gone >= PART and lost <= LITTLE:
+                found.append((gone, lost, s))
+        if found:
+            gone, lost, s = max(found, key=lambda one: one[0])  # of equals the looser
+            shares = [percent(round(share, 2), signed=False) for share in (gone, lost, LITTLE)]
+            return s, (
+                f"Start with {s['label']}: it takes most from the forget set, {shares[0]} of what the original model "
+                f"has over the {results['fill']['label']}, of all that take at most {shares[2]} from the retain set; "
+                f"it takes {shares[1]} ({reading.name(results, metric)})."
+            )
     return None
 
 

@@ -1,0 +1,210 @@
+"""The headline says what the figures and the audits say, and no figure in it is from anywhere else."""
+
+import json
+import math
+import re
+from copy import deepcopy
+from pathlib import Path
+from statistics import stdev
+from typing import Any
+
+import pytest
+from report_pages import Page, html
+
+from unlearnkit.report.headline import against, headline
+from unlearnkit.report.verdict import recommended
+
+GALLERY = sorted((Path(__file__).parents[2] / "docs/gallery").rglob("results.json"))
+COUNT = 40
+AUC = {"name": "AUC", "meaning": "", "forgotten": 0.5, "unit": "", "chance": 0.1}
+PEAK = {"name": "decoder", "meaning": "", "forgotten": "lower", "unit": "dB", "chance": None}
+
+
+def scored(results: Any, **sets: dict[str, tuple[float, float]]) -> Any:
+    """Set PSNR on validation images, by set and model: against the truth, and against the original model."""
+    results["fill"] = {"label": "mean-colour fill", "metrics": deepcopy(results["original"]["metrics"])}
+    models = {"original": results["original"], "fill": results["fill"], **{s["id"]: s for s in results["solutions"]}}
+    single: dict[str, Any] = {"metric": "psnr", "against": "truth"}
+    for of, values in sets.items():
+        images = [f"{of}/{i}.png" for i in range(COUNT)]
+        single[of] = {"images": images, "shown": [0, 9], "scores": {}}
+        for number, (name, (truth, original)) in enumerate(values.items()):
+            models[name]["metrics"][of]["validation"]["truth"]["psnr"] = truth
+            models[name]["metrics"][of]["validation"]["original"]["psnr"] = original
+            single[of]["scores"][name] = [truth + 0.2 * math.sin(i * (number + 1)) for i in range(COUNT)]
+    return results | {"each": single}
+
+
+def audited(results: Any, figure: dict[str, Any], **values: float) -> Any:
+    cells = {name.replace("_", "-"): {"it": value} for name, value in values.items()}
+    entry = {"id": "membership", "label": "membership", "about": "", "samples": "", "seeds": [0], "facts": {}}
+    return results | {
+        "audits": [entry | {"figures": {"it": figure}, "original": cells.pop("original"), "solutions": cells}]
+    }
+
+
+@pytest.fixture
+def gone(results: Any) -> Any:
+    """Return a run at whose first ε faces score as a fill does and the other classes as before."""
+    forget = {"original": (19.0, 60.0), "fill": (11.0, 12.0), "epsilon-0": (12.0, 13.0)}
+    retain = {"original": (18.0, 60.0), "fill": (12.0, 13.0), "epsilon-0": (17.7, 36.0)}
+    return scored(results, forget=forget, retain=retain)
+
+
+@pytest.fixture
+def super_resolution(gone: Any) -> Any:
+    """Return a run whose outputs lose little PSNR and are seen to be others."""
+    forget = {"original": (25.0, 60.0), "fill": (24.8, 27.0), "epsilon-0": (24.7, 24.0)}
+    retain = {"original": (26.0, 60.0), "fill": (24.0, 27.0), "epsilon-0": (25.9, 45.0)}
+    found = scored(gone, forget=forget, retain=retain)
+    found["metrics"] = {"psnr": found["metrics"]["psnr"]}
+    found["fill"]["label"] = "input as it is"
+    return found
+
+
+def solution(results: Any, name: str = "epsilon-0") -> Any:
+    return next(s for s in results["solutions"] if s["id"] == name)
+
+
+def shown(text: str) -> list[str]:
+    """Return the figures of a sentence."""
+    return re.findall(r"−?\d+(?:\.\d+)?", text)
+
+
+def held(results: Any, s: Any) -> list[float]:
+    """Return by hand every figure that a headline can have of a solution."""
+    models = [results["original"], s, results.get("fill"), *(o for o in results["solutions"] if o.get("retrained"))]
+    values: list[float] = [results["sets"]["retain"]["validation"]]
+    for of in ("forget", "retain"):
+        for metric in results["metrics"]:
+            for side in ("truth", "original"):
+                cells = [m["metrics"][of]["validation"][side].get(metric) if m else None for m in models]
+                numbers = [cell for cell in cells if isinstance(cell, float)]
+                values += numbers
+                if len(numbers) > 2:
+                    values += [abs(numbers[0] - numbers[1])]
+                    spans = [numbers[0] - least for least in numbers[2:]]
+                    values += [100 * (numbers[0] - numbers[1]) / span for span in spans if span]
+                elif len(numbers) == 2:
+                    values += [abs(numbers[0] - numbers[1])]
+        if each := results.get("each"):
+            pairs = zip(each[of]["scores"]["original"], each[of]["scores"][s["id"]], strict=True)
+            differences = [b - a for a, b in pairs]
+            values += [1.96 * stdev(differences) / math.sqrt(len(differences))]
+    values.append(len(against(results, s)) - 1)  # beside the one that is told
+    for audit in results.get("audits", []):
+        rows = [audit["original"], *(audit["solutions"][m["id"]] for m in models[1:] if m and "id" in m)]
+        values += [v["over"] if isinstance(v, dict) and "over" in v else v for row in rows for v in row.values()]
+        for its in audit["figures"].values():
+            values += [its["forgotten"], its.get("chance")]
+    return [float(v) for v in values if isinstance(v, int | float)]
+
+
+def test_every_figure_of_the_headline_is_of_the_results(gone: Any, super_resolution: Any, results: Any) -> None:
+    made = [gone, audited(gone, AUC, original=0.91, epsilon_0=0.82), super_resolution]
+    found = [results, *(json.loads(path.read_text(encoding="utf-8")) for path in GALLERY)]
+    assert len(found) > 5
+    runs = [(run, solution(run)) for run in made] + [(run, recommended(run)[0]) for run in found]
+    for run, first in runs:
+        text = headline(run, first)
+        assert len(shown(text)) > 3
+        for figure in shown(text):
+            value, last = float(figure.replace("−", "-")), 10.0 ** -len(figure.partition(".")[2])
+            assert min(abs(known - value) for known in held(run, first)) <= 0.501 * last, (figure, text)
+
+
+def test_a_set_that_scores_as_a_fill_no_longer_comes_back(gone: Any) -> None:
+    said = headline(gone, solution(gone))
+    assert said.startswith("Faces no longer come back: of what the original model shows of them beyond the mean-colour")
+    assert "88 % is gone (PSNR: 19.00 → 12.00 dB; mean-colour fill 11.00 dB)" in said
+    assert "; no audit looked for what the weights still hold. The other classes (airplanes, motorbikes and" in said
+    assert re.search(r"watch\) lost 0\.30 ± 0\.\d\d dB, 5 % of what they had \(18\.00 → 17\.70 dB", said)
+    assert said.count(". ") == 1  # two sentences
+
+
+@pytest.mark.parametrize(
+    ("now", "words"), [(13.5, "come back in part"), (18.5, "still come back"), (19.5, "nothing is gone")]
+)
+def test_what_comes_back_is_said(gone: Any, now: float, words: str) -> None:
+    solution(gone)["metrics"]["forget"]["validation"]["truth"]["psnr"] = now
+    assert words in headline(gone, solution(gone))
+    assert "no longer" not in headline(gone, solution(gone))
+
+
+@pytest.mark.parametrize(
+    ("figure", "values", "speaks"),
+    [
+        (AUC, {"original": 0.91, "epsilon_0": 0.82}, True),
+        (AUC, {"original": 0.91, "epsilon_0": 0.14}, True),  # a trace, turned round
+        (AUC, {"original": 0.91, "epsilon_0": 0.57}, False),
+        (AUC | {"chance": None}, {"original": 0.91, "epsilon_0": 0.67}, False),
+        (AUC | {"chance": None}, {"original": 0.91, "epsilon_0": 0.73}, True),
+        (AUC, {"original": 0.56, "epsilon_0": 0.57}, False),  # within chance
+        (PEAK, {"original": 15.0, "epsilon_0": 15.2}, True),
+        (PEAK, {"original": 15.0, "epsilon_0": 12.0}, False),
+        (PEAK, {"original": 15.0, "epsilon_0": 14.0, "max_loss": 11.0}, True),  # nearer to the original
+        (PEAK, {"original": 15.0, "epsilon_0": 12.0, "max_loss": 11.0}, False),
+    ],
+)
+def test_nothing_is_called_forgotten_that_an_audit_speaks_against(
+    gone: Any, figure: dict[str, Any], values: dict[str, float], speaks: bool
+) -> None:
+    solution(gone, "max-loss")["retrained"] = "max_loss" in values
+    run = audited(gone, figure, **values)
+    said = headline(run, solution(run))
+    assert bool(against(run, solution(run))) == speaks
+    assert ("audits speak against calling them forgotten: membership, " in said) == speaks
+    assert ("Faces no longer come back" in said) != speaks
+    assert ("no audit speaks against it: membership, " in said) != speaks
+
+
+def test_where_no_score_shows_it_is_said_what_a_person_sees(super_resolution: Any) -> None:
+    said = headline(super_resolution, solution(super_resolution))
+    assert said.startswith("PSNR alone does not tell whether faces come back (PSNR: 25.00 → 24.70 dB; input as it is ")
+    assert "to the eye they look visibly other than the original model's (24.0 dB between them)" in said
+    assert "no longer" not in said
+
+
+def test_the_next_metric_is_told_where_the_first_shows_nothing(super_resolution: Any, results: Any) -> None:
+    super_resolution["metrics"] = results["metrics"] | {"ssim": {"name": "SSIM", "better": "higher"}}
+    super_resolution["fill"]["metrics"]["forget"]["validation"]["truth"]["ssim"] = 0.2
+    said = headline(super_resolution, solution(super_resolution))
+    assert re.match(
+        r"Faces no longer come back: .* 97 % is gone \(SSIM: 0\.710 → 0\.215; input as it is 0\.200\)", said
+    )
+
+
+def test_the_recommended_takes_most_of_those_that_take_little(gone: Any) -> None:
+    gone["metrics"] = {"psnr": gone["metrics"]["psnr"]}
+    for name, forget, retain in (("epsilon-1", 12.5, 17.5), ("epsilon-2", 14.0, 17.9), ("epsilon-0", 11.1, 16.0)):
+        for of, value in (("forget", forget), ("retain", retain)):
+            solution(gone, name)["metrics"][of]["validation"]["truth"]["psnr"] = value
+    first, why = recommended(gone)
+    assert first["id"] == "epsilon-1"
+    assert "it takes most from the forget set, 81 % of what the original model has over the mean-colour fill" in why
+    assert "of all that take at most 10 % from the retain set; it takes 8 % (PSNR)." in why
+
+
+def test_the_page_and_the_markdown_open_with_it(run: Path, gone: Any) -> None:
+    (run / "results.json").write_text(json.dumps(gone), encoding="utf-8")
+    first, why = recommended(gone)
+    page = Page(html(run))
+    text = (run / "report.md").read_text(encoding="utf-8")
+    assert headline(gone, first) in page.text
+    assert text.split("\n\n")[1:3] == [headline(gone, first), why]
+    assert [a["href"] for tag, a in page.elements if tag == "a"][:2] == ["#explorer", "#cautions"]
+    ids = {a["id"] for _, a in page.elements if "id" in a}
+    assert {a["href"][1:] for tag, a in page.elements if tag == "a" and a["href"][:2] != "#s"} <= ids
+
+
+def test_the_worst_of_single_images_are_tabulated(run: Path, gone: Any) -> None:
+    (run / "results.json").write_text(json.dumps(gone), encoding="utf-8")
+    section = html(run).partition('<h2 id="images">')[2].partition("</section>")[0]
+    rows = re.findall(r'<tr data-row="epsilon-0">(.*?)</tr>', section)
+    cells = [re.findall(r"<t[hd][^>]*>(?:<a[^>]*>)?([^<]*)", row)[1:] for row in rows]
+    scores = gone["each"]["forget"]["scores"]["epsilon-0"]
+    best = sorted(range(COUNT), key=lambda i: -scores[i])[:3]
+    assert [row[1] for row in cells[:3]] == [f"forget/{i}.png" for i in best]
+    before, after = (gone["each"]["retain"]["scores"][name] for name in ("original", "epsilon-0"))
+    lost = sorted((a - b for a, b in zip(before, after, strict=True)), reverse=True)[:3]
+    assert [float(row[-1]) for row in cells[3:]] == pytest.approx(lost, rel=1e-3)

@@ -14,7 +14,7 @@ const button = (text, click) => {
 // Tables of numbers are sorted by a click on a heading, and taken along as CSV or by the clipboard.
 const cells = (row) => [...row.cells].map((cell) => cell.innerText.trim().replace(/\s+/g, " "));
 const number = (text) => Number.parseFloat(text.replace("−", "-").replace(/^[>±]\s*/, ""));
-const plain = (text) => text.replace(/−(?=\d)/g, "-").replace(/^(?=[=+@\t]|-(?!\d))/, "'"); // no formula for a spreadsheet
+const plain = (text) => text.replace(/−(?=\d)/g, "-").replace(/^(?=[=@\t]|[+-](?!\d))/, "'"); // no formula for a spreadsheet
 const csv = (rows) => rows.map((row) => row.map((text) => `"${plain(text).replaceAll('"', '""')}"`).join(",")).join("\n");
 
 function sort(table, column, heading) {

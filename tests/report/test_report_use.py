@@ -1,0 +1,171 @@
+"""What a person does with the page: on any screen, without its script, on paper, and with a screen reader."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_report_browser import CHROMIUM
+
+from unlearnkit.report import write
+from unlearnkit.seal import Sealed
+
+sync_api = pytest.importorskip("playwright.sync_api")
+AXE = Path(__file__).parents[2] / "node_modules/axe-core/axe.min.js"
+
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")]
+Open = Callable[..., Any]
+OUTSIDE = """() => [...document.querySelectorAll("body *")].filter((one) => {
+  const { left, right, width } = one.getBoundingClientRect();
+  return width && (left < -1 || right > innerWidth + 1) && !one.closest(".scroll, svg, [hidden]");
+}).map((one) => one.outerHTML.slice(0, 200))"""
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with sync_api.sync_playwright() as player:
+        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(chromium: Any) -> Iterator[Open]:
+    """Return what opens a page in a window of its own."""
+    contexts = []
+
+    def open_(file: Path, **options: Any) -> Any:
+        contexts.append(chromium.new_context(viewport={"width": options.pop("width", 1440), "height": 900}, **options))
+        page = contexts[-1].new_page()
+        page.goto(file.as_uri())
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(params=["written/report.html", "dialled/report.html", "written/comparison.html"])
+def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Return a report, one with a dial, and a comparison."""
+    folder, name = request.param.split("/")
+    run = request.getfixturevalue(folder)
+    if name == "comparison.html":
+        from unlearnkit.report import comparison
+
+        resolved = {"name": "forget-faces", "seed": 0, "data": {}}
+        (run / "recipe.resolved.json").write_text(json.dumps(resolved), encoding="utf-8")
+        comparison.write([Sealed.measured(run)], tmp_path)
+        return tmp_path / name
+    write(Sealed.measured(run))
+    return run / name
+
+
+@pytest.mark.parametrize("width", [390, 768, 1440, 1920])
+def test_nothing_is_cut_off_at_any_width(file: Path, opened: Open, width: int) -> None:
+    assert opened(file, width=width).evaluate(OUTSIDE) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.skipif(not AXE.exists(), reason="npm install --no-save axe-core")
+def test_axe_finds_no_violation(file: Path, opened: Open, width: int, scheme: str) -> None:
+    page = opened(file, width=width, color_scheme=scheme, bypass_csp=True)
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run().then(({ violations }) => violations)")
+    assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
+
+
+def test_the_first_screen_shows_both_sets_of_the_recommended_solution_and_why(dialled: Path, opened: Open) -> None:
+    write(Sealed.measured(dialled))
+    page = opened(dialled / "report.html")
+    places = [page.locator("#verdict"), page.locator("#first"), *page.locator(".strip.now").all()]
+    boxes = [place.bounding_box() for place in places]
+    assert len(boxes) == 4
+    assert all(box["y"] + box["height"] <= 900 for box in boxes)
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_without_the_script_and_on_paper_every_picture_and_table_is_there(
+    dialled: Path, found: dict[str, Any], opened: Open, script: bool
+) -> None:
+    write(Sealed.measured(dialled))
+    page = opened(dialled / "report.html", java_script_enabled=script)
+    pictures = 2 * found["images"]["count"] * (3 + len(found["solutions"]) + len(found["dial"]["stops"]))
+    if script:
+        assert page.locator(".montage img:visible").count() < pictures
+        page.emulate_media(media="print")
+    assert page.locator(".montage img:visible").count() == pictures
+    assert page.locator(".strip img:visible").count() == 2 * 5 * found["images"]["count"]
+    assert page.locator("tbody tr[data-row]:visible").count() == page.locator("tbody tr[data-row]").count()
+
+
+def test_a_point_leads_to_its_pictures_without_the_script(written: Path, opened: Open) -> None:
+    page = opened(written / "report.html", java_script_enabled=False)
+    for link in page.locator(".front a.point").all():
+        assert page.locator(f'[id="{link.get_attribute("href")[1:]}"]').count() == 1
+
+
+def test_a_table_is_sorted_and_saved_as_it_is_shown(written: Path, results: dict[str, Any], opened: Open) -> None:
+    page = opened(written / "report.html")
+    section = page.locator("section:has(#solutions)")
+    heading = section.get_by_role("button", name="f2", exact=True)
+    heading.click()
+    assert page.locator("[aria-sort]").get_attribute("aria-sort") == "descending"
+    with page.expect_download() as download:
+        section.get_by_role("button", name="Save as CSV: Solutions").click()
+    assert download.value.suggested_filename == "solutions.csv"
+    heads, *rows = csv.reader(StringIO(Path(download.value.path()).read_text(encoding="utf-8")))
+    f2 = [float(row[heads.index("f2")]) for row in rows]
+    assert f2 == sorted(f2, reverse=True)
+    assert len(rows) == 1 + len(results["solutions"])
+    assert {row[heads.index("gap")] for row in rows} >= {"-0.2 %", "+0.8 %", "—"}
+    heading.click()
+    assert section.locator("tbody tr").first.get_attribute("data-row") == "original"
+
+
+def test_a_table_is_copied_without_formulas(run: Path, results: dict[str, Any], opened: Open) -> None:
+    results["solutions"][0]["label"] = "=1+1"
+    (run / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    write(Sealed.measured(run))
+    page = opened(run / "report.html", permissions=["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy: Solutions").click()
+    rows = page.evaluate("navigator.clipboard.readText()").split("\n")
+    assert len(rows) == 2 + len(results["solutions"])
+    assert any(row.startswith("'=1+1\t") for row in rows)
+
+
+def test_a_picture_is_enlarged_beside_what_it_is_held_against(written: Path, opened: Open) -> None:
+    page = opened(written / "report.html#solution=epsilon-1".partition("#")[0])
+    page.locator('.strip.now img[data-set="retain"]').nth(2).press("Enter")
+    zoom = page.locator("dialog[open]")
+    assert zoom.locator("img").count() == 5
+    assert zoom.locator("img").nth(3).get_attribute("alt").startswith("retain image 3: ")
+    page.keyboard.press("ArrowRight")
+    assert zoom.locator("img").nth(3).get_attribute("alt").startswith("retain image 4: ")
+    page.keyboard.press("Escape")
+    page.locator('[id="forget/max-loss/0"]').click()
+    assert zoom.locator("figcaption").nth(3).inner_text() == "max-loss"
+
+
+def test_the_difference_is_of_the_solution_that_is_shown(written: Path, opened: Open) -> None:
+    page = opened(written / "report.html")
+    page.goto((written / "report.html").as_uri() + "#solution=original")
+    page.wait_for_function(
+        "[...document.querySelectorAll('.difference img')].every(({ src }) => src.startsWith('data:image/png'))"
+    )
+    black = """async () => {
+      const image = document.querySelector(".difference img");
+      await image.decode();
+      const canvas = document.createElement("canvas");
+      const context = canvas.getContext("2d");
+      context.drawImage(image, 0, 0);
+      const { data } = context.getImageData(0, 0, image.naturalWidth, image.naturalHeight);
+      return Math.max(...data.filter((_, i) => i % 4 < 3));
+    }"""
+    assert page.evaluate(black) == 0
+    page.goto((written / "report.html").as_uri() + "#solution=max-loss")
+    page.wait_for_function(f"({black})().then((most) => most > 0)")

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,20 @@ def test_the_front_draws_the_dial_to_the_original_and_the_valid_range(dialled: P
     assert all(laid.x.inside(f1) == f1 and laid.y.inside(f2) == f2 for _, f1, f2 in laid.way)
     assert [text for _, text in laid.legend()][-2:] == ["dial: any ε between", "valid range of ε"]
     assert not {p.epsilon for p in laid.points if p.id.startswith("target-")} - {None}
+
+
+@pytest.mark.parametrize(
+    "epsilons", [[0.5, 0.51, 0.52, 0.9], [0.412, 0.412, 0.95], [0.41 + 0.04 * i for i in range(14)]]
+)
+def test_no_two_values_of_epsilon_touch_in_the_front(results: dict[str, Any], epsilons: list[float]) -> None:
+    results["solutions"] = curve(epsilons, [0.05 - 0.001 * i for i in range(len(epsilons))])
+    for width, height in ((4.6, 3.4), (6.4, 4.4)):
+        plot = front.drawn(front.front(results), width, height)
+        plot.canvas.draw()
+        values = [text for text in plot.axes[0].texts if str(text.get_gid()).startswith("bound/")]
+        boxes = [text.get_window_extent() for text in values]
+        assert len(boxes) == len(epsilons)
+        assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
 
 
 def test_without_dial_and_targets_the_report_has_nothing_of_them(written: Path, results: dict[str, Any]) -> None:

@@ -160,7 +160,7 @@ def test_nothing_is_called_forgotten_that_an_audit_speaks_against(
 
 def test_where_no_score_shows_it_is_said_what_a_person_sees(super_resolution: Any) -> None:
     said = headline(super_resolution, solution(super_resolution))
-    assert said.startswith("PSNR alone does not tell whether faces come back (PSNR: 25.00 → 24.70 dB; input as it is ")
+    assert said.startswith("PSNR alone does not tell whether faces are restored (PSNR: 25.00 → 24.70 dB; input as it")
     assert "to the eye they look visibly other than the original model's (24.0 dB between them)" in said
     assert "no longer" not in said
 
@@ -170,7 +170,7 @@ def test_the_next_metric_is_told_where_the_first_shows_nothing(super_resolution:
     super_resolution["fill"]["metrics"]["forget"]["validation"]["truth"]["ssim"] = 0.2
     said = headline(super_resolution, solution(super_resolution))
     assert re.match(
-        r"Faces no longer come back: .* 97 % is gone \(SSIM: 0\.710 → 0\.215; input as it is 0\.200\)", said
+        r"Faces are no longer restored: .* 97 % is gone \(SSIM: 0\.710 → 0\.215; input as it is 0\.200\)", said
     )
 
 

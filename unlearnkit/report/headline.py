@@ -14,6 +14,10 @@ TELLS = 0.02
 """A metric tells a difference that is more than this part of the original model's score."""
 GONE, PART = 0.75, 0.25
 """Shares of what the original model shows beyond a fill that are lost where a set no longer comes back, or in part."""
+HIDDEN = "come back", "no longer come back", "no longer show in the outputs", "come back in part", "still come back"
+WHOLE = "are restored", "are no longer restored", "are not restored", "are restored in part", "are still restored"
+"""What is said of images of which a part was hidden, and of those that were degraded as a whole, which always show:
+the question, gone, gone from the outputs alone, gone in part, and not gone."""
 SAME, NEAR = 40.0, 30.0
 """PSNR between two pictures in dB: lossy compression that nobody notices keeps 40, one that is good 30."""
 INTERVAL = 1.96
@@ -161,18 +165,20 @@ def _finding(value: Finding) -> str:
 
 def _forgotten(results: Results, solution: Solution, its: Held) -> str:
     who, name = _who(results), reading.name(results, its.metric)
+    whole = _label(results) == "input as it is"
+    come, gone, unseen, partly, still = WHOLE if whole else HIDDEN
     marks = f"{name}: {its.change()}{_marks(results, its)}"
     if (lost := its.lost) is None:
-        return f"{name} alone does not tell whether {who} come back ({marks}); {_seen(results, solution, 'forget')}"
+        return f"{name} alone does not tell whether {who} {come} ({marks}); {_seen(results, solution, 'forget')}"
     least = f"the {_label(results)}" if its.fill is not None else "a retrained model"
     part = "all" if lost >= 1 else "nothing" if lost <= 0 else percent(round(lost, 2), signed=False)
     said = f"of what the original model shows of them beyond {least}, {part} is gone ({marks})"
-    if lost >= GONE:
-        come = "no longer show in the outputs" if against(results, solution) else "no longer come back"
-        return f"{who} {come}: {said}"
-    if lost >= PART:
-        return f"{who} come back in part: {said}"
-    return f"{who} still come back: {said}; {_seen(results, solution, 'forget')}"
+    if lost < GONE:
+        gone = partly if lost >= PART else still
+    elif against(results, solution):
+        gone = unseen
+    seen = f"; {_seen(results, solution, 'forget')}" if whole or lost < PART else ""
+    return f"{who} {gone}: {said}{seen}"
 
 
 def _kept(results: Results, solution: Solution, its: Held) -> str:

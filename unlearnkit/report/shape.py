@@ -162,7 +162,7 @@ class Further(TypedDict):
 class Fill(TypedDict):
     """What needs no model: hidden pixels in the mean colour of the visible ones, or else the input as it is."""
 
-    label: str
+    label: Literal["mean-colour fill", "input as it is"]
     metrics: Metrics
 
 

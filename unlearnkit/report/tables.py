@@ -149,13 +149,11 @@ def singles(results: Results) -> Table | None:
         found = reading.singles(results, of)
         if found is None or not (now := found["scores"].get(s["id"])) or not (start := found["scores"].get("original")):
             continue
-        fill = found["scores"].get("fill", [])
-        worst = sorted(
-            range(len(now)), key=lambda i: -sign * (now[i] if of == "forget" else start[i] - now[i])
-        )  # fmt: skip
-        for i in worst[:WORST]:
+        fill = found["scores"].get("fill")
+        kept = [sign * (value if of == "forget" else first - value) for value, first in zip(now, start, strict=True)]
+        for i, _ in sorted(enumerate(kept), key=lambda one: -one[1])[:WORST]:
             place = f"image {found['shown'].index(i) + 1}" if i in found["shown"] else NONE
-            scored = [figure(value) for value in (now[i], start[i], *(fill[i : i + 1] or [None]))]
+            scored = [figure(value[i] if value else None) for value in (now, start, fill)]
             rows.append([s["label"], of, found["images"][i], place, *scored, figure(sign * (start[i] - now[i]))])
             ids.append(s["id"])
     heads = ["solution", "set", "image", "among the pictures", "score", "original model"]

@@ -11,7 +11,7 @@ from unlearnkit.report import svg
 from unlearnkit.report.comparison.compare import Comparison, seeds, verdict
 from unlearnkit.report.comparison.grids import Grid
 from unlearnkit.report.comparison.points import Axis
-from unlearnkit.report.drawing import COLOURS, OWN, Limits, Mark, asset, legend, marks
+from unlearnkit.report.drawing import COLOURS, OWN, Limits, Mark, asset, legend, marks, styled
 from unlearnkit.report.html import rendered
 from unlearnkit.report.markdown import plain, table
 from unlearnkit.report.numbers import figure, unbroken
@@ -56,11 +56,13 @@ def scatter(comparison: Comparison) -> Figure:
 
 def page(comparison: Comparison, grids: Sequence[Grid], pictures: Sequence[tuple[str, Sequence[Strip]]]) -> str:
     """Return comparison.html; `pictures` are of one run of each recipe, by the recipe's name."""
+    with styled():
+        still = svg.inline(scatter(comparison), f"Every solution: {comparison.x.name} and {comparison.y.name}")
     return rendered(
         "comparison", name=", ".join(comparison.names), data=_data(comparison),
         style=asset("report.css") + asset("comparison.css"), verdict=verdict(comparison), cautions=comparison.cautions,
-        seeds=seeds(comparison), several=len(comparison.names) > 1, tables=[(grid, grid.text()) for grid in grids],
-        pictures=[(name, strips) for name, strips in pictures if strips],
+        still=still, seeds=seeds(comparison), several=len(comparison.names) > 1,
+        tables=[(grid, grid.text()) for grid in grids], pictures=[(name, strips) for name, strips in pictures if strips],
     )  # fmt: skip
 
 
@@ -82,6 +84,7 @@ def _data(comparison: Comparison) -> dict[str, Any]:
     points = [
         {
             "label": unbroken(p.label),
+            "pictures": f"{p.group}/{p.key}",
             "kind": comparison.named(p.kind, p.group),
             "joined": p.kind not in ("original", "boundary"),
             **svg.look(looks[p.group, p.kind]),

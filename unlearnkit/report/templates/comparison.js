@@ -1,10 +1,11 @@
 const { axes, points, x: firstX, y: firstY } = data;
 const plot = document.getElementById("plot");
 const choices = { x: document.getElementById("x"), y: document.getElementById("y") };
+document.body.dataset.solution = ""; // what is there with the script alone is shown
 const frame = { left: 76, right: 846, top: 14, bottom: 468 };
 const known = (values) => values.filter((value) => value !== null);
 const mean = (values) => known(values).reduce((sum, value) => sum + value, 0) / known(values).length;
-const short = (value) => Number(value.toPrecision(4)).toString().replace("-", "−");
+const short = (value) => (Math.abs(value) < 1e-12 ? "0" : Number(value.toPrecision(4)).toString().replace("-", "−"));
 
 const dominates = (one, other) => one[0] <= other[0] && one[1] <= other[1] && (one[0] < other[0] || one[1] < other[1]);
 
@@ -48,7 +49,11 @@ function draw() {
     const text = `${point.label}: ${short(place.x)}, ${short(place.y)}${hollow ? ", dominated" : ""}`;
     const mark = svg("path", { ...marker(point, hollow), transform: `translate(${at(place.x)} ${on(place.y)})` });
     mark.append(svg("title", {}, text));
-    plot.append(mark);
+    if (document.getElementById(point.pictures)) {
+      const link = svg("a", { href: `#${encodeURIComponent(point.pictures)}`, "aria-label": text });
+      link.append(mark);
+      plot.append(link);
+    } else plot.append(mark);
     if (inside(place.x, across) !== place.x || inside(place.y, up) !== place.y) far.push(text);
     legend.set(point.kind, point);
   }

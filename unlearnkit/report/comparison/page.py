@@ -62,7 +62,8 @@ def page(comparison: Comparison, grids: Sequence[Grid], pictures: Sequence[tuple
         "comparison", name=", ".join(comparison.names), data=_data(comparison),
         style=asset("report.css") + asset("comparison.css"), verdict=verdict(comparison), cautions=comparison.cautions,
         still=still, seeds=seeds(comparison), several=len(comparison.names) > 1,
-        tables=[(grid, grid.text()) for grid in grids], pictures=[(name, strips) for name, strips in pictures if strips],
+        tables=[(grid, grid.text()) for grid in grids],
+        pictures=[(name, strips) for name, strips in pictures if strips],
     )  # fmt: skip
 
 

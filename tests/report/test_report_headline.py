@@ -208,3 +208,10 @@ def test_the_worst_of_single_images_are_tabulated(run: Path, gone: Any) -> None:
     before, after = (gone["each"]["retain"]["scores"][name] for name in ("original", "epsilon-0"))
     lost = sorted((a - b for a, b in zip(before, after, strict=True)), reverse=True)[:3]
     assert [float(row[-1]) for row in cells[3:]] == pytest.approx(lost, rel=1e-3)
+
+
+def test_sets_that_share_a_class_are_not_told_by_their_classes(gone: Any) -> None:
+    gone["sets"]["retain"]["classes"] = ["airplanes", "faces"]
+    said = headline(gone, solution(gone))
+    assert said.startswith("The images of the forget set no longer come back: ")
+    assert ". The retained images lost 0.30 ± " in said

@@ -9,6 +9,7 @@ from typing import cast
 from unlearnkit.report import reading
 from unlearnkit.report.numbers import figure, known, listed_words, percent, rounded
 from unlearnkit.report.shape import Figure, Finding, Over, Results, Solution
+from unlearnkit.report.tables import INTERVAL
 
 TELLS = 0.02
 """A metric tells a difference that is more than this part of the original model's score."""
@@ -20,8 +21,6 @@ WHOLE = "are restored", "are no longer restored", "are not restored", "are resto
 the question, gone, gone from the outputs alone, gone in part, and not gone."""
 SAME, NEAR = 40.0, 30.0
 """PSNR between two pictures in dB: lossy compression that nobody notices keeps 40, one that is good 30."""
-INTERVAL = 1.96
-"""Standard errors to either side that hold nineteen times in twenty."""
 
 
 @dataclass(frozen=True)
@@ -182,8 +181,8 @@ def _forgotten(results: Results, solution: Solution, its: Held) -> str:
 
 
 def _kept(results: Results, solution: Solution, its: Held) -> str:
-    classes = results["sets"].get("retain", {}).get("classes") or []
-    who = f"The other classes ({listed_words(classes)})" if 0 < len(classes) <= 4 else "The retained images"
+    classes = _apart(results)[1]
+    who = f"The other classes ({listed_words(classes)})" if classes else "The retained images"
     loss = its.sign * (its.original - its.now)
     marks = its.change() + _marks(results, its)
     if loss <= INTERVAL * (its.error or 0.0):
@@ -224,10 +223,14 @@ def _error(results: Results, solution: Solution, of: str, metric: str) -> float 
 
 
 def _who(results: Results) -> str:
-    """Name the forget set by its classes, unless the retain set has images of them too."""
-    classes, others = ((results["sets"].get(of, {}).get("classes") or []) for of in ("forget", "retain"))
-    apart = 0 < len(classes) <= 4 and others and not set(classes) & set(others)
-    return listed_words(classes) if apart else "the images of the forget set"
+    return listed_words(classes) if (classes := _apart(results)[0]) else "the images of the forget set"
+
+
+def _apart(results: Results) -> list[list[str]]:
+    """Return the classes of both sets; none where they share one or are too many to be told."""
+    both = [[str(label) for label in results["sets"].get(of, {}).get("classes") or []] for of in ("forget", "retain")]
+    told = all(0 < len(classes) <= 4 for classes in both) and not set.intersection(*map(set, both))
+    return both if told else [[], []]
 
 
 def _label(results: Results) -> str:

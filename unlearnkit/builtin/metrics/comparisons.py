@@ -32,7 +32,7 @@ class Mean(Metric):
         return {"value": float(torch.cat(self.values).double().mean())}
 
     def each(self) -> Sequence[float]:
-        return [float(value) for value in torch.cat(self.values)]
+        return list(map(float, torch.cat(self.values).tolist()))
 
     def reset(self) -> None:
         self.values: list[Tensor] = []

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torchmetrics.functional.classification import binary_auroc
 
-from unlearnkit.builtin.audits.membership import auc, calibrated, tpr
+from unlearnkit.builtin.audits.membership import Membership, auc, calibrated, tpr
 from unlearnkit.builtin.audits.outputs import CopySimilarity
 from unlearnkit.builtin.audits.sections import Relearning
 from unlearnkit.builtin.tasks.degradations import Box
-from unlearnkit.contracts import Extractor, Missing, Over, region_error, trainable
+from unlearnkit.contracts import Extractor, Item, Missing, Over, region_error, trainable
 from unlearnkit.data import Pixels, batch_index, seeded, to_float, view_of
 from unlearnkit.recipe.training import SGD, AdamW, Training
 from unlearnkit.solver.problem import DivergedError
@@ -49,6 +49,20 @@ def test_tpr_at_one_in_a_hundred_needs_a_hundred_non_members():
     assert tpr(*scores(10, 99, 1.0)) == Missing(
         "too few images: 99 non-members, and 1 % of them is less than one; give 100"
     )
+
+
+@pytest.mark.parametrize(("inside", "outside"), [(100, 50), (200, 300)])
+def test_scores_without_a_trace_are_within_chance_nineteen_times_in_twenty(inside, outside):
+    generator = torch.Generator().manual_seed(inside)
+    items = {split: [Item(str(i), "a") for i in range(n)] for split, n in (("train", inside), ("validation", outside))}
+    chance = Membership("none", 1).chance({"forget": items})
+    members = torch.arange(inside + outside) < inside
+    drawn = [torch.rand(inside + outside, generator=generator) for _ in range(500)]
+    within = [abs(auc(score, members) - 0.5) <= chance["auc"] for score in drawn]
+    assert 0.92 < sum(within) / len(within) < 0.98
+    if outside > 100:
+        within = [abs(tpr(score, members) - 0.01) <= chance["tpr"] for score in drawn]
+        assert 0.92 < sum(within) / len(within) < 0.98
 
 
 def test_calibration_takes_difficulty_out_and_leaves_membership():

@@ -46,9 +46,12 @@ class Membership(Audit):
         members, others = _counts(images)
         if not (members and others):
             return {}
-        each = 1 / members + 1 / others
-        spread = (each + 1 / (members * others)) / 12
-        return {"auc": 2 * math.sqrt(spread), "tpr": 2 * math.sqrt(FPR * (1 - FPR) * each)}
+        from scipy.stats import betabinom  # slow to import
+
+        # Of members above the n-th highest of others there are as many as in a beta-binomial distribution.
+        above = int(others * FPR)
+        most = betabinom.ppf(0.95, members, above + 1, others - above) / members
+        return {"auc": 2 * math.sqrt((members + others + 1) / (12 * members * others)), "tpr": float(most) - FPR}
 
     def examine(self, case: Case) -> Mapping[str, Finding]:
         losses, difficulty, members = _losses(case, self.calibrate, self.views)

@@ -20,6 +20,7 @@ class Exit(IntEnum):
     DEVICE = 5, "device or memory"
     DIVERGED = 6, "diverged"
     FOLDER = 7, "run folder or checkpoint unusable"
+    REFUSED = 8, "`verify`: a file, the signature or a figure is not what was handed over"
 
     def __new__(cls, value: int, meaning: str) -> "Exit":
         """Take a code with its meaning."""

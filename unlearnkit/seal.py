@@ -1,4 +1,4 @@
-"""The seal of a finished run folder: the hash of each of its files, without which none of them is read again."""
+"""The seal of a finished run or an exported model: the hash of each file, without which none of them is read again."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ def read_formatted(path: Path) -> dict[str, Any]:
 
 
 class Sealed:
-    """A finished run folder, of which nothing is read that is not as it was when the run finished."""
+    """A finished run folder or an exported model, of which nothing is read that is not as it was when it was sealed."""
 
     def __init__(self, folder: Path, files: Mapping[str, str]) -> None:
         self.folder, self.files = folder, dict(files)
@@ -55,7 +55,7 @@ class Sealed:
     def read(self, name: str) -> bytes:
         """Return a file of the folder; raise `UserError` naming it where it is not part of the run, or has changed."""
         if name not in self.files or ".." in Path(name).parts or Path(name).is_absolute():
-            raise UserError(f"{self.folder / name}: not part of the finished run, so it is not read", Exit.FOLDER)
+            raise UserError(f"{self.folder / name}: not sealed with the rest, so it is not read", Exit.FOLDER)
         data = read_plain(self.folder / name)
         self._hold(name, hashlib.sha256(data).hexdigest())
         return data
@@ -74,7 +74,7 @@ class Sealed:
     def _hold(self, name: str, found: str | None) -> None:
         if found != self.files[name]:
             how = "is not there any more" if found is None else "has another SHA-256 than in the seal"
-            changed = f"changed since the run finished: it {how}; put the file of the run back"
+            changed = f"changed since it was sealed: it {how}; put the file back as it was"
             raise UserError(f"{self.folder / name}: {changed}", Exit.FOLDER)
 
     def write(self, written: Iterable[Path] = ()) -> None:

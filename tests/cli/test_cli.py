@@ -27,7 +27,9 @@ FLAGS = {
     "doctor": {"--json"},
     "compare": {"--to", "--x", "--y"},
     "report": set(),
-    "export": {"--epsilon", "--polish", "--to"},
+    "export": {"--epsilon", "--polish", "--to", "--attest"},
+    "verify": {"--key", "--data"},
+    "certificate": {"--epsilon", "--to"},
     "pretrain": {"--set", "--to"},
 }
 ROOMS = [

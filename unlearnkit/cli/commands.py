@@ -283,7 +283,10 @@ def compare(
 
 
 @app.command(epilog="Example: unlearnkit export runs/first --epsilon epsilon-at-0.5 --to exported")
-def export(context: Context, run: RunFolder, epsilon: Epsilon, to: NewFolder, polish: Polish = 0) -> None:
+def export(
+    context: Context, run: RunFolder, epsilon: Epsilon, to: NewFolder, polish: Polish = 0,
+    attest: Annotated[Path | None, Option("--attest", metavar="KEY", help="Sign it with this private key.")] = None,
+) -> None:  # fmt: skip
     """Write one solution as a model, with a card that states the evidence; an ε between them is found first."""
     loaded, its = _resolved(run, context)
     if its.seeds is not None:
@@ -302,7 +305,44 @@ def export(context: Context, run: RunFolder, epsilon: Epsilon, to: NewFolder, po
             resume(context, run, added)
             _, its = _resolved(run, context)
         epsilon = served(run, [*known, last].index(last))
-    print(write(run, its, epsilon, to))
+    print(write(run, its, epsilon, to, attest))
+
+
+@app.command(epilog="Example: unlearnkit verify exported --key public.pem --data runs/first")
+def verify(
+    context: Context,
+    folder: Annotated[Path, Argument(metavar="FOLDER", help="A folder that `unlearnkit export` wrote.")],
+    key: Annotated[Path | None, Option("--key", metavar="PUBLIC", help="The public key of its signature.")] = None,
+    data: Annotated[
+        Path | None, Option("--data", help="A run folder, or a recipe: compute the figures again from its data.")
+    ] = None,
+) -> None:
+    """Check an exported model: its files, its signature, and its figures where their data is given."""
+    from unlearnkit.run.folder import base_of, begun
+    from unlearnkit.run.verify import Data
+    from unlearnkit.run.verify import verify as check
+
+    given = None
+    if data is not None and data.is_dir():
+        given = Data(_resolved(data, context)[1], base_of(data, begun(data)), data)
+    elif data is not None:
+        given = Data(_load(data, context, None)[1], data.parent)
+    for line in check(folder, key, given):
+        print(line)
+
+
+@app.command(epilog="Example: unlearnkit certificate exported --to certificate.html")
+def certificate(
+    place: Annotated[Path, Argument(metavar="RUN|FOLDER", help="A finished run, or a model that was exported.")],
+    epsilon: Annotated[
+        str | None, Option("--epsilon", help="Of a run: an id or a value of ε; what its report starts with if left out.")
+    ] = None,
+    to: Annotated[Path, Option("--to", help="The page to write.")] = Path("certificate.html"),
+) -> None:
+    """Write one page to print: what was asked, what was done, what was found; no images are needed for it."""
+    from unlearnkit.run.certificate import write
+
+    print(write(place, epsilon, to))
 
 
 @app.command(epilog="Example: unlearnkit pretrain recipes/pretrain/mae-64.yaml --to weights/mae-64")

@@ -36,7 +36,7 @@ def audited(
             origin = kept.origin(bench, None if solution is None else solution.digest, {"audit": section}, facts)
             if (cell := kept.load(path, origin, watcher)) is None:
                 bench.put(part, theta)
-                found = audit if isinstance(audit, Failed) else tried(partial(_cell, audit, bench, watcher))
+                found = audit if isinstance(audit, Failed) else tried(partial(celled, audit, bench, watcher))
                 if isinstance(found, Failed):
                     cell = {"failed": found.reason}
                     if found is not audit:
@@ -47,7 +47,7 @@ def audited(
             cells[model] = cell
             watcher.event("audited", audit=name, id=model)
             watcher.check_signal()
-        entries.append(_entry(bench, name, section, audit, cells))
+        entries.append(entry(bench, name, section, audit, cells))
     return entries
 
 
@@ -68,7 +68,8 @@ def examined(audit: Audit, bench: Workbench, watcher: Watcher) -> Mapping[str, F
         raise ValueError(f"loss or gradient became non-finite at step {error.step}; {advice}") from None
 
 
-def _cell(audit: Audit, bench: Workbench, watcher: Watcher) -> Cell:
+def celled(audit: Audit, bench: Workbench, watcher: Watcher) -> Cell:
+    """Return what an audit finds of the student as it is now, as results.json has it."""
     found = examined(audit, bench, watcher)
     return {name: _plain(found[name]) for name in audit.figures}
 
@@ -83,9 +84,10 @@ def _plain(finding: Finding) -> object:
             return finding if math.isfinite(finding) else {"failed": f"the value is {finding}"}
 
 
-def _entry(
+def entry(
     bench: Workbench, name: str, section: AuditSection, audit: Audit | Failed, cells: Mapping[str, Cell]
 ) -> dict[str, Any]:
+    """Return what results.json has of an audit; the cells are of the original model and of solutions."""
     figures = {"": Figure(section.kind, "", None)} if isinstance(audit, Failed) else audit.figures
     # What failed as a whole says so under each of its figures.
     full = {model: {key: cell.get(key, cell) for key in figures} for model, cell in cells.items()}

@@ -50,12 +50,35 @@ class Instruments:
 
 
 def build(evaluate: Evaluate, base: Path, device: torch.device) -> Instruments:
-    """Build the instruments of a recipe; relative paths start at `base`."""
+    """Build the instruments of a recipe; relative paths start at `base`.
+
+    Raise `UserError` for a limit on what they do not measure.
+    """
     metrics, audits = _named(evaluate.metrics), _named(evaluate.audits)
-    return Instruments(
+    found = Instruments(
         {name: tried(partial(section.build, base, device)) for name, section in metrics},
         {name: (section, tried(partial(section.build, base, device))) for name, section in audits},
     )
+    for place, limit in enumerate(evaluate.limits):
+        _refuse_unmeasured(limit.figure, found, evaluate.train, f"evaluate.limits[{place}].figure: {limit.figure}")
+    return found
+
+
+def _refuse_unmeasured(figure: str, found: Instruments, train: bool, where: str) -> None:
+    match figure.split("/"):
+        case [audit, name]:
+            known = found.audits
+            if audit in known and not isinstance(built := known[audit][1], Failed) and name not in built.figures:
+                raise UserError(f"{where}: {audit} has no such figure; it has: {', '.join(built.figures)}")
+            what, which = audit, "audits"
+        case [_, split, _, metric]:
+            if split == "train" and not train:
+                raise UserError(f"{where}: evaluate.train is false, so it is not measured; give validation")
+            what, known, which = metric, found.metrics, "metrics"
+        case _:
+            return
+    if what not in known:
+        raise UserError(f"{where}: evaluate.{which} has no {what}; it has: {', '.join(known) or 'none'}")
 
 
 def tried(what: Callable[[], T]) -> T | Failed:

@@ -1,5 +1,6 @@
 """What a report reads of results: its solutions in the order shown, their kinds, scores and metrics."""
 
+from collections.abc import Iterator
 from typing import cast
 
 from unlearnkit.fronts import HIGHEST, LOWEST
@@ -95,3 +96,12 @@ def unit(results: Results, metric: str) -> str:
 def arrow(results: Results, metric: str) -> str:
     """Point to the better scores of a metric; nothing where neither end is better."""
     return ARROWS.get(results["metrics"].get(metric, {}).get("better", ""), "")
+
+
+def scores(solution: Solution) -> Iterator[tuple[str, str, str, str, Score]]:
+    """Yield every score of a solution with its set, split, what it is against and its metric."""
+    for of, splits in solution.get("metrics", {}).items():
+        for split, against in splits.items():
+            for target, values in against.items():
+                for metric, value in values.items():
+                    yield of, split, target, metric, value

@@ -220,6 +220,26 @@ class Audit(TypedDict):
     solutions: dict[str, dict[str, Finding]]
 
 
+class Held(TypedDict):
+    """What was found of a model for a limit, and whether it keeps it."""
+
+    found: Finding
+    kept: bool | None
+    """None where there is no figure, or a count that ended before the bound."""
+
+
+class Limit(TypedDict):
+    """One of `evaluate.limits` with what every model shows of it."""
+
+    figure: str
+    at_least: float | None
+    at_most: float | None
+    label: str
+    """What it asks for, in one line."""
+    original: Held
+    solutions: dict[str, Held]
+
+
 class Strips(TypedDict):
     """Paths of PNG strips: what one set looks like to each solution."""
 
@@ -258,6 +278,7 @@ class Results(TypedDict):
     solutions: list[Solution]
     tasks: NotRequired[list[Further]]
     audits: NotRequired[list[Audit]]
+    limits: NotRequired[list[Limit]]
     outside: list[dict[str, Any]]
     metrics: dict[str, dict[str, Any]]
     warnings: list[str]

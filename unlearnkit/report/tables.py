@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 
 from unlearnkit.report import reading
 from unlearnkit.report.numbers import NONE, agreed, figure, listed, percent, whole
-from unlearnkit.report.shape import SETS, Audit, Finding, Over, Results, Score, Solution
+from unlearnkit.report.shape import SETS, Audit, Finding, Held, Over, Results, Score, Solution
 
 
 class Column(NamedTuple):
@@ -57,6 +57,9 @@ AUDITING = (
     "Did it really forget? Arrows point to more forgotten; the first row is what a model shows that has forgotten "
     "nothing, and a retrained one, where there is one, what a model shows that never saw the images."
 )
+LIMITED = "What the recipe asks of these figures, and whether each model keeps it; a limit that is broken speaks against it."
+VERDICTS = {True: "pass", False: "FAIL", None: "not told"}
+"""What is said of a limit that is kept, broken, or held against no figure."""
 SOLUTION_COLUMNS = [
     Column("solution"),
     Column("id", "its name in results.json, and in the page's address as #solution=ID"),
@@ -167,11 +170,28 @@ def sections(results: Results) -> list[tuple[str, str, list[Table]]]:
     """Return title, introduction and tables of what was measured beside the metrics, where there is something."""
     alone = [table] if (table := singles(results)) else []
     every = [
+        ("Limits", LIMITED, _limits(results)),
         ("Single images", SINGLE, alone),
         ("Other tasks", FURTHER, _further(results)),
         ("Audits", AUDITING, audits(results)),
     ]
     return [section for section in every if section[-1]]
+
+
+def _limits(results: Results) -> list[Table]:
+    """Tabulate what each model shows of every limit; nothing where none was set."""
+    entries = results.get("limits", [])
+    columns = [Column(entry["label"]) for entry in entries]
+    values = {
+        s["id"]: [entry["original"] if s["id"] == "original" else entry["solutions"].get(s["id"]) for entry in entries]
+        for s in reading.shown(results)
+    }
+    return [_measured(results, "What is kept", columns, values, _held)] if entries else []
+
+
+def _held(its: Held, reasons: list[str], head: str) -> str:
+    """Write pass or fail with the figure."""
+    return f"{VERDICTS[its['kept']]}, {finding(its['found'], reasons, head)}"
 
 
 def _further(results: Results) -> list[Table]:

@@ -1,4 +1,4 @@
-"""Write one solution as a model of its own, with a card that states the evidence."""
+"""Write one solution as a model of its own, with a statement of the evidence, a card and a bill of materials."""
 
 import math
 import re
@@ -7,23 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from torch import Tensor
 
 from unlearnkit.contracts import saved, trainable
-from unlearnkit.disk import disk_errors, new_folder, sha256, write_file, write_json, write_text
+from unlearnkit.disk import as_json, disk_errors, new_folder, sha256, write_file, write_json, write_text
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.recipe import Recipe
+from unlearnkit.report.bill import bill
 from unlearnkit.report.card import card
 from unlearnkit.report.shape import parsed
+from unlearnkit.report.statement import FORGOTTEN, STATEMENT, Statement, claims, statement
 from unlearnkit.run import checkpoint
 from unlearnkit.run.folder import refuse_used
+from unlearnkit.run.signature import sign
 from unlearnkit.seal import Sealed
 from unlearnkit.solver.flat import Flat
 from unlearnkit.solver.workbench import Workbench, listed
 
 KINDS = ("unseen", "retrained", "membership")
 """Targets that need no field."""
-ORIGINAL, FORGOTTEN = "original", "forgotten.txt"
-"""In a run folder: the original model, and the keys of the forget set's images, one a line."""
+ORIGINAL = "original"
+"""In a run folder: the original model."""
 
 
 def keep_original(run: Path, bench: Workbench) -> None:
@@ -34,21 +38,19 @@ def keep_original(run: Path, bench: Workbench) -> None:
         saved(bench.reference, part)
 
 
-def export(run: Path, recipe: Recipe, epsilon: str, to: Path) -> Path:
+def export(run: Path, recipe: Recipe, epsilon: str, to: Path, key: Path | None = None) -> Path:
     """Write the solution of an id such as `highest`, or of a value of ε, to the folder `to` and return the folder.
 
-    All that it needs is in the run folder. Raise `UserError` for what is not as it was when the run finished.
+    All that it needs is in the run folder; a private key signs it. Raise `UserError` for what is not as it was when
+    the run finished.
     """
     sealed = Sealed.of(run)
     results, manifest = parsed(sealed.read("results.json"), run), sealed.json("manifest.json")
     row = chosen(results, epsilon)
     refuse_used(to, "give another folder")
     sealed.verify(f"{ORIGINAL}/")
-    original = run / ORIGINAL
-    model = recipe.model.build(file if (file := original / "model.safetensors").is_file() else original)
-    place = run / "solutions" / row["id"]
-    tensors, _ = checkpoint.read(place, lambda path: sealed.read(path.relative_to(run).as_posix()))
-    Flat(trainable(model, row.get("part", recipe.model.train))).set(tensors["theta"])
+    model = recipe.model.build(kept_original(run))
+    Flat(trainable(model, row.get("part", recipe.model.train))).set(solved_weights(sealed, row["id"]))
     with disk_errors(to):
         to.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(to) as part:
@@ -58,8 +60,31 @@ def export(run: Path, recipe: Recipe, epsilon: str, to: Path) -> Path:
         facts = {"model": section, "solution": row, "original_weights": manifest["weights"]}
         write_json(part / "unlearnkit.json", facts)
         write_file(part / FORGOTTEN, sealed.read(FORGOTTEN))
-        write_text(part / "README.md", card(results, manifest, row, digests))
+        stated = statement(claims(results, manifest, row["id"]), digests)
+        write_json(part / STATEMENT, stated)
+        for name, text in derived(stated).items():
+            write_text(part / name, text)
+        if key is not None:
+            sign(part, key, to.absolute().name)
+        Sealed.measured(part).write()
     return to
+
+
+def derived(its: Statement) -> dict[str, str]:
+    """Return what an exported folder says for people and for other tools, all of it from its statement."""
+    return {"README.md": card(its), "bom.cdx.json": as_json(bill(its))}
+
+
+def kept_original(run: Path) -> Path:
+    """Return the file or folder of the original model in a run folder."""
+    return file if (file := run / ORIGINAL / "model.safetensors").is_file() else run / ORIGINAL
+
+
+def solved_weights(run: Sealed, name: str) -> Tensor:
+    """Return the weights of a solution of a finished run, flat."""
+    place = run.folder / "solutions" / name
+    tensors, _ = checkpoint.read(place, lambda path: run.read(path.relative_to(run.folder).as_posix()))
+    return tensors["theta"]
 
 
 def solved(run: Path, epsilon: str) -> bool:

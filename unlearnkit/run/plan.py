@@ -12,6 +12,7 @@ from unlearnkit.contracts import Item, ModelAdapter, Part, draws, trainable
 from unlearnkit.data import Chosen, Pixels, few, in_memory, load_apart, weight
 from unlearnkit.device import choose_device
 from unlearnkit.disk import MIB
+from unlearnkit.evaluation.instruments import build as build_instruments
 from unlearnkit.fronts import CURVE, HIGHEST, LOWEST
 from unlearnkit.recipe.data import Selection
 from unlearnkit.recipe.recipe import Recipe
@@ -44,6 +45,8 @@ def describe(recipe: Recipe, base: Path, every_image: bool = False, timed: bool 
     instruments = [one.build for one in recipe.evaluate.metrics] + [one.build for one in recipe.evaluate.audits]
     for instrument in instruments:
         tried(instrument, base, torch.device("cpu"))
+    if recipe.evaluate.limits:
+        tried(build_instruments, recipe.evaluate, base, torch.device("cpu"))
     bench, found = None, None
     with device_errors(), noted() as notes:
         if chosen and not named.errors:

@@ -1,0 +1,96 @@
+"""Compute the figures that are claimed of a model again, by the code that made them, and hold them against the claims."""
+
+import math
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from unlearnkit.contracts import Failed, Part
+from unlearnkit.evaluation.audits import celled, entry
+from unlearnkit.evaluation.instruments import Instruments, Watcher, tried
+from unlearnkit.evaluation.measure import Gauge
+from unlearnkit.evaluation.originals import Originals
+from unlearnkit.report import reading
+from unlearnkit.report.limits import held
+from unlearnkit.report.statement import Claims
+from unlearnkit.solver.problem import TOLERANCE, gap
+from unlearnkit.solver.workbench import Workbench
+
+CLOSE, SMALL = 1e-3, 1e-6
+"""How far a figure may lie from the one that is claimed, as a part of it or at all: what other machines and libraries
+make of the same weights."""
+LOOKED_AT = ("f1", "f2", "gap", "satisfied", "metrics")
+
+Figures = dict[str, Any]
+
+
+def again(
+    its: Claims, bench: Workbench, tools: Instruments, watcher: Watcher, models: Mapping[str, tuple[Part, Tensor]]
+) -> Figures:
+    """Return the figures of models, `original` among them, by id, as `claimed` has those of the claims.
+
+    A model comes as the weights of a part; all else is the original's.
+    """
+    gauge, epsilons = Gauge(Originals(bench), tools, watcher), {s["id"]: s.get("epsilon") for s in its["results"]["solutions"]}
+    found, cells = dict[str, Any](), {name: dict[str, Any]() for name in tools.audits}
+    for name, (part, theta) in models.items():
+        bench.put(part, theta)
+        row = {"id": name, **{of: bench.sides[side].exact() for of, side in (("f1", "forget"), ("f2", "retain"))}}
+        if (epsilon := epsilons.get(name)) is not None:
+            row["gap"] = gap(row["f1"], epsilon)
+            row["satisfied"] = row["gap"] <= TOLERANCE
+        found[name] = row | {"metrics": gauge.measure(bench.student)}
+        for kind, (_, audit) in tools.audits.items():
+            bench.put(part, theta)
+            cell = audit if isinstance(audit, Failed) else tried(partial(celled, audit, bench, watcher))
+            cells[kind][name] = {"failed": cell.reason} if isinstance(cell, Failed) else cell
+    results: dict[str, Any] = {
+        "original": found.pop("original"),
+        "solutions": list(found.values()),
+        "metrics": its["results"]["metrics"],
+        "audits": [entry(bench, kind, *tools.audits[kind], cells[kind]) for kind in tools.audits],
+        "sets": {
+            name: {"classes": list(part.classes), "train": len(part.train), "validation": len(part.validation)}
+            for name, part in bench.chosen.items()
+        },
+    }
+    results["limits"] = held([limit.model_dump() for limit in bench.recipe.evaluate.limits], results)
+    return _figures(results, list(found), bench.facts["data"])
+
+
+def claimed(its: Claims, models: Mapping[str, object]) -> Figures:
+    """Return the figures that are claimed of models, by what they are."""
+    return _figures(its["results"], [name for name in models if name != "original"], its["manifest"]["data"])
+
+
+def _figures(results: Any, models: list[str], data: Any) -> Figures:
+    rows = {row["id"]: row for row in [reading.original(results), *results["solutions"]]}
+
+    def of(its: Mapping[str, Any]) -> dict[str, Any]:
+        return {"original": its["original"], **{name: its["solutions"][name] for name in models}}
+
+    return {
+        **{name: {key: rows[name][key] for key in LOOKED_AT if rows[name].get(key) is not None} for name in ("original", *models)},
+        "audits": {audit["id"]: {"images": audit["samples"], **of(audit)} for audit in results["audits"]},
+        "limits": {limit["label"]: of(limit) for limit in results["limits"]},
+        "sets": results["sets"],
+        "data": {source["set"]: {key: source[key] for key in ("digest", "files", "files_sha256")} for source in data},
+    }
+
+
+def compared(claimed: object, found: object, what: str = "") -> Iterator[tuple[str, float, str]]:
+    """Yield each figure that is claimed or found: its name, how far both are apart, and what is wrong, if anything is."""
+    if isinstance(claimed, Mapping) and isinstance(found, Mapping):
+        for key in claimed.keys() | found.keys():
+            yield from compared(claimed.get(key), found.get(key), f"{what}, {key}".removeprefix(", "))
+        return
+    numbers = [one for one in (claimed, found) if isinstance(one, int | float) and not isinstance(one, bool)]
+    if len(numbers) == 2:
+        one, other = numbers
+        apart = abs(one - other) / max(abs(one), abs(other), SMALL)
+        close = math.isclose(one, other, rel_tol=CLOSE, abs_tol=SMALL)
+    else:
+        apart, close = 0.0, claimed == found
+    yield what, apart, "" if close else f"claimed is {claimed}, and {found} was found"

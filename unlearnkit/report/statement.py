@@ -1,0 +1,147 @@
+"""What is claimed of an exported model: an in-toto statement, of which its card and its bill of materials are made."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NotRequired, cast
+
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict  # pydantic makes schemas of these alone before Python 3.12
+
+from unlearnkit import __version__
+from unlearnkit.errors import Exit, UserError, first_line
+from unlearnkit.report.shape import Results, Solution
+from unlearnkit.report.verdict import verdict
+from unlearnkit.seal import Sealed
+
+STATEMENT, FORGOTTEN = "statement.json", "forgotten.txt"
+"""In an exported folder: the statement, and the keys of the forget set's images, one a line; the second also in a run."""
+SORT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://unlearnkit/unlearning/v1"
+"""Names the shape of `Claims`; like that of model signing it is a name and no page."""
+
+RUN = ("format", "name", "seed", "mode", "tolerance", "sets", "range", "original", "metrics", "warnings")
+LONG = ("history", "checks", "stages")
+"""What of a solution says how it was trained, and nothing of what it is."""
+
+
+class Weights(TypedDict):
+    """The original model: what the recipe calls it, and the SHA-256 of what that was."""
+
+    ref: str | None
+    sha256: str | None
+
+
+class Source(TypedDict):
+    """Where the images of a set came from, and the hashes of their names and of their pixels."""
+
+    set: str
+    name: str
+    digest: str
+    files: int
+    files_sha256: str
+    title: NotRequired[str]
+    licence: NotRequired[str]
+    attribution: NotRequired[str]
+
+
+class Made(TypedDict):
+    """What of the run's manifest is told: no path of the machine but what the recipe calls its weights."""
+
+    unlearnkit: str
+    started: str
+    finished: str
+    python: str
+    torch: str
+    device: dict[str, Any]
+    recipe_sha256: str
+    weights: Weights
+    data: list[Source]
+
+
+class Claims(TypedDict):
+    """The predicate of the statement."""
+
+    unlearnkit: str
+    """The version that exported it."""
+    solution: str
+    """Its id among the solutions of `results`; the others are retrained models, to hold it against."""
+    results: Results
+    """As results.json, of these solutions alone and without curves and pictures."""
+    manifest: Made
+    verdict: str
+    """The whole trade-off of the run, in words."""
+
+
+class Statement(TypedDict):
+    """An in-toto statement, version 1."""
+
+    _type: str
+    subject: list[dict[str, Any]]
+    """The files of the model with their SHA-256."""
+    predicateType: str
+    predicate: Claims
+
+
+def claims(results: Results, manifest: Mapping[str, Any], solution: str) -> Claims:
+    """Return what a finished run says of one of its solutions."""
+    chosen = [s for s in results["solutions"] if s["id"] == solution or s.get("retrained")]
+    names = {s["id"] for s in chosen}
+
+    def of_these(entry: Any) -> Any:
+        return {**entry, "solutions": {name: its for name, its in entry["solutions"].items() if name in names}}
+
+    some: Any = {key: value for key, value in results.items() if key in RUN}
+    some |= {"outside": [], "solutions": [{k: v for k, v in s.items() if k not in LONG} for s in chosen]}
+    some |= {key: [of_these(entry) for entry in results.get(key, [])] for key in ("audits", "limits")}
+    made: Any = {key: manifest[key] for key in Made.__annotations__}
+    made["data"] = [{k: v for k, v in source.items() if k in Source.__annotations__} for source in manifest["data"]]
+    return Claims(unlearnkit=__version__, solution=solution, results=some, manifest=made, verdict=verdict(results))
+
+
+def forgotten(its: Claims) -> Source:
+    """Return what was asked to be unlearned."""
+    return next(source for source in its["manifest"]["data"] if source["set"] == "forget")
+
+
+def statement(its: Claims, files: Mapping[str, str]) -> Statement:
+    """Return the statement of these claims about the files of a model, which come with their SHA-256."""
+    subject = [{"name": name, "digest": {"sha256": digest}} for name, digest in files.items()]
+    return Statement(_type=SORT, subject=subject, predicateType=PREDICATE, predicate=its)
+
+
+def read(folder: Sealed) -> Statement:
+    """Return the statement of an exported folder; raise `UserError` for another one than `export` writes."""
+    path = folder.folder / STATEMENT
+    if STATEMENT not in folder.files:
+        raise UserError(f"{folder.folder}: nothing is stated here; give a folder that `unlearnkit export` wrote", Exit.FOLDER)
+    return parsed(folder.read(STATEMENT), path)
+
+
+def parsed(data: bytes, path: Path) -> Statement:
+    """Return a statement from its bytes; raise `UserError` where it is none of ours."""
+    try:
+        found = TypeAdapter(Statement).validate_python(json.loads(data))
+        if (found["_type"], found["predicateType"]) != (SORT, PREDICATE):
+            raise ValueError(f"it is of {found['predicateType']}, and {PREDICATE} is read here")
+        solution(found["predicate"]), forgotten(found["predicate"])
+    except (ValueError, RecursionError, StopIteration) as error:
+        wrong = f"this is no statement of unlearnkit ({first_line(error)})"
+        raise UserError(f"{path}: {wrong}; export the model again", Exit.FOLDER) from None
+    return cast("Statement", json.loads(data))
+
+
+def solution(its: Claims) -> Solution:
+    """Return the solution that is claimed."""
+    return next(s for s in its["results"]["solutions"] if s["id"] == its["solution"])
+
+
+def retrained(its: Claims) -> Solution | None:
+    """Return the first retrained model beside it, None where there is none."""
+    others = (s for s in its["results"]["solutions"] if s.get("retrained") and s["id"] != its["solution"])
+    return next(others, None)
+
+
+def files(its: Statement) -> dict[str, str]:
+    """Return the SHA-256 of each file of the model."""
+    return {file["name"]: file["digest"]["sha256"] for file in its["subject"]}

@@ -1,0 +1,32 @@
+"""Write the certificate of a solution, from a finished run or from what was exported of it."""
+
+from pathlib import Path
+
+from unlearnkit.disk import write_text
+from unlearnkit.errors import Exit, UserError
+from unlearnkit.report.certificate import page
+from unlearnkit.report.shape import load
+from unlearnkit.report.statement import FORGOTTEN, STATEMENT, claims, files, read
+from unlearnkit.report.verdict import recommended
+from unlearnkit.run.export import chosen
+from unlearnkit.run.signature import SIGNATURE
+from unlearnkit.seal import Sealed
+
+
+def write(place: Path, epsilon: str | None, to: Path) -> Path:
+    """Write the page about an exported model, or about a solution of a run, and return its path."""
+    sealed = Sealed.of(place)
+    if STATEMENT in sealed.files:
+        if epsilon is not None:
+            raise UserError(f"{place} has one model; leave --epsilon out", Exit.USAGE)
+        stated = read(sealed)
+        its, weights = stated["predicate"], files(stated)
+    else:
+        results, manifest = load(sealed)
+        row = recommended(results)[0] if epsilon is None else chosen(results, epsilon)
+        kept = f"solutions/{row['id']}/tensors.safetensors"
+        if kept not in sealed.files:
+            raise UserError(f"{place}: nothing was unlearned in this run, so there is nothing to certify", Exit.FOLDER)
+        its, weights = claims(results, manifest, row["id"]), {kept: sealed.files[kept]}
+    write_text(to, page(its, weights, sealed.read(FORGOTTEN).decode(), SIGNATURE in sealed.files))
+    return to

@@ -1,0 +1,129 @@
+"""Whether an exported model is what it says: its files, its signature, its card, and its figures computed again."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from unlearnkit import __version__
+from unlearnkit.contracts import trainable
+from unlearnkit.errors import Exit, UserError
+from unlearnkit.evaluation import instruments
+from unlearnkit.evaluation.again import again, claimed, compared
+from unlearnkit.recipe.recipe import Recipe
+from unlearnkit.report.statement import FORGOTTEN, Claims, Statement, files, forgotten, read, retrained, solution
+from unlearnkit.run.export import derived, kept_original, solved_weights
+from unlearnkit.run.interrupts import device_errors
+from unlearnkit.run.signature import GIT, SIGNATURE, check
+from unlearnkit.seal import UNSEALED, Sealed
+from unlearnkit.solver.workbench import build, flattened, frozen_digest
+
+
+@dataclass(frozen=True)
+class Data:
+    """What the figures are computed again from."""
+
+    recipe: Recipe
+    base: Path
+    """Where its relative paths start."""
+    run: Path | None = None
+    """The run folder that it comes from, which keeps the original model and the retrained one."""
+
+
+def verify(folder: Path, key: Path | None = None, data: Data | None = None) -> Iterator[str]:
+    """Yield a line for each thing that holds; raise `UserError` with `Exit.REFUSED` naming the file or figure that fails.
+
+    Without a key the files are held against the folder's own seal alone, which whoever changes them can write again.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such folder", Exit.USAGE)
+    try:
+        sealed = Sealed.of(folder)
+        sealed.verify()
+        stated = read(sealed)
+        _refuse_strange(sealed)
+        _refuse_unlike(sealed, stated)
+    except UserError as error:
+        raise UserError(str(error), Exit.REFUSED) from None
+    yield f"files: {len(sealed.files)} as they were sealed, and no others"
+    yield from _signed(sealed, key)
+    if data is None:
+        yield "figures: not computed again; give the recipe with its data, or the run folder, with --data"
+    else:
+        yield from _computed(folder, stated["predicate"], data)
+
+
+def _refuse_strange(sealed: Sealed) -> None:
+    for path in (path for path in sorted(sealed.folder.rglob("*")) if path.is_file()):
+        name = path.relative_to(sealed.folder)
+        if name.as_posix() not in {*sealed.files, *UNSEALED} and name.parts[0] not in GIT:
+            raise UserError(f"{path}: this file was not handed over with the others; remove it")
+
+
+def _refuse_unlike(sealed: Sealed, stated: Statement) -> None:
+    """Refuse what says something else than the statement."""
+    for name, digest in files(stated).items():
+        if sealed.files.get(name) != digest:
+            raise UserError(f"{sealed.folder / name}: this is not the file that the statement is about")
+    if hashlib.sha256(sealed.read(FORGOTTEN)).hexdigest() != forgotten(stated["predicate"])["files_sha256"]:
+        raise UserError(f"{sealed.folder / FORGOTTEN}: this is not the list that the statement is about")
+    if stated["predicate"]["unlearnkit"] == __version__:  # another version may have other words
+        for name, text in derived(stated).items():
+            if sealed.read(name) != text.encode():
+                raise UserError(f"{sealed.folder / name}: it says something else than the statement")
+
+
+def _signed(sealed: Sealed, key: Path | None) -> Iterator[str]:
+    there = SIGNATURE in sealed.files
+    if key is None:
+        yield f"signature: {'not checked; give its public key with --key' if there else 'there is none'}"
+    elif not there:
+        raise UserError(f"{sealed.folder / SIGNATURE}: there is no signature, so none by {key}", Exit.REFUSED)
+    else:
+        check(sealed.folder, key, sealed.folder / SIGNATURE)
+        yield f"signature: that of {key}, for all files"
+
+
+class _Unwatched:
+    """Who watches where nobody does."""
+
+    def event(self, kind: str, **facts: object) -> None:
+        """Take one event."""
+
+    def warn(self, message: str) -> None:
+        """Take one line."""
+
+    def check_signal(self) -> None:
+        """Go on."""
+
+
+def _computed(folder: Path, its: Claims, data: Data) -> Iterator[str]:
+    recipe, row, gold = data.recipe, solution(its), retrained(its)
+    run = None if data.run is None else Sealed.of(data.run)
+    if run is not None:
+        run.verify()
+        kept = recipe.model.model_copy(update={"weights": str(kept_original(run.folder).absolute())})
+        recipe = recipe.model_copy(update={"model": kept})
+    with device_errors():
+        bench = build(recipe, data.base)
+        tools = instruments.build(recipe.evaluate, data.base, bench.device)
+        exported = recipe.model.build(file if (file := folder / "model.safetensors").is_file() else folder)
+        models = {"original": (recipe.model.train, bench.origin)}
+        models[row["id"]] = "all", flattened(trainable(exported)).to(bench.device)
+        if gold is not None and run is not None:
+            models[gold["id"]] = gold["part"], solved_weights(run, gold["id"]).to(bench.device)
+        found = again(its, bench, tools, _Unwatched(), models)
+    told = claimed(its, models)
+    if run is None:
+        told["weights"], found["weights"] = its["manifest"]["weights"]["sha256"], bench.facts["weights"]["sha256"]
+    told["frozen part unchanged"] = row["frozen_unchanged"]
+    exported.module.to(bench.device)
+    found["frozen part unchanged"] = frozen_digest(exported, row["part"]) == frozen_digest(bench.reference, row["part"])
+    every = sorted(compared(told, found))
+    if wrong := [f"  {what}: {why}" for what, _, why in every if why]:
+        many = f"{len(wrong)} of {len(every)} figures are not what is claimed"
+        raise UserError(f"{folder}: {many}:\n" + "\n".join(wrong), Exit.REFUSED)
+    apart = max(apart for _, apart, _ in every)
+    yield f"figures: {len(every)} computed again, at most {apart:.1g} of the figure apart"
+    if gold is not None and run is None:
+        yield f"  not those of {gold['label']}, whose weights are in the run folder: give that with --data"

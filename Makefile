@@ -1,4 +1,4 @@
-.PHONY: help install quickstart test test-slow test-lowest test-newest coverage downstream benchmark reliability properties lint schemas docs gallery
+.PHONY: help install quickstart test test-slow test-lowest test-newest coverage downstream benchmark reliability properties lint schemas docs gallery handed-over
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -79,6 +79,9 @@ schemas: install ## write the JSON Schemas again
 
 docs: install ## build the documentation site into build/docs
 	$(BIN)/python -m docs.builder site build/docs
+
+handed-over: install ## make the sample folders of docs/handed-over again
+	$(BIN)/python -m docs.builder handed-over
 
 gallery: install ## take runs into the recipe gallery: RUNS="runs/NAME"
 	$(BIN)/python -m docs.builder collect $(RUNS)

@@ -1,4 +1,4 @@
-"""Build the site, or take a run's results into the gallery."""
+"""Build the site, take a run's results into the gallery, or make the sample folders that are handed over."""
 
 import argparse
 import sys
@@ -7,6 +7,12 @@ from pathlib import Path
 from unlearnkit.errors import UserError
 
 from . import gallery, stage
+
+
+def _handed_over() -> Path:
+    from . import handed  # which needs the extra `attest`
+
+    return handed.make()
 
 
 def main() -> None:
@@ -19,6 +25,8 @@ def main() -> None:
     collect = commands.add_parser("collect", help="take finished runs of committed recipes into docs/gallery")
     collect.add_argument("runs", type=Path, nargs="+")
     collect.set_defaults(call=lambda chosen: [print(gallery.collect(run)) for run in chosen.runs])
+    handed = commands.add_parser("handed-over", help="make the sample folders of docs/handed-over again")
+    handed.set_defaults(call=lambda chosen: print(_handed_over()))
     chosen = parser.parse_args()
     try:
         chosen.call(chosen)

@@ -10,7 +10,7 @@ from sphinx.cmd.build import build_main
 from . import gallery, reference
 from .paths import DOCS, PACKAGES, RECIPES, ROOT
 
-OWN = ("builder", "gallery", "extra")
+OWN = ("builder", "gallery", "handed-over", "extra")
 """Folders of docs/ that are not pages."""
 
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-OWN = {ROOT / "docs" / name for name in ("builder", "gallery")}
+OWN = {ROOT / "docs" / name for name in ("builder", "gallery", "handed-over")}
 FENCE = re.compile(r"^( *)(`{3,}|:{3,})(\w+)(?: +([^\n]*))?\n(.*?)^\1\2 *$", re.M | re.S)
 COMMAND = re.compile(r"^(?: {4}|\t)(unlearnkit|make|pip|python3?) ", re.M)
 

@@ -93,4 +93,7 @@ def compared(claimed: object, found: object, what: str = "") -> Iterator[tuple[s
         close = math.isclose(one, other, rel_tol=CLOSE, abs_tol=SMALL)
     else:
         apart, close = 0.0, claimed == found
-    yield what, apart, "" if close else f"claimed is {claimed}, and {found} was found"
+    wrong = f"claimed is {claimed}, and {found} was found"
+    if claimed is None or found is None:
+        wrong = "it is found, and not claimed" if claimed is None else "it is claimed, and not measured with this data"
+    yield what, apart, "" if close else wrong

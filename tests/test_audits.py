@@ -196,3 +196,38 @@ def test_a_training_that_diverges_is_named(shared_tiny, tmp_path):
     audits = "evaluate.audits=[{kind: fresh-decoder, steps: 20, optimizer: {kind: adamw, lr: 1.0e+38}}]"
     (entry,) = results_of(ran(shared_tiny, tmp_path / "run", audits))["audits"]
     assert "lower the audit's optimizer.lr" in entry["original"]["fresh"]["failed"]
+
+
+@pytest.mark.parametrize(
+    ("figure", "said"),
+    [
+        ("members/auc", "evaluate.audits has no members; it has: membership"),
+        ("membership/acu", "membership has no such figure; it has: auc, tpr, members, others"),
+        ("forget/validation/truth/psnr", "evaluate.metrics has no psnr; it has: hidden-psnr"),
+        ("forget/train/truth/hidden-psnr", "evaluate.train is false, so it is not measured; give validation"),
+    ],
+)
+def test_a_limit_on_what_is_not_measured_is_refused_before_the_run(figure, said, tiny, tmp_path, unlearnkit):
+    sets = [f"evaluate.limits=[{{figure: {figure}, at_most: 1}}]", "evaluate.audits=[{kind: membership}]"]
+    for command in ("plan", "run"):
+        words = [word for one in (*sets, "evaluate.train=false") for word in ("--set", one)]
+        outcome = unlearnkit(command, tiny, *words)
+        assert outcome.code == 3
+        assert f"evaluate.limits[0].figure: {figure}: {said}" in outcome.out + outcome.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_other_limits_are_held_against_what_was_measured(tiny, tmp_path):
+    def limits(run):
+        return json.loads((run / "results.json").read_text())["limits"]
+
+    asked = "evaluate.audits=[{kind: membership}]"
+    run = tiny_task.ran(tiny, tmp_path / "run", asked)
+    assert limits(run) == []
+    before = {path: path.stat().st_mtime_ns for path in run.glob("[ae]*/**/*.json")}
+    tiny_task.resumed(run, asked, "evaluate.limits=[{figure: membership/auc, at_least: 0, at_most: 1}, {figure: f1, at_most: 0}]")
+    assert {path: path.stat().st_mtime_ns for path in run.glob("[ae]*/**/*.json")} == before
+    assert [{held["kept"] for held in limit["solutions"].values()} for limit in limits(run)] == [{True}, {False}]
+    report = (run / "report.md").read_text()
+    assert "| membership AUC ≥ 0 and ≤ 1 |" in report
+    assert "FAIL, 0.0" in report

@@ -80,6 +80,7 @@ NEEDED: Mapping[str, Mapping[str, Any]] = {
     "Score": {"at_most": 5.5},
     "RetainCost": {"at_most": 0.01},
     "Audited": {"audit": {"kind": "membership"}, "figure": "members", "at_least": 0.6},
+    "Limit": {"figure": "f2", "at_most": 1.0},
     "RandomTokens": {"token": 4},
     "Blurred": {"sigma": 2.0},
     "MobileNetV2": {"size": 32},
@@ -164,6 +165,7 @@ CHANGED: Mapping[str, Any] = {
     "Decoupling.ascent": 0.5, "Decoupling.sensitivity": 2e-3, "Decoupling.epsilon": 2.0, "Decoupling.delta": 1e-4,
     "Cup.intensity": 0.25, "Eupmu.tolerance": 0.1, "Eupmu.rate": 0.05, "Hamu.quota": 1e-3, "Lur.lookahead": 0.2,
     "Lur.alpha": 0.5, "Siss.share": 0.2, "CaGrad.c": 0.25, "Lagrangian.epsilon": 2e-3, "Lagrangian.rate": 0.1,
+    "Limit.figure": "f1", "Limit.at_least": 0.5, "Limit.at_most": 0.001,
     "Evaluate.images": 2, "LPIPS.network": Sets(network="alex", weights="a/alex.pth", size=64),
     "LPIPS.weights": "b/squeeze.pth", "LPIPS.size": 48, "MobileNetV2.size": 64, "ExportedModule.weights":
     "b/network.pt2", "ExportedModule.size": 20, "ExportedModule.mean": [0.5, 0.5, 0.5],

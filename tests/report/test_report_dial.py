@@ -13,6 +13,7 @@ from report_pages import Page, html, markdown_rows
 
 from unlearnkit.report import front, verdict
 from unlearnkit.report.card import card
+from unlearnkit.report.statement import claims, statement
 from unlearnkit.report.verdict import recommended
 
 Rewrite = Callable[[Path, dict[str, Any]], None]
@@ -236,17 +237,23 @@ def test_a_card_says_how_its_model_was_found_and_what_for(dialled: Path, found: 
     manifest = json.loads((dialled / "manifest.json").read_text(encoding="utf-8"))
     manifest["data"] = [source | {"files": 3, "files_sha256": "77aa" * 16} for source in manifest["data"]]
     found["tolerance"] = 0.05
-    rows = {s["id"]: s | {"digest": "ab" * 32} for s in found["solutions"]}
-    text = card(found, manifest, rows["target-unseen"], {})
+    rows = {s["id"]: s for s in found["solutions"]}
+    for row in rows.values():
+        row["digest"] = "ab" * 32
+
+    def told(solution: str) -> str:
+        return card(statement(claims(found, manifest, solution), {}))
+
+    text = told("target-unseen")
     way = "on the curve between the highest completeness and the original model"
     assert f"| how it was found | {way}, not polished |\n" in text
     assert "| target it serves | forget training images score as unseen ones (psnr) |\n" in text
     assert "| what was found for it | 14.19 ± 0.17 dB, wanted 14.2; met |\n" in text
     rows["target-score"]["served"] = {"dial": "polyline", "polish": 30}
-    text = card(found, manifest, rows["target-score"], {})
+    text = told("target-score")
     assert f"| how it was found | {way.replace('curve', 'polyline')}, polished by 30 steps |\n" in text
     assert "| what was found for it | 8.3, wanted 7; NOT met: it cannot be met" in text
-    plain = card(found, manifest, rows["epsilon-1"], {})
+    plain = told("epsilon-1")
     assert "how it was found" not in plain
     assert "target it serves" not in plain
 

@@ -12,8 +12,10 @@ from unlearnkit.report.numbers import figure, one_line, percent
 from unlearnkit.report.statement import Claims, forgotten, retrained, solution
 from unlearnkit.report.tables import VERDICTS, audit_columns, cell, finding
 
-NAMED = 6
+NAMED = 4
 """Files of the request that are named; the hash is of all."""
+SIZE, ROWS = 8.4, 20
+"""The size of letters in points, and rows of the table beyond which it shrinks, so that all prints on one page."""
 
 
 def page(its: Claims, files: Mapping[str, str], keys: str, signed: bool) -> str:
@@ -24,6 +26,8 @@ def page(its: Claims, files: Mapping[str, str], keys: str, signed: bool) -> str:
     results, manifest, model = its["results"], its["manifest"], solution(its)
     beside = [reading.original(results), model, *filter(None, [retrained(its)])]
     notes, names = list[str](), [one_line(name) for name in keys.splitlines()]
+    rows, bounds = list(_rows(results, beside, notes)), list(_limits(results, beside, notes))
+    size = round(SIZE * min(1, (30 + ROWS) / (30 + len(rows) + len(bounds))), 2)  # some 30 lines are beside it
     pages = Environment(
         loader=PackageLoader("unlearnkit.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -31,16 +35,16 @@ def page(its: Claims, files: Mapping[str, str], keys: str, signed: bool) -> str:
     pages.filters |= {"figure": figure, "percent": percent}
     return pages.get_template("certificate.html.j2").render(
         style=asset("certificate.css"), results=results, manifest=manifest, model=model, files=files, signed=signed,
-        version=its["unlearnkit"], heads=[s["label"] for s in beside], rows=list(_rows(results, beside, notes)),
+        version=its["unlearnkit"], heads=[s["label"] for s in beside], rows=rows, size=size,
         notes=notes, samples=[f"{audit['id']}: {audit['samples']}" for audit in results["audits"] if audit["samples"]],
-        judged=limits.said(results["limits"], model["id"]), limits=list(_limits(results, beside)),
+        judged=limits.said(results["limits"], model["id"]), limits=bounds,
         request=forgotten(its),
         names=names[:NAMED], more=max(0, len(names) - NAMED), listed=hashlib.sha256(keys.encode()).hexdigest(),
     )  # fmt: skip
 
 
 def _rows(results: Any, beside: list[Any], notes: list[str]) -> Iterator[list[str]]:
-    """Yield what is shown of each model: losses, scores against the truth, and what audits found."""
+    """Yield what is shown of each model: losses, scores against the truth, and what audits found of forgetting."""
     yield ["forget loss f1", *(figure(s["f1"]) for s in beside)]
     yield ["retain loss f2", *(figure(s["f2"]) for s in beside)]
     for of, split, against, metric, _ in reading.scores(beside[1]):
@@ -50,12 +54,15 @@ def _rows(results: Any, beside: list[Any], notes: list[str]) -> Iterator[list[st
             yield [what, *(cell(reading.score(s, of, split, against, metric), notes, name) for s in beside)]
     for audit in results["audits"]:
         scored = {"original": audit["original"], **audit["solutions"]}
-        for key, column in zip(audit["figures"], audit_columns(audit), strict=True):
+        for (key, its), column in zip(audit["figures"].items(), audit_columns(audit), strict=True):
+            if its["forgotten"] is None:
+                continue
             what = f"{audit['id']}: {column.head}"
             yield [what, *(finding(scored[s["id"]].get(key), notes, what) for s in beside)]
 
 
-def _limits(results: Any, beside: list[Any]) -> Iterator[list[str]]:
+def _limits(results: Any, beside: list[Any], notes: list[str]) -> Iterator[list[str]]:
     for limit in results["limits"]:
-        its = {"original": limit["original"], **limit["solutions"]}
-        yield [limit["label"], *(f"{VERDICTS[its[s['id']]['kept']]}, {limits.text(its[s['id']])}" for s in beside)]
+        held = {"original": limit["original"], **limit["solutions"]}
+        its, what = [held[s["id"]] for s in beside], limit["label"]
+        yield [what, *(f"{VERDICTS[one['kept']]}, {finding(one['found'], notes, what)}" for one in its)]

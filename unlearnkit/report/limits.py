@@ -53,8 +53,10 @@ def _kept(limit: Mapping[str, Any], value: Finding) -> bool | None:
     """Tell whether a figure keeps a limit; None where there is none, or a count that ended before the bound."""
     low, high = limit["at_least"], limit["at_most"]
     match value:
+        case {"over": over} if high is not None:
+            return False if over >= high else None
         case {"over": over}:
-            return False if high is not None and over >= high else True if high is None and over >= low else None
+            return True if over >= low else None
         case int() | float():
             return (low is None or value >= low) and (high is None or value <= high)
         case _:

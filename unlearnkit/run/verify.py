@@ -40,13 +40,14 @@ def verify(folder: Path, key: Path | None = None, data: Data | None = None) -> I
     try:
         sealed = Sealed.of(folder)
         sealed.verify()
-        stated = read(sealed)
         _refuse_strange(sealed)
+        signed = _signed(sealed, key)  # before anything that is written there is read
+        stated = read(sealed)
         _refuse_unlike(sealed, stated)
     except UserError as error:
-        raise UserError(str(error), Exit.REFUSED) from None
+        raise UserError(str(error), Exit.REFUSED if error.code == Exit.FOLDER else error.code) from None
     yield f"files: {len(sealed.files)} as they were sealed, and no others"
-    yield from _signed(sealed, key)
+    yield f"signature: {signed}"
     if data is None:
         yield "figures: not computed again; give the recipe with its data, or the run folder, with --data"
     else:
@@ -57,32 +58,32 @@ def _refuse_strange(sealed: Sealed) -> None:
     for path in (path for path in sorted(sealed.folder.rglob("*")) if path.is_file()):
         name = path.relative_to(sealed.folder)
         if name.as_posix() not in {*sealed.files, *UNSEALED} and name.parts[0] not in GIT:
-            raise UserError(f"{path}: this file was not handed over with the others; remove it")
+            raise UserError(f"{path}: this file was not handed over with the others; remove it", Exit.REFUSED)
 
 
 def _refuse_unlike(sealed: Sealed, stated: Statement) -> None:
     """Refuse weights, a list and figures that are not those of the statement."""
     for name, digest in files(stated).items():
         if sealed.files.get(name) != digest:
-            raise UserError(f"{sealed.folder / name}: this is not the file that the statement is about")
+            raise UserError(f"{sealed.folder / name}: this is not the file that the statement is about", Exit.REFUSED)
     if hashlib.sha256(sealed.read(FORGOTTEN)).hexdigest() != forgotten(stated["predicate"])["files_sha256"]:
-        raise UserError(f"{sealed.folder / FORGOTTEN}: this is not the list that the statement is about")
+        raise UserError(f"{sealed.folder / FORGOTTEN}: this is not the list that the statement is about", Exit.REFUSED)
     if stated["predicate"]["unlearnkit"] == __version__:  # another one may write them in another way
         for name, text in derived(stated).items():
             figures = text.partition("\n---\n")[0]  # of the card what the hub reads, of the bill all
             if not sealed.read(name).startswith(figures.encode()):
-                raise UserError(f"{sealed.folder / name}: its figures are not those of the statement")
+                raise UserError(f"{sealed.folder / name}: its figures are not those of the statement", Exit.REFUSED)
 
 
-def _signed(sealed: Sealed, key: Path | None) -> Iterator[str]:
+def _signed(sealed: Sealed, key: Path | None) -> str:
+    """Say whose signature there is; raise `UserError` where it does not hold."""
     there = SIGNATURE in sealed.files
     if key is None:
-        yield f"signature: {'not checked; give its public key with --key' if there else 'there is none'}"
-    elif not there:
+        return "not checked; give its public key with --key" if there else "there is none"
+    if not there:
         raise UserError(f"{sealed.folder / SIGNATURE}: there is no signature, so none by {key}", Exit.REFUSED)
-    else:
-        check(sealed.folder, key, sealed.folder / SIGNATURE)
-        yield f"signature: that of {key}, for all files"
+    check(sealed.folder, key, sealed.folder / SIGNATURE)
+    return f"that of {key}, for all files"
 
 
 class _Unwatched:

@@ -225,7 +225,8 @@ def test_other_limits_are_held_against_what_was_measured(tiny, tmp_path):
     run = tiny_task.ran(tiny, tmp_path / "run", asked)
     assert limits(run) == []
     before = {path: path.stat().st_mtime_ns for path in run.glob("[ae]*/**/*.json")}
-    tiny_task.resumed(run, asked, "evaluate.limits=[{figure: membership/auc, at_least: 0, at_most: 1}, {figure: f1, at_most: 0}]")
+    others = "[{figure: membership/auc, at_least: 0, at_most: 1}, {figure: f1, at_most: 0}]"
+    tiny_task.resumed(run, asked, f"evaluate.limits={others}")
     assert {path: path.stat().st_mtime_ns for path in run.glob("[ae]*/**/*.json")} == before
     assert [{held["kept"] for held in limit["solutions"].values()} for limit in limits(run)] == [{True}, {False}]
     report = (run / "report.md").read_text()

@@ -37,6 +37,7 @@ ASKED = (
     "{figure: forget/validation/truth/hidden-psnr, at_most: 5}, {figure: relearning/forget_steps, at_least: 9}]",
     "compare=[{kind: retrain}]",
 )
+GOLD = "retrain-budget-1.0"
 
 
 def recipe_of(folder: Path) -> Any:
@@ -266,12 +267,12 @@ LIES: Mapping[str, Callable[[Any], object]] = {
         "validation"
     ]["truth"].update({"hidden-psnr": 1.5}),
     "epsilon-at-0.5, gap": lambda its: chosen(its).update(epsilon=1.01 * chosen(its)["epsilon"]),
-    "audits, membership, retrain-budget-1.0, auc": lambda its: its["results"]["audits"][0]["solutions"][
-        "retrain-budget-1.0"
-    ].update(auc=0.5),
-    "limits, forget validation PSNR, hidden region ≤ 5 dB, epsilon-at-0.5, kept": lambda its: its["results"]["limits"][2][
-        "solutions"
-    ]["epsilon-at-0.5"].update(kept=True),
+    "audits, membership, retrain-budget-1.0, auc": lambda its: its["results"]["audits"][0]["solutions"][GOLD].update(
+        auc=0.5
+    ),
+    "limits, forget validation PSNR, hidden region ≤ 5 dB, epsilon-at-0.5, kept": lambda its: its["results"]["limits"][
+        2
+    ]["solutions"]["epsilon-at-0.5"].update(kept=True),
     "data, forget, digest": lambda its: its["manifest"]["data"][0].update(digest="0" * 64),
     "frozen part unchanged": lambda its: chosen(its).update(frozen_unchanged=False),
 }
@@ -305,7 +306,7 @@ def test_other_weights_with_true_claims_are_told_by_their_figures(handed, tmp_pa
 def test_every_figure_of_the_certificate_is_computed_again(handed):
     """A figure that is changed where it is claimed changes the page, or it is not on it; on it, it is compared."""
     its = read(Sealed.of(handed / "out"))["predicate"]
-    models = ["original", "epsilon-at-0.5", "retrain-budget-1.0"]
+    models = ["original", "epsilon-at-0.5", GOLD]
     keys = (handed / "out" / "forgotten.txt").read_text()
 
     def page(claims: Any) -> str:
@@ -321,8 +322,8 @@ def test_every_figure_of_the_certificate_is_computed_again(handed):
         if page(changed) == before or path[-1] in GIVEN:
             continue
         shown += 1
-        wrong = [what for what, _, wrong in compared(again.claimed(its, models), again.claimed(changed, models)) if wrong]
-        assert wrong, path
+        both = compared(again.claimed(its, models), again.claimed(changed, models))
+        assert any(wrong for _, _, wrong in both), path
     assert shown > 50
 
 
@@ -361,7 +362,8 @@ def test_the_certificate_prints_on_one_page(handed, tmp_path, unlearnkit):
     unlearnkit("certificate", handed / "out", "--to", "out.html").succeeded()
     its = read(Sealed.of(handed / "out"))["predicate"]
     its["results"]["audits"] *= 6
-    (tmp_path / "long.html").write_text(certificate.page(its, {"model.safetensors": "ab" * 32}, "face.png\n" * 99, True))
+    long = certificate.page(its, {"model.safetensors": "ab" * 32}, "face.png\n" * 99, True)
+    (tmp_path / "long.html").write_text(long)
     printed = []
     with playwright.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -421,7 +423,7 @@ def test_a_hidden_retrained_model_and_curves_stay_out_of_the_claims(handed):
     results = json.loads((handed / "run" / "results.json").read_text())
     manifest = json.loads((handed / "run" / "manifest.json").read_text())
     its = claims(results, manifest, "boundary-highest")
-    assert [s["id"] for s in its["results"]["solutions"]] == ["boundary-highest", "retrain-budget-1.0"]
+    assert [s["id"] for s in its["results"]["solutions"]] == ["boundary-highest", GOLD]
     assert "history" not in chosen(its)
     assert "base" not in its["manifest"]  # a path of the machine
     assert bill(statement(its, {}))["metadata"]["component"]["version"] == "boundary-highest"
@@ -435,6 +437,39 @@ def test_a_folder_that_is_accepted_and_one_that_is_refused_are_shipped(unlearnki
     outcome = unlearnkit("verify", SHIPPED / "refused", "--key", key)
     assert outcome.code == Exit.REFUSED
     assert outcome.err.startswith(f"error: {SHIPPED / 'refused' / 'model.safetensors'}: changed since it was sealed")
+
+
+def test_a_statement_that_lacks_something_is_refused_or_read(handed, tmp_path):
+    """Whatever is taken out of it, nobody who reads it fails in another way than by a message."""
+    folder = shutil.copytree(handed / "out", tmp_path / "out")
+    whole, outcomes = json.loads((folder / "statement.json").read_text()), set[bool]()
+    seal = json.loads((folder / SEAL).read_text())
+    sealed = Sealed(folder, seal["files"])
+    for path in keys_in(whole):
+        stated = json.loads(json.dumps(whole))
+        inside: Any = stated
+        for step in path[:-1]:
+            inside = inside[step]
+        del inside[path[-1]]
+        write_json(folder / "statement.json", stated)
+        sealed.write([folder / "statement.json"])
+        try:
+            certificate.page(read(sealed)["predicate"], {}, "", False)
+            outcomes.add(bool(list(verify(folder))))
+        except UserError:
+            outcomes.add(False)
+    assert outcomes == {True, False}
+
+
+def keys_in(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Yield the place of every key and of every first element in a JSON value."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield (*path, key)
+            yield from keys_in(part, (*path, key))
+    elif isinstance(value, list) and value:
+        yield (*path, 0)
+        yield from keys_in(value[0], (*path, 0))
 
 
 def test_what_is_no_folder_of_ours_is_told(handed, tmp_path, unlearnkit):

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unlearnkit.recipe.recipe import Limit
@@ -15,7 +15,8 @@ FINITE = st.floats(-1e6, 1e6)
 
 def results(value: Any) -> dict[str, Any]:
     """Return results of one solution with one audit that found a value."""
-    entry = {"id": "memory", "figures": {"x": {"name": "X", "unit": "dB"}}, "original": {"x": 1}, "solutions": {"a": {"x": value}}}
+    figures = {"x": {"name": "X", "unit": "dB"}}
+    entry = {"id": "memory", "figures": figures, "original": {"x": 1}, "solutions": {"a": {"x": value}}}
     return {
         "original": {"f1": 1.0, "f2": 0.0}, "solutions": [{"id": "a", "label": "a", "f1": 0.5, "f2": 0.25}],
         "audits": [entry], "metrics": {},
@@ -28,6 +29,7 @@ def kept(value: Any, at_least: float | None = None, at_most: float | None = None
     return limit["solutions"]["a"]["kept"]
 
 
+@settings(max_examples=60, deadline=None)
 @given(FINITE, FINITE)
 def test_a_number_keeps_a_bound_that_it_reaches(value, bound):
     assert kept(value, at_least=bound) is (value >= bound)
@@ -35,6 +37,7 @@ def test_a_number_keeps_a_bound_that_it_reaches(value, bound):
     assert kept(value, bound, bound) is (value == bound)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 200), st.integers(1, 200))
 def test_a_count_that_ended_tells_what_holds_of_every_larger_one(most, bound):
     """More than `most` was counted: whatever the count is, `True` and `False` have to hold of it."""

@@ -335,7 +335,7 @@ def verify(
 def certificate(
     place: Annotated[Path, Argument(metavar="RUN|FOLDER", help="A finished run, or a model that was exported.")],
     epsilon: Annotated[
-        str | None, Option("--epsilon", help="Of a run: an id or a value of ε; what its report starts with if left out.")
+        str | None, Option("--epsilon", help="Of a run: an id or a value of ε; where its report starts if left out.")
     ] = None,
     to: Annotated[Path, Option("--to", help="The page to write.")] = Path("certificate.html"),
 ) -> None:

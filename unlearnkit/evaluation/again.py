@@ -1,4 +1,4 @@
-"""Compute the figures that are claimed of a model again, by the code that made them, and hold them against the claims."""
+"""Compute the figures that are claimed of a model again, by the code that made them, and compare both."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -33,15 +33,16 @@ def again(
 
     A model comes as the weights of a part; all else is the original's.
     """
-    gauge, epsilons = Gauge(Originals(bench), tools, watcher), {s["id"]: s.get("epsilon") for s in its["results"]["solutions"]}
+    gauge = Gauge(Originals(bench), tools, watcher)
+    epsilons = {s["id"]: s.get("epsilon") for s in its["results"]["solutions"]}
     found, cells = dict[str, Any](), {name: dict[str, Any]() for name in tools.audits}
     for name, (part, theta) in models.items():
         bench.put(part, theta)
-        row = {"id": name, **{of: bench.sides[side].exact() for of, side in (("f1", "forget"), ("f2", "retain"))}}
+        f1, f2 = (bench.sides[side].exact() for side in ("forget", "retain"))
+        found[name] = {"id": name, "f1": f1, "f2": f2, "metrics": gauge.measure(bench.student)}
         if (epsilon := epsilons.get(name)) is not None:
-            row["gap"] = gap(row["f1"], epsilon)
-            row["satisfied"] = row["gap"] <= TOLERANCE
-        found[name] = row | {"metrics": gauge.measure(bench.student)}
+            off = gap(f1, epsilon)
+            found[name] |= {"gap": off, "satisfied": off <= TOLERANCE}
         for kind, (_, audit) in tools.audits.items():
             bench.put(part, theta)
             cell = audit if isinstance(audit, Failed) else tried(partial(celled, audit, bench, watcher))
@@ -71,8 +72,9 @@ def _figures(results: Any, models: list[str], data: Any) -> Figures:
     def of(its: Mapping[str, Any]) -> dict[str, Any]:
         return {"original": its["original"], **{name: its["solutions"][name] for name in models}}
 
+    names = ("original", *models)
     return {
-        **{name: {key: rows[name][key] for key in LOOKED_AT if rows[name].get(key) is not None} for name in ("original", *models)},
+        **{name: {key: its for key in LOOKED_AT if (its := rows[name].get(key)) is not None} for name in names},
         "audits": {audit["id"]: {"images": audit["samples"], **of(audit)} for audit in results["audits"]},
         "limits": {limit["label"]: of(limit) for limit in results["limits"]},
         "sets": results["sets"],
@@ -81,7 +83,7 @@ def _figures(results: Any, models: list[str], data: Any) -> Figures:
 
 
 def compared(claimed: object, found: object, what: str = "") -> Iterator[tuple[str, float, str]]:
-    """Yield each figure that is claimed or found: its name, how far both are apart, and what is wrong, if anything is."""
+    """Yield each figure that is claimed or found: its name, how far both are apart, and what is wrong, if so."""
     if isinstance(claimed, Mapping) and isinstance(found, Mapping):
         for key in claimed.keys() | found.keys():
             yield from compared(claimed.get(key), found.get(key), f"{what}, {key}".removeprefix(", "))

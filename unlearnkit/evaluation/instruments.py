@@ -1,7 +1,7 @@
 """What solutions are measured with: the metrics and audits of a recipe, and what stands in for one that fails."""
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -65,16 +65,17 @@ def build(evaluate: Evaluate, base: Path, device: torch.device) -> Instruments:
 
 
 def _refuse_unmeasured(figure: str, found: Instruments, train: bool, where: str) -> None:
+    known: Collection[str]
     match figure.split("/"):
         case [audit, name]:
-            known = found.audits
-            if audit in known and not isinstance(built := known[audit][1], Failed) and name not in built.figures:
+            known, its = found.audits.keys(), found.audits.get(audit)
+            if its is not None and not isinstance(built := its[1], Failed) and name not in built.figures:
                 raise UserError(f"{where}: {audit} has no such figure; it has: {', '.join(built.figures)}")
             what, which = audit, "audits"
         case [_, split, _, metric]:
             if split == "train" and not train:
                 raise UserError(f"{where}: evaluate.train is false, so it is not measured; give validation")
-            what, known, which = metric, found.metrics, "metrics"
+            what, known, which = metric, found.metrics.keys(), "metrics"
         case _:
             return
     if what not in known:

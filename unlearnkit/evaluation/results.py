@@ -166,7 +166,8 @@ def _looked_at(
     folder: Path, gauge: Gauge, further: Sequence[Further], model: _Model, titles: Sequence[str]
 ) -> dict[str, Any]:
     """Return what is measured of a model, and write its pictures, or find both again."""
-    bench, evaluate = gauge.bench, gauge.bench.recipe.evaluate.model_copy(update={"audits": [], "limits": [], "stops": 0})
+    bench, unseen = gauge.bench, {"audits": [], "limits": [], "stops": 0}
+    evaluate = bench.recipe.evaluate.model_copy(update=unseen)
     path = folder / "evaluations" / f"{model.id}.json"
     sections: dict[str, object] = {"images": [evaluate.images]} if model.stop else {"evaluate": evaluate}
     origin = kept.origin(bench, model.digest, sections, gauge.facts)

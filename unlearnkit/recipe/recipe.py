@@ -9,11 +9,13 @@ from unlearnkit.recipe.data import Data
 from unlearnkit.recipe.numbers import Name, Seed
 from unlearnkit.recipe.training import Continuation, Control, Curve, Epsilons, Independent, Training
 
+FIGURE = r"^(f1|f2|[^/]+/[^/]+|(forget|retain)/(train|validation)/(truth|original)/[^/]+)$"
+
 
 class Limit(sections.Section):
     """A bound on a figure of every solution, of which the results say whether it is kept."""
 
-    figure: Annotated[str, Field(pattern=r"^(f1|f2|[^/]+/[^/]+|(forget|retain)/(train|validation)/(truth|original)/[^/]+)$")]
+    figure: Annotated[str, Field(pattern=FIGURE)]
     """`AUDIT/FIGURE`, such as `membership/auc`, by their ids in results.json; a score as `SET/SPLIT/AGAINST/METRIC`,
     such as `forget/validation/truth/psnr`; `f1` or `f2`."""
     at_least: float | None = None
@@ -25,7 +27,7 @@ class Limit(sections.Section):
     def _bounded(self) -> Self:
         if self.at_least is None and self.at_most is None:
             raise ValueError("give at_least, at_most or both")
-        if None not in (self.at_least, self.at_most) and self.at_least > self.at_most:
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
             raise ValueError("no figure is at least at_least and at most at_most; exchange them")
         return self
 
@@ -48,7 +50,7 @@ class Evaluate(sections.Section):
     audits: list[sections.AuditSection] = []  # noqa: RUF012
     """Tests of whether the original model and every solution have really forgotten; most of them train."""
     limits: list[Limit] = []  # noqa: RUF012
-    """What figures of metrics and audits must come to, so that the results say which solutions keep it: pass or fail."""
+    """What figures of metrics and audits must come to, so that the results say which solutions pass."""
 
 
 class Recipe(sections.Section):

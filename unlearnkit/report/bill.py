@@ -12,7 +12,7 @@ from unlearnkit.report import reading
 from unlearnkit.report.numbers import known
 from unlearnkit.report.statement import Source, Statement, Weights, files, solution
 
-LIMITATION = "Figures measure outputs; they do not prove that nothing of the forget set can be recovered from the weights."
+LIMITATION = "Figures measure outputs; they do not prove that nothing of the forget set can be recovered."
 
 
 def bill(its: Statement) -> dict[str, Any]:
@@ -47,8 +47,8 @@ def bill(its: Statement) -> dict[str, Any]:
             "timestamp": manifest["finished"], "tools": {"components": [tool]}, "component": model,
         },
         "components": [
-            *({"type": "file", "bom-ref": name, "name": name, "hashes": _hashes(digest)} for name, digest in files(its).items()),
-            *(_data(source) for source in manifest["data"]),
+            *map(_file, files(its).items()),
+            *map(_data, manifest["data"]),
             {"type": "library", "name": "torch", "version": manifest["torch"]},
         ],
     }  # fmt: skip
@@ -57,6 +57,11 @@ def bill(its: Statement) -> dict[str, Any]:
 def _original(weights: Weights) -> dict[str, Any]:
     hashes = {"hashes": _hashes(weights["sha256"])} if weights["sha256"] else {}
     return {"type": "machine-learning-model", "name": weights["ref"] or "untrained weights", **hashes}
+
+
+def _file(item: tuple[str, str]) -> dict[str, Any]:
+    name, digest = item
+    return {"type": "file", "bom-ref": name, "name": name, "hashes": _hashes(digest)}
 
 
 def _data(source: Source) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def page(its: Claims, files: Mapping[str, str], keys: str, signed: bool) -> str:
         loader=PackageLoader("unlearnkit.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    pages.filters |= {"figure": figure, "percent": percent}
+    pages.filters.update(figure=figure, percent=percent)
     return pages.get_template("certificate.html.j2").render(
         style=asset("certificate.css"), results=results, manifest=manifest, model=model, files=files, signed=signed,
         version=its["unlearnkit"], heads=[s["label"] for s in beside], rows=rows, size=size,

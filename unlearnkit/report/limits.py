@@ -11,11 +11,12 @@ from unlearnkit.report.tables import finding
 def held(limits: Sequence[Mapping[str, Any]], results: Any) -> list[Limit]:
     """Return `evaluate.limits` with the figure of every model, and whether it keeps them."""
     models = [reading.original(results), *results["solutions"]]
-    entries = []
+    entries = list[Limit]()
     for limit in limits:
         found = {model["id"]: _found(results, model, limit["figure"]) for model in models}
         kept: dict[str, Held] = {name: {"found": its, "kept": _kept(limit, its)} for name, its in found.items()}
-        entries.append(Limit(**limit, label=_label(limit, results), original=kept.pop("original"), solutions=kept))
+        facts: Any = {**limit, "label": _label(limit, results), "original": kept.pop("original"), "solutions": kept}
+        entries.append(facts)
     return entries
 
 
@@ -23,7 +24,8 @@ def said(limits: Sequence[Limit], model: str) -> str:
     """Say in a sentence or two which limits a model of an id keeps, and which speak against it with their figures."""
     if not limits:
         return "The recipe sets no limits, so nothing is judged here."
-    its = [(limit["label"], limit["original"] if model == "original" else limit["solutions"][model]) for limit in limits]
+    models = [{"original": limit["original"], **limit["solutions"]} for limit in limits]
+    its = [(limit["label"], of[model]) for limit, of in zip(limits, models, strict=True)]
     broken = [f"{label} (found {text(held)})" for label, held in its if held["kept"] is False]
     open_ = [f"{label} ({text(held)})" for label, held in its if held["kept"] is None]
     kept = f"{len(its) - len(broken) - len(open_)} of {len(its)} limits of the recipe kept"
@@ -33,7 +35,7 @@ def said(limits: Sequence[Limit], model: str) -> str:
 
 def text(its: Held) -> str:
     """Write the figure that was held against a limit, or why there is none."""
-    value = its["found"]
+    value: Any = its["found"]
     return f"failed: {value['failed']}" if isinstance(value, dict) and "failed" in value else finding(value, [], "")
 
 

@@ -10,17 +10,21 @@ from typing_extensions import TypedDict  # pydantic makes schemas of these alone
 
 from unlearnkit import __version__
 from unlearnkit.errors import Exit, UserError, first_line
-from unlearnkit.report.shape import Results, Solution
+from unlearnkit.report.shape import SETS, Results, Solution
 from unlearnkit.report.verdict import verdict
 from unlearnkit.seal import Sealed
 
 STATEMENT, FORGOTTEN = "statement.json", "forgotten.txt"
-"""In an exported folder: the statement, and the keys of the forget set's images, one a line; the second also in a run."""
+"""In an exported folder: the statement, and the keys of the forget set's images, one a line, which a run has too."""
 SORT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://unlearnkit/unlearning/v1"
 """Names the shape of `Claims`; like that of model signing it is a name and no page."""
 
 RUN = ("format", "name", "seed", "mode", "tolerance", "sets", "range", "original", "metrics", "warnings")
+NEEDED = {
+    "metrics", "epsilon", "gap", "residual", "steps", "ended", "satisfied", "part", "frozen_unchanged", "digest",
+}  # fmt: skip
+"""What a solution has that was trained and evaluated."""
 LONG = ("history", "checks", "stages")
 """What of a solution says how it was trained, and nothing of what it is."""
 
@@ -45,6 +49,12 @@ class Source(TypedDict):
     attribution: NotRequired[str]
 
 
+class Device(TypedDict):
+    """What it ran on."""
+
+    kind: str
+
+
 class Made(TypedDict):
     """What of the run's manifest is told: no path of the machine but what the recipe calls its weights."""
 
@@ -53,7 +63,7 @@ class Made(TypedDict):
     finished: str
     python: str
     torch: str
-    device: dict[str, Any]
+    device: Device
     recipe_sha256: str
     weights: Weights
     data: list[Source]
@@ -73,12 +83,24 @@ class Claims(TypedDict):
     """The whole trade-off of the run, in words."""
 
 
+class Digest(TypedDict):
+    """The hash of a file."""
+
+    sha256: str
+
+
+class Subject(TypedDict):
+    """A file of the model."""
+
+    name: str
+    digest: Digest
+
+
 class Statement(TypedDict):
     """An in-toto statement, version 1."""
 
     _type: str
-    subject: list[dict[str, Any]]
-    """The files of the model with their SHA-256."""
+    subject: list[Subject]
     predicateType: str
     predicate: Claims
 
@@ -91,9 +113,10 @@ def claims(results: Results, manifest: Mapping[str, Any], solution: str) -> Clai
     def of_these(entry: Any) -> Any:
         return {**entry, "solutions": {name: its for name, its in entry["solutions"].items() if name in names}}
 
-    some: Any = {key: value for key, value in results.items() if key in RUN}
+    every: Any = results
+    some: Any = {key: value for key, value in every.items() if key in RUN}
     some |= {"outside": [], "solutions": [{k: v for k, v in s.items() if k not in LONG} for s in chosen]}
-    some |= {key: [of_these(entry) for entry in results.get(key, [])] for key in ("audits", "limits")}
+    some |= {key: [of_these(entry) for entry in every.get(key, [])] for key in ("audits", "limits")}
     made: Any = {key: manifest[key] for key in Made.__annotations__}
     made["data"] = [{k: v for k, v in source.items() if k in Source.__annotations__} for source in manifest["data"]]
     return Claims(unlearnkit=__version__, solution=solution, results=some, manifest=made, verdict=verdict(results))
@@ -106,7 +129,7 @@ def forgotten(its: Claims) -> Source:
 
 def statement(its: Claims, files: Mapping[str, str]) -> Statement:
     """Return the statement of these claims about the files of a model, which come with their SHA-256."""
-    subject = [{"name": name, "digest": {"sha256": digest}} for name, digest in files.items()]
+    subject = [Subject(name=name, digest={"sha256": digest}) for name, digest in files.items()]
     return Statement(_type=SORT, subject=subject, predicateType=PREDICATE, predicate=its)
 
 
@@ -114,7 +137,8 @@ def read(folder: Sealed) -> Statement:
     """Return the statement of an exported folder; raise `UserError` for another one than `export` writes."""
     path = folder.folder / STATEMENT
     if STATEMENT not in folder.files:
-        raise UserError(f"{folder.folder}: nothing is stated here; give a folder that `unlearnkit export` wrote", Exit.FOLDER)
+        nothing = "nothing is stated here; give a folder that `unlearnkit export` wrote"
+        raise UserError(f"{folder.folder}: {nothing}", Exit.FOLDER)
     return parsed(folder.read(STATEMENT), path)
 
 
@@ -124,11 +148,24 @@ def parsed(data: bytes, path: Path) -> Statement:
         found = TypeAdapter(Statement).validate_python(json.loads(data))
         if (found["_type"], found["predicateType"]) != (SORT, PREDICATE):
             raise ValueError(f"it is of {found['predicateType']}, and {PREDICATE} is read here")
-        solution(found["predicate"]), forgotten(found["predicate"])
-    except (ValueError, RecursionError, StopIteration) as error:
+        _refuse_lacking(found["predicate"])
+    except (ValueError, RecursionError) as error:
         wrong = f"this is no statement of unlearnkit ({first_line(error)})"
         raise UserError(f"{path}: {wrong}; export the model again", Exit.FOLDER) from None
     return cast("Statement", json.loads(data))
+
+
+def _refuse_lacking(its: Claims) -> None:
+    """Raise `ValueError` for claims without what every exported model has, so that all who read them can rely on it."""
+    results, names = its["results"], {s["id"] for s in its["results"]["solutions"]}
+    sets = {source["set"] for source in its["manifest"]["data"]}
+    lacking = {"audits", "limits", "tolerance"} - results.keys() | {"f1", "f2", "metrics"} - results["original"].keys()
+    lacking |= {key for its in results["sets"].values() for key in {"classes", "train", "validation"} - its.keys()}
+    lacking |= {key for s in results["solutions"] for key in NEEDED - s.keys()}
+    if lacking or its["solution"] not in names or sets != set(SETS) or results["sets"].keys() != sets:
+        raise ValueError(f"it lacks {', '.join(sorted(lacking)) or 'its solution or a set'}")
+    if any(entry["solutions"].keys() != names for entry in (*results["audits"], *results["limits"])):
+        raise ValueError("an audit or a limit is not of its solutions")
 
 
 def solution(its: Claims) -> Solution:

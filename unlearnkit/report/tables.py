@@ -57,7 +57,9 @@ AUDITING = (
     "Did it really forget? Arrows point to more forgotten; the first row is what a model shows that has forgotten "
     "nothing, and a retrained one, where there is one, what a model shows that never saw the images."
 )
-LIMITED = "What the recipe asks of these figures, and whether each model keeps it; a limit that is broken speaks against it."
+LIMITED = (
+    "What the recipe asks of these figures, and whether each model keeps it; one that is broken speaks against it."
+)
 VERDICTS = {True: "pass", False: "FAIL", None: "not told"}
 """What is said of a limit that is kept, broken, or held against no figure."""
 SOLUTION_COLUMNS = [

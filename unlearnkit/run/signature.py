@@ -11,7 +11,7 @@ from unlearnkit.seal import SEAL
 SIGNATURE = "model.sig"
 GIT = (".git", ".gitattributes", ".github", ".gitignore")
 """What a signature leaves out as well: https://github.com/ossf/model-signing-spec, 6.2."""
-KEYS = "an elliptic-curve key as PEM (P-256, P-384 or P-521), such as `openssl ecparam -name prime256v1 -genkey -noout` makes"
+KEYS = "an elliptic-curve key as PEM, such as `openssl ecparam -name prime256v1 -genkey -noout` makes"
 
 
 def sign(folder: Path, key: Path, name: str) -> None:

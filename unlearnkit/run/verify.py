@@ -1,9 +1,13 @@
 """Whether an exported model is what it says: its files, its signature, its card, and its figures computed again."""
 
 import hashlib
+import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import yaml
 
 from unlearnkit import __version__
 from unlearnkit.contracts import trainable
@@ -31,7 +35,7 @@ class Data:
 
 
 def verify(folder: Path, key: Path | None = None, data: Data | None = None) -> Iterator[str]:
-    """Yield a line for each thing that holds; raise `UserError` with `Exit.REFUSED` naming the file or figure that fails.
+    """Yield a line for each thing that holds; raise `UserError` naming the file or the figure that does not.
 
     Without a key the files are held against the folder's own seal alone, which whoever changes them can write again.
     """
@@ -70,9 +74,17 @@ def _refuse_unlike(sealed: Sealed, stated: Statement) -> None:
         raise UserError(f"{sealed.folder / FORGOTTEN}: this is not the list that the statement is about", Exit.REFUSED)
     if stated["predicate"]["unlearnkit"] == __version__:  # another one may write them in another way
         for name, text in derived(stated).items():
-            figures = text.partition("\n---\n")[0]  # of the card what the hub reads, of the bill all
-            if not sealed.read(name).startswith(figures.encode()):
+            if _stated(name, sealed.read(name).decode(errors="replace")) != _stated(name, text):
                 raise UserError(f"{sealed.folder / name}: its figures are not those of the statement", Exit.REFUSED)
+
+
+def _stated(name: str, text: str) -> object:
+    """Return the figures of a card or a bill of materials, None where there are none to be read."""
+    with suppress(ValueError, KeyError, TypeError, yaml.YAMLError):
+        if name.endswith(".json"):
+            return json.loads(text)["metadata"]["component"]["modelCard"]["quantitativeAnalysis"]
+        return yaml.safe_load(text.removeprefix("---\n").partition("\n---\n")[0])["model-index"]
+    return None
 
 
 def _signed(sealed: Sealed, key: Path | None) -> str:
@@ -115,12 +127,11 @@ def _computed(folder: Path, its: Claims, data: Data) -> Iterator[str]:
         if gold is not None and run is not None:
             models[gold["id"]] = gold["part"], solved_weights(run, gold["id"]).to(bench.device)
         found = again(its, bench, tools, _Unwatched(), models)
-    told = claimed(its, models)
-    if run is None:
-        told["weights"], found["weights"] = its["manifest"]["weights"]["sha256"], bench.facts["weights"]["sha256"]
-    told["frozen part unchanged"] = row["frozen_unchanged"]
-    exported.module.to(bench.device)
-    found["frozen part unchanged"] = frozen_digest(exported, row["part"]) == frozen_digest(bench.reference, row["part"])
+        same = frozen_digest(exported, row["part"]) == frozen_digest(bench.reference, row["part"])
+    told = claimed(its, models) | {"frozen part unchanged": row["frozen_unchanged"]}
+    found |= {"frozen part unchanged": same}
+    if run is None:  # whose original is as its seal says
+        told["original weights"], found["original weights"] = its["manifest"]["weights"], bench.facts["weights"]
     every = sorted(compared(told, found))
     if wrong := [f"  {what}: {why}" for what, _, why in every if why]:
         many = f"{len(wrong)} of {len(every)} figures are not what is claimed"

@@ -164,7 +164,8 @@ def _refuse_lacking(its: Claims) -> None:
     lacking |= {key for s in results["solutions"] for key in NEEDED - s.keys()}
     if lacking or its["solution"] not in names or sets != set(SETS) or results["sets"].keys() != sets:
         raise ValueError(f"it lacks {', '.join(sorted(lacking)) or 'its solution or a set'}")
-    if any(entry["solutions"].keys() != names for entry in (*results["audits"], *results["limits"])):
+    entries: list[Any] = [*results["audits"], *results["limits"]]
+    if any(entry["solutions"].keys() != names for entry in entries):
         raise ValueError("an audit or a limit is not of its solutions")
 
 

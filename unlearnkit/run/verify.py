@@ -59,9 +59,10 @@ def verify(folder: Path, key: Path | None = None, data: Data | None = None) -> I
 
 
 def _refuse_strange(sealed: Sealed) -> None:
+    known = {*sealed.files, *UNSEALED}
     for path in (path for path in sorted(sealed.folder.rglob("*")) if path.is_file()):
         name = path.relative_to(sealed.folder)
-        if name.as_posix() not in {*sealed.files, *UNSEALED} and name.parts[0] not in GIT:
+        if name.as_posix() not in known and name.parts[0] not in GIT:
             raise UserError(f"{path}: this file was not handed over with the others; remove it", Exit.REFUSED)
 
 

@@ -33,8 +33,8 @@ FLAGS = {
     "pretrain": {"--set", "--to"},
 }
 ROOMS = [
-    "errors", "device", "disk", "seal", "fronts", "weights", "contracts", "control", "recipe", "features", "patches",
-    "data", "plugins", "solver", "evaluation", "report", "run", "cli",
+    "errors", "device", "disk", "seal", "fronts", "report", "weights", "contracts", "control", "recipe", "features",
+    "patches", "data", "plugins", "solver", "evaluation", "run", "cli",
 ]  # fmt: skip
 """From what imports nothing to the command line."""
 

@@ -31,7 +31,9 @@ LIMITS = {
 PATTERNS = {
     r"^[a-z0-9][a-z0-9-]{0,63}$": "1 to 64 lower-case letters, digits and hyphens, the first one no hyphen",
     r"^(auto|cpu|cuda(:\d+)?)$": "auto, cpu, cuda, or a numbered device such as cuda:1",
-}
+    r"^(f1|f2|[^/]+/[^/]+|(forget|retain)/(train|validation)/(truth|original)/[^/]+)$":
+        "AUDIT/FIGURE such as membership/auc, SET/SPLIT/AGAINST/METRIC such as forget/validation/truth/psnr, f1 or f2",
+}  # fmt: skip
 """The patterns of the core's recipe in words."""
 
 

@@ -1,7 +1,7 @@
 """The limits that a recipe sets its figures: which of them a model keeps, and what may be said of it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from unlearnkit.report import reading
 from unlearnkit.report.shape import Finding, Held, Limit, Results
@@ -48,7 +48,7 @@ def _found(results: Results, model: Any, figure: str) -> Finding:
         case [of, split, against, metric]:
             return reading.score(model, of, split, against, metric)
         case _:
-            return float(model[figure])
+            return cast("Finding", model[figure])
 
 
 def _kept(limit: Mapping[str, Any], value: Finding) -> bool | None:

@@ -39,7 +39,7 @@ def again(
     for name, (part, theta) in models.items():
         bench.put(part, theta)
         f1, f2 = (bench.sides[side].exact() for side in ("forget", "retain"))
-        found[name] = {"id": name, "f1": f1, "f2": f2, "metrics": gauge.measure(bench.student)}
+        found[name] = {"id": name, "f1": f1, "f2": f2, "metrics": gauge.measure(bench.student.output)[0]}
         if (epsilon := epsilons.get(name)) is not None:
             off = gap(f1, epsilon)
             found[name] |= {"gap": off, "satisfied": off <= TOLERANCE}

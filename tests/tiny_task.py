@@ -1,7 +1,11 @@
 """A tiny task that runs in seconds: random-looking pictures of three colours and an untrained model."""
 
+import hashlib
 import json
+import os
+import signal
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from unlearnkit.plugins import Plugins, discover
+from unlearnkit.recipe.executors import executor
 from unlearnkit.recipe.validate import load
 
 MODEL = """\
@@ -64,24 +69,60 @@ def write_tiny(folder: Path) -> Path:
 
 
 def ran(
-    recipe: Path, to: Path, *overrides: str, plugins: Plugins | None = None, tell: Tell = lambda event: None
-) -> Path:
-    """Run a recipe in this process, as the command line does, and return the run folder."""
+    recipe: Path, to: Path, *overrides: str, plugins: Plugins | None = None, tell: Tell = lambda event: None,
+    by: str = "serial",
+) -> Path:  # fmt: skip
+    """Run a recipe from this process, as the command line does, and return the run folder."""
     from unlearnkit.run.seeds import start
 
     plugins = plugins or discover()
-    found = load(recipe, plugins, overrides)
-    return start(found.recipe, found.source.text, found.resolved, recipe.parent, to, plugins, tell)
+    found, crew = load(recipe, plugins, overrides), executor(by, plugins)
+    return start(found.recipe, found.source.text, found.resolved, recipe.parent, to, plugins, tell, crew)
 
 
-def resumed(run: Path, *overrides: str, plugins: Plugins | None = None, tell: Tell = lambda event: None) -> Path:
-    """Continue a run in this process, as the command line does, and return the run folder."""
+def resumed(
+    run: Path, *overrides: str, plugins: Plugins | None = None, tell: Tell = lambda event: None, by: str = "serial"
+) -> Path:
+    """Continue a run from this process, as the command line does, and return the run folder."""
     from unlearnkit.run.seeds import resume
 
     plugins = plugins or discover()
     base = Path(json.loads((run / "manifest.json").read_text())["base"])
     found = load(run / "recipe.resolved.json", plugins, overrides, base)
-    return resume(found.recipe, found.resolved, run, overrides, plugins, tell)
+    return resume(found.recipe, found.resolved, run, overrides, plugins, tell, executor(by, plugins))
+
+
+class Killer:
+    """Kills the worker of the first task of each kind, a solving one amid its steps: hand it to a run as `tell`."""
+
+    def __init__(self) -> None:
+        self.pids: dict[str, int] = {}
+        self.killed: list[str] = []
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        if event["event"] == "task":
+            self.pids[event["name"]] = event["pid"]
+        name = f"solve-{event['id']}" if event["event"] == "step" else event.get("name", "")
+        kind = name.partition("-")[0]
+        amid = event["event"] == ("step" if kind == "solve" else "task")
+        if amid and name in self.pids and kind not in self.killed:
+            with suppress(ProcessLookupError):  # of one that had done all that it had to
+                os.kill(self.pids[name], signal.SIGKILL)
+                self.killed.append(kind)
+
+
+LASTING = ("results.json", "solutions", "images", "evaluations", "audits", "original", "recipe.yaml")
+"""What has the same bytes in every run of a recipe; the rest of a run folder has times, or is drawn of these."""
+
+
+def lasting(run: Path) -> dict[str, str]:
+    """Return the hash of each file that is the same in every run of a recipe, also of one with seeds."""
+    files = ((path, [part for part in path.relative_to(run).parts if "seed-" not in part]) for path in run.rglob("*"))
+    return {
+        path.relative_to(run).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path, parts in files
+        if path.is_file() and parts[0] in LASTING
+    }
 
 
 def failing(real, at: int, error: BaseException):

@@ -15,10 +15,10 @@ from unlearnkit.cli.commands import app
 
 ROOT = Path(__file__).parents[2]
 FLAGS = {
-    "run": {"--set", "--to"},
-    "resume": {"--set"},
+    "run": {"--set", "--to", "--executor"},
+    "resume": {"--set", "--executor"},
     "validate": {"--set", "--json"},
-    "plan": {"--set", "--json", "--all-images"},
+    "plan": {"--set", "--json", "--all-images", "--executor"},
     "list": {"--json"},
     "show": {"--json"},
     "schema": set(),

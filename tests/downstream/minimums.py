@@ -6,7 +6,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-PACKAGES = ["unlearnkit", "unlearnkit-timm", "unlearnkit-diffusers", "unlearnkit-openclip", "unlearnkit-spandrel"]
+PACKAGES = ["unlearnkit", "unlearnkit-timm", "unlearnkit-diffusers", "unlearnkit-openclip", "unlearnkit-spandrel",
+            "unlearnkit-ray", "unlearnkit-slurm"]  # fmt: skip
 
 
 @pytest.mark.parametrize("package", PACKAGES)

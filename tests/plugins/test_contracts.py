@@ -259,7 +259,7 @@ def test_every_hook_is_specified():
     assert hooks == {
         "register_models", "register_data", "register_tasks", "register_losses", "register_controls",
         "register_methods", "register_extractors", "register_metrics", "register_audits", "observe_run",
-        "register_commands", "register_targets",
+        "register_commands", "register_targets", "register_executors",
     }  # fmt: skip
 
 

@@ -67,6 +67,10 @@ def test_hook_register_targets():
     assert brought("register_targets", sections.TargetSection, "build")
 
 
+def test_hook_register_executors():
+    assert brought("register_executors", sections.ExecutorSection, "open")
+
+
 def test_hook_register_commands():
     @hookimpl
     def register_commands(app):

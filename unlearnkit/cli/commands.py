@@ -33,6 +33,13 @@ RunFolder = Annotated[Path, Argument(metavar="RUN", help="A run folder.")]
 Overrides = Annotated[
     list[str] | None, Option("--set", metavar="KEY=VALUE", help="Change one value of the recipe, as a.b=1.")
 ]
+Executor = Annotated[
+    str,
+    Option(
+        "--executor", envvar="UNLEARNKIT_EXECUTOR", metavar="NAME[:KEY=VALUE,...]",
+        help="What does the tasks of the run, such as processes:workers=4.",
+    ),
+]  # fmt: skip
 Json = Annotated[bool, Option("--json", help="Print JSON.")]
 NewRun = Annotated[Path | None, Option("--to", help="The run folder; runs/NAME when left out.")]
 NewFolder = Annotated[Path, Option("--to", help="The folder to write.")]
@@ -79,10 +86,13 @@ def root(version: Annotated[bool, Option("--version", help="Print the version an
 
 
 @app.command(epilog="Example: unlearnkit run recipes/quickstart.yaml --to runs/first")
-def run(context: Context, recipe: RecipeFile, to: NewRun = None, set_: Overrides = None) -> None:
+def run(
+    context: Context, recipe: RecipeFile, to: NewRun = None, set_: Overrides = None, executor: Executor = recipes.SERIAL
+) -> None:
     """Run a recipe: both phases, evaluation, report; under torchrun, in several processes."""
     if _follows(context):
         return
+    crew = _crew(context, executor)
     loaded, its = _load(recipe, context, set_)
     from unlearnkit.cli.screen import Screen
     from unlearnkit.run.folder import refuse_begun
@@ -92,14 +102,15 @@ def run(context: Context, recipe: RecipeFile, to: NewRun = None, set_: Overrides
     from unlearnkit.solver.ranks import leading
 
     with Screen() as screen, leading():
-        start(its, loaded.source.text, loaded.resolved, recipe.parent, to, _plugins(context), screen.tell)
+        start(its, loaded.source.text, loaded.resolved, recipe.parent, to, _plugins(context), screen.tell, crew)
 
 
 @app.command(epilog="Example: unlearnkit resume runs/first")
-def resume(context: Context, run: RunFolder, set_: Overrides = None) -> None:
+def resume(context: Context, run: RunFolder, set_: Overrides = None, executor: Executor = recipes.SERIAL) -> None:
     """Continue a stopped run or training from its last checkpoint."""
     if _follows(context):
         return
+    crew = _crew(context, executor)
     from unlearnkit.cli.screen import Screen
 
     if (run / recipes.STATE).exists() or (run / "model.json").exists():
@@ -115,7 +126,15 @@ def resume(context: Context, run: RunFolder, set_: Overrides = None) -> None:
     from unlearnkit.solver.ranks import leading
 
     with Screen() as screen, leading():
-        continue_run(its, loaded.resolved, run, tuple(set_ or ()), _plugins(context), screen.tell)
+        continue_run(its, loaded.resolved, run, tuple(set_ or ()), _plugins(context), screen.tell, crew)
+
+
+def _crew(context: Context, executor: str) -> "recipes.ExecutorSection | None":
+    """Return what does the tasks of a run; raise `UserError` where processes of torchrun share each of them."""
+    crew = recipes.executor(executor, _plugins(context))
+    if crew is not None and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UserError("--executor: torchrun has several processes do each task; use one of the two", Exit.USAGE)
+    return crew
 
 
 def _follows(context: Context) -> bool:
@@ -142,12 +161,13 @@ def validate(context: Context, recipe: RecipeFile, set_: Overrides = None, json_
 def plan(
     context: Context, recipe: RecipeFile, set_: Overrides = None, json_: Json = False,
     all_images: Annotated[bool, Option("--all-images", help="Look at every image, not at a sample.")] = False,
+    executor: Executor = recipes.SERIAL,
 ) -> None:  # fmt: skip
     """Show what a recipe would run, how long that takes, and what is missing or wrong, without running it."""
     _, its = _load(recipe, context, set_)
     from unlearnkit.run.plan import describe, lines
 
-    facts = describe(its, recipe.parent, all_images)
+    facts = describe(its, recipe.parent, all_images, executor=recipes.executor(executor, _plugins(context)))
     _print(facts, json_, lines(facts))
     raise typer.Exit(facts["exit_code"])
 

@@ -29,10 +29,12 @@ class Screen:
             TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), _Speed(),
             TimeRemainingColumn(compact=True), TextColumn("{task.fields[facts]}"), console=self.console,
         )  # fmt: skip
-        self.steps = self.solved = 0
-        self.current: Any = None
+        self.steps = 0
+        self.solved: set[str] = set()
+        self.current: dict[str, Any] = {}
+        """The bar of each problem that is at work, by its id."""
         self.total: Any = None
-        self.epsilon: float | None = None
+        self.epsilons: dict[str, float | None] = {}
 
     def __enter__(self) -> "Screen":
         if self.console.is_terminal:
@@ -60,38 +62,49 @@ class Screen:
         self.total = self.bars.add_task("all problems", total=problems * self.steps, facts="")
 
     def _problem(self, event: Mapping[str, Any]) -> None:
-        self.epsilon = event["epsilon"]
-        self.current = self.bars.add_task(event["label"], total=event["steps"], completed=event["step"], facts="")
+        self.epsilons[event["id"]] = event["epsilon"]
+        self._gone(event["id"])  # of a worker that died
+        bar = self.bars.add_task(event["label"], total=event["steps"], completed=event["step"], facts="")
+        self.current[event["id"]] = bar
         if not self.console.is_terminal:
             self.line(f"{event['label']}: from step {event['step']} of {event['steps']}")
 
     def _step(self, event: Mapping[str, Any]) -> None:
         seen = {"f1": event["f1"], "f2": event["f2"], "λ": event["lam"]}
         facts = "  ".join(f"{name} {value:.4g}" for name, value in seen.items() if value is not None)
-        if self.epsilon is not None:
-            facts += f"  gap {(event['f1'] - self.epsilon) / abs(self.epsilon):+.1%}"
-        self.bars.update(self.current, completed=event["step"], facts=facts)
-        self.bars.update(self.total, completed=self.solved * self.steps + event["step"])
+        if (epsilon := self.epsilons[event["id"]]) is not None:
+            facts += f"  gap {(event['f1'] - epsilon) / abs(epsilon):+.1%}"
+        self.bars.update(self.current[event["id"]], completed=event["step"], facts=facts)
+        self._count()
 
     def _check(self, event: Mapping[str, Any]) -> None:
         if not self.console.is_terminal:
             self.line(f"  step {event['step']}: {_losses(event)} on the whole sets")
 
+    def _count(self) -> None:
+        done = sum(task.completed for task in self.bars.tasks if task.id in self.current.values())
+        self.bars.update(self.total, completed=len(self.solved) * self.steps + done)
+
+    def _gone(self, problem: str) -> None:
+        if (bar := self.current.pop(problem, None)) is not None:
+            self.bars.remove_task(bar)
+
     def _solution(self, event: Mapping[str, Any]) -> None:
-        self.solved += 1
-        self.bars.remove_task(self.current)
-        self.bars.update(self.total, completed=self.solved * self.steps)
+        self.solved.add(event["id"])
+        self._gone(event["id"])
+        self._count()
         self.line(f"{event['id']}: {_losses(event)}, {event['step']} steps ({event['ended']})")
 
     def _curve(self, event: Mapping[str, Any]) -> None:
-        self.solved += 1
-        self.bars.remove_task(self.current)
+        self.solved.add(event["id"])
+        self._gone(event["id"])
         ends = f"f1 {event['f1'][0]:.5g} to {event['f1'][-1]:.5g}"
         self.line(f"{event['id']}: {ends} at {len(event['f1'])} places, {event['steps']} steps")
 
     def _kept(self, event: Mapping[str, Any]) -> None:
-        self.solved += 1
-        self.line(f"{event['id']}: kept from before")
+        if event["id"] not in self.solved:  # by a worker, just before
+            self.solved.add(event["id"])
+            self.line(f"{event['id']}: kept from before")
 
     def _again(self, event: Mapping[str, Any]) -> None:
         self.line(f"{event['id']}: solved again, for this changed: {event['why']}")

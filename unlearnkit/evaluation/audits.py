@@ -11,6 +11,7 @@ from unlearnkit.contracts import Audit, Failed, Figure, Finding, Missing, Over
 from unlearnkit.evaluation import kept
 from unlearnkit.evaluation.case import ModelCase
 from unlearnkit.evaluation.instruments import Instruments, Watcher, tell, tried
+from unlearnkit.evaluation.models import Model, original, solved
 from unlearnkit.recipe.sections import AuditSection, label
 from unlearnkit.solver.problem import DivergedError, Solution
 from unlearnkit.solver.workbench import Workbench, fresh
@@ -26,29 +27,35 @@ def audited(
     A cell is written to `audits/` of `folder` once it is done, and found there by a resumed run; one that failed is
     tried again. The watcher is told of each, and asked between steps.
     """
-    trained = [(solution.problem.id, solution.problem.part, solution.theta, solution) for solution in solutions]
-    models = [("original", bench.recipe.model.train, bench.origin, None), *trained]
-    entries = []
+    models, entries = [original(bench), *map(solved, solutions)], []
     for name, (section, audit) in instruments.audits.items():
         cells, facts = dict[str, Cell](), kept.facts([audit])
-        for model, part, theta, solution in models:
-            path = folder / "audits" / name / f"{model}.json"
-            origin = kept.origin(bench, None if solution is None else solution.digest, {"audit": section}, facts)
-            if (cell := kept.load(path, origin, watcher)) is None:
-                bench.put(part, theta)
-                found = audit if isinstance(audit, Failed) else tried(partial(celled, audit, bench, watcher))
-                if isinstance(found, Failed):
-                    cell = {"failed": found.reason}
-                    if found is not audit:
-                        tell(watcher, f"audit {name}, {model}", found)
-                else:
-                    cell = found
-                    kept.save(path, origin, cell)
-            cells[model] = cell
-            watcher.event("audited", audit=name, id=model)
+        for model in models:
+            cells[model.id] = cell(folder, bench, (name, section, audit), facts, model, watcher)
+            watcher.event("audited", audit=name, id=model.id)
             watcher.check_signal()
         entries.append(entry(bench, name, section, audit, cells))
     return entries
+
+
+def cell(
+    folder: Path, bench: Workbench, named: tuple[str, AuditSection, Audit | Failed], facts: Sequence[object],
+    model: Model, watcher: Watcher,
+) -> Cell:  # fmt: skip
+    """Return what an audit finds of a model, or find it again; `facts` are what the audit said before it was used."""
+    name, section, audit = named
+    path = folder / "audits" / name / f"{model.id}.json"
+    origin = kept.origin(bench, model.digest, {"audit": section}, facts)
+    if (known := kept.load(path, origin, watcher)) is not None:
+        return dict(known)
+    bench.put(model.part, model.theta())
+    found = audit if isinstance(audit, Failed) else tried(partial(celled, audit, bench, watcher))
+    if not isinstance(found, Failed):
+        kept.save(path, origin, found)
+        return found
+    if found is not audit:
+        tell(watcher, f"audit {name}, {model.id}", found)
+    return {"failed": found.reason}
 
 
 def examined(audit: Audit, bench: Workbench, watcher: Watcher) -> Mapping[str, Finding]:

@@ -1,9 +1,7 @@
 """Put what a run found into one JSON value without clock or path, so that the same recipe gives the same bytes."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
@@ -13,39 +11,17 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from unlearnkit.contracts import Failed, ModelAdapter, Part, View, mean_colour_fill, sides
+from unlearnkit.contracts import Failed, ModelAdapter, View, mean_colour_fill, sides
 from unlearnkit.disk import sha256, write_file
 from unlearnkit.evaluation import kept
 from unlearnkit.evaluation.instruments import Instruments
 from unlearnkit.evaluation.measure import Gauge, Output
+from unlearnkit.evaluation.models import ORIGINAL, Model, original, solved, stops
 from unlearnkit.evaluation.originals import Further, Originals
 from unlearnkit.fronts import HIGHEST, Point, dominates, hypervolume
 from unlearnkit.solver.dial import Dial
-from unlearnkit.solver.origin import digest
 from unlearnkit.solver.problem import TOLERANCE, Solution
 from unlearnkit.solver.workbench import SETS
-
-
-@dataclass(frozen=True)
-class _Model:
-    """A model that is evaluated: the original, a solution, or a place of the dial between them."""
-
-    id: str
-    part: Part
-    theta: Callable[[], Tensor]
-    digest: str | None
-    """The hash of all that it was computed from; None of the original model."""
-    stop: bool = False
-    """Whether it is a place of the dial, of which losses and pictures are enough."""
-
-
-def dial_files(stops: int) -> list[str]:
-    """Return what the run folder keeps of the places of the dial."""
-    return [f"evaluations/{_stop(number)}.json" for number in range(stops)]
-
-
-def _stop(number: int) -> str:
-    return f"dial-{number:02}"
 
 
 def collect(
@@ -65,31 +41,18 @@ def collect(
     bench, recipe, watcher = gauge.bench, gauge.bench.recipe, gauge.watcher
     further = [Further(section) for section in recipe.evaluate.tasks]
     shown = [name for name in SETS if len(bench.images[name]["validation"])]
-    first = _Model("original", recipe.model.train, lambda: bench.origin, None)
-    found = {"original": _looked_at(folder, gauge, further, first, ("truth", "input", "original"))}
+    found = {ORIGINAL: evaluated(folder, gauge, original(bench))}
     for solution in solutions:
         name = solution.problem.id
-        model = _Model(name, solution.problem.part, partial(getattr, solution, "theta"), solution.digest)
-        found[name] = _looked_at(folder, gauge, further, model, (name,))
+        found[name] = evaluated(folder, gauge, solved(solution))
         watcher.event("evaluated", id=name)
-    # As f1 does along the curve: closer together where forgetting is complete, and the original model left out.
-    count = recipe.evaluate.stops if dial.range[0] < dial.range[1] else 0
-    places = {_stop(number): ((number + 0.5) / count) ** (1 if dial.kind == "curve" else 2) for number in range(count)}
-    stops = {
-        name: _looked_at(
-            folder,
-            gauge,
-            (),
-            _Model(name, recipe.model.train, partial(dial.at, t), digest([dial.digest, t]), True),
-            (name,),
-        )
-        for name, t in places.items()
-    }
-    pictures = {f"{of}-{title}.png" for of in shown for title in ("truth", "input", *found, *stops)}
+    places = stops(dial, recipe.evaluate.stops, recipe.model.train)
+    looks = {place.id: evaluated(folder, gauge, place) for place in places}
+    pictures = {f"{of}-{title}.png" for of in shown for title in ("truth", "input", *found, *looks)}
     for stale in (path for path in (folder / "images").iterdir() if path.name not in pictures):
         stale.unlink()
     ids = [solution.problem.id for solution in solutions]
-    original: dict[str, Any] = {name: found["original"][name] for name in ("f1", "f2", "metrics")}
+    first: dict[str, Any] = {name: found[ORIGINAL][name] for name in ("f1", "f2", "metrics")}
     rows = [
         _row(solution, solutions)
         | {"metrics": found[name]["metrics"]}
@@ -102,7 +65,7 @@ def collect(
         {
             "task": other.section.model_dump(mode="json"),
             "label": other.label,
-            "original": found["original"]["tasks"][place],
+            "original": found[ORIGINAL]["tasks"][place],
             "fill": fill["tasks"][place],
             "solutions": {name: found[name]["tasks"][place] for name in ids},
         }
@@ -111,7 +74,7 @@ def collect(
     images: dict[str, Any] = {
         of: {
             "solutions": {name: _picture(of, name) for name in ids},
-            "dial": {name: _picture(of, name) for name in stops},
+            "dial": {name: _picture(of, name) for name in looks},
             **{title: _picture(of, title) for title in ("truth", "input", "original")},
         }
         for of in shown
@@ -132,22 +95,23 @@ def collect(
             for name, part in bench.chosen.items()
         },
         "range": {"lowest": bounds[0], "highest": bounds[1]},
-        "front": _front(original["f1"], rows),
+        "front": _front(first["f1"], rows),
         "dial": {
             "kind": dial.kind,
             "stops": [
                 {
-                    "id": name,
+                    "id": place.id,
                     "label": f"between solutions, f1 {its['f1']:.4g}",
-                    "t": places[name],
+                    "t": t,
                     "f1": its["f1"],
                     "f2": its["f2"],
                     "fraction": round((its["f1"] - bounds[0]) / (bounds[1] - bounds[0]), 6),
                 }
-                for name, its in stops.items()
+                for place, t in places.items()
+                for its in [looks[place.id]]
             ],
         },
-        "original": original,
+        "original": first,
         "fill": {key: fill[key] for key in ("label", "metrics")},
         "each": _each(gauge, recipe.evaluate.images, {"fill": fill, **found}),
         "solutions": rows,
@@ -162,12 +126,11 @@ def collect(
     }
 
 
-def _looked_at(
-    folder: Path, gauge: Gauge, further: Sequence[Further], model: _Model, titles: Sequence[str]
-) -> dict[str, Any]:
+def evaluated(folder: Path, gauge: Gauge, model: Model) -> dict[str, Any]:
     """Return what is measured of a model, and write its pictures, or find both again."""
     bench, unseen = gauge.bench, {"audits": [], "limits": [], "stops": 0}
     evaluate = bench.recipe.evaluate.model_copy(update=unseen)
+    titles = ("truth", "input", ORIGINAL) if model.id == ORIGINAL else (model.id,)
     path = folder / "evaluations" / f"{model.id}.json"
     sections: dict[str, object] = {"images": [evaluate.images]} if model.stop else {"evaluate": evaluate}
     origin = kept.origin(bench, model.digest, sections, gauge.facts)
@@ -185,6 +148,7 @@ def _looked_at(
         _strip(gauge.originals, bench.student, of, title).save(data, "png")
         write_file(folder / one, data.getvalue())
     found = {"pictures": {one: _hash(folder / one) for one in paths}}
+    further = [Further(section) for section in evaluate.tasks]
     if model.stop or model.digest is None:
         found |= {"f1": bench.sides["forget"].exact(), "f2": bench.sides["retain"].exact()}
     if not model.stop:

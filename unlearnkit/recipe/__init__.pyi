@@ -1,7 +1,10 @@
+from .executors import SERIAL as SERIAL
+from .executors import executor as executor
 from .pretraining import STATE as STATE
 from .pretraining import PretrainRecipe as PretrainRecipe
 from .recipe import Recipe as Recipe
 from .schema import text as text
+from .sections import ExecutorSection as ExecutorSection
 from .validate import Loaded as Loaded
 from .validate import load as load
 from .validate import recipe_class as recipe_class

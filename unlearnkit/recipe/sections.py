@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import wraps
 from itertools import groupby, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
@@ -252,6 +253,38 @@ class TargetSection(_Kinded):
         """
 
 
+class Call(Protocol):
+    """What another process was asked to do."""
+
+    def done(self) -> bool:
+        """Tell whether it has ended."""
+        ...
+
+    def result(self) -> Any:
+        """Return what was returned; raise whatever where the process ended before it was."""
+        ...
+
+
+Submit = Callable[..., Call]
+"""From a function of a module and its plain arguments to the call of it in another process, which begins soon."""
+
+
+class ExecutorSection(_Kinded):
+    """What does the tasks of a run beside the command: the solving, evaluating and auditing of each of its models."""
+
+    workers: int = Field(2, ge=1, le=4096)
+    """Tasks at one moment, at most."""
+    whole: ClassVar[bool] = False
+    """Whether one task takes all that there is to do of a model, where it is dear to begin one."""
+
+    @abstractmethod
+    def open(self, logs: Path) -> AbstractContextManager[Submit]:
+        """Return what has functions called by workers, and ends all that is left of them.
+
+        `logs` is a folder for what they print. Raise `UserError` where the engine is not there.
+        """
+
+
 class Sort(NamedTuple):
     """A sort of sections that plugins bring."""
 
@@ -279,6 +312,7 @@ SORTS = (
     Sort("metrics", MetricSection, "register_metrics", "metric sections, for `evaluate.metrics:`"),
     Sort("audits", AuditSection, "register_audits", "audit sections, for `evaluate.audits:`"),
     Sort("targets", TargetSection, "register_targets", "targets, for `epsilons.targets:`"),
+    Sort("executors", ExecutorSection, "register_executors", "executors, for `--executor`"),
 )  # fmt: skip
 """All sorts, the one place that lists them; one stands after those that its sections contain."""
 

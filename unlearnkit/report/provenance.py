@@ -18,6 +18,8 @@ def provenance(results: Results, manifest: dict[str, Any]) -> list[tuple[str, Fa
     run += [(key, _text(manifest, key)) for key in ("started", "finished")]
     times = [one["time"] + f" with {', '.join(one['set'])}" * bool(one["set"]) for one in manifest.get("resumed") or []]
     run.append(("resumed", "; ".join(times) or (MISSING if manifest.get("resumed") is None else "never")))
+    if executors := manifest.get("executors"):
+        run.append(("executors", "; ".join(f"{one['kind']}, {one['workers']} at a time" for one in executors)))
     software = [(key, _text(manifest, key)) for key in ("unlearnkit", "python", "torch", "platform")]
     software += [(key, str(value)) for key, value in sorted((manifest.get("packages") or {}).items()) if key != "torch"]
     plugins = [(p.get("name", MISSING), _text(p, "package", "version")) for p in manifest.get("plugins") or []]

@@ -43,7 +43,8 @@ class Run:
 
     def warn(self, message: str) -> None:
         """Give one warning line, in the events, the manifest and the report."""
-        self.manifest.setdefault("warnings", []).append(message)
+        known = self.manifest.setdefault("warnings", [])
+        known += [message] if message not in known else []
         self.event("warning", message=message)
 
     def save_manifest(self) -> None:

@@ -18,6 +18,7 @@ from unlearnkit.disk import (
     disk_errors,
     read_plain,
     refuse_links,
+    remove_folder,
     write_file,
     write_json,
 )
@@ -28,21 +29,26 @@ if TYPE_CHECKING:
     from unlearnkit.contracts import Size
 
 LOCK, RECIPE, RESOLVED, MANIFEST = "lock", "recipe.yaml", "recipe.resolved.json", "manifest.json"
+TASKS, TOKEN = "tasks", "tasks/token"
+"""While workers do the tasks of a run: a folder of each task, and what says for whom they work."""
 EVENTS = "events.jsonl"
 MARK = b"unlearnkit\n"
 """What the lock holds, which makes the folder ours from its first instant."""
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock, which the system frees even when the process is killed; a missing folder is made."""
+def held(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold a folder's lock, which the system frees even when the process is killed; a missing folder is made.
+
+    Raise `UserError` where another process holds it, or `wait` for that.
+    """
     path = folder / LOCK
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
     with open(descriptor, "r+b", buffering=0) as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             busy = "another process is working in this run folder; wait for it"
             raise UserError(f"{folder}: {busy}", Exit.FOLDER) from None
@@ -67,6 +73,19 @@ def refuse_begun(folder: Path) -> None:
         if ours and names <= {LOCK, RECIPE, RESOLVED, EVENTS}:
             return
     refuse_used(folder, f"continue it with `unlearnkit resume {folder}`, or give another")
+
+
+def recall(folder: Path) -> None:
+    """Have workers of a process that is gone leave a held folder; raise `UserError` where one is still at work."""
+    (folder / TOKEN).unlink(missing_ok=True)
+    for task in (path for path in (folder / TASKS).glob("*") if path.is_dir()):
+        try:
+            with held(task):
+                pass
+        except UserError:
+            busy = "a worker of an earlier command is still at work here; it saves and leaves, so wait a moment"
+            raise UserError(f"{task}: {busy}, or cancel its job", Exit.FOLDER) from None
+    remove_folder(folder / TASKS)
 
 
 def begin(folder: Path, text: str, resolved: Mapping[str, Any]) -> dict[str, Any]:

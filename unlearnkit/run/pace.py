@@ -34,7 +34,7 @@ def pace(bench: Workbench) -> Pace:
         for side in bench.sides.values():
             _ = side.stages, side.targets
 
-    frozen = _seconds(kept, bench.device) / images
+    frozen = seconds(kept, bench.device) / images
     part, losses = bench.recipe.model.train, bench.losses
     stage = Stage(losses.forget, losses.retain, ClosedForm())
     descent = bench.begun(Problem("pace", [stage], bench.recipe.control.boundary.build(), part=part))
@@ -42,12 +42,13 @@ def pace(bench: Workbench) -> Pace:
     descent.step()  # the first one allocates what the others use again
     steps: list[float] = []
     while len(steps) < MOST and sum(steps) < SPENT and descent.advance():
-        steps.append(_seconds(descent.step, bench.device))
-    look = _seconds(descent.check, bench.device) / images
+        steps.append(seconds(descent.step, bench.device))
+    look = seconds(descent.check, bench.device) / images
     return Pace(sorted(steps)[len(steps) // 2] if steps else look * images, look, frozen)
 
 
-def _seconds(work: Callable[[], object], device: torch.device) -> float:
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Return how long some work takes."""
     began = time.perf_counter()
     work()
     if device.type == "cuda":

@@ -16,8 +16,9 @@ from unlearnkit.evaluation.instruments import build as build_instruments
 from unlearnkit.fronts import CURVE, HIGHEST, LOWEST
 from unlearnkit.recipe.data import Selection
 from unlearnkit.recipe.recipe import Recipe
-from unlearnkit.recipe.sections import label
+from unlearnkit.recipe.sections import ExecutorSection, label
 from unlearnkit.run.folder import disk_bytes
+from unlearnkit.run.forecast import forecast
 from unlearnkit.run.interrupts import device_errors
 from unlearnkit.run.memory import Need, need
 from unlearnkit.run.named import look
@@ -33,7 +34,9 @@ SAMPLE = 64
 """Images of each set and split that are looked at where not all are."""
 
 
-def describe(recipe: Recipe, base: Path, every_image: bool = False, timed: bool = True) -> dict[str, Any]:
+def describe(
+    recipe: Recipe, base: Path, every_image: bool = False, timed: bool = True, executor: ExecutorSection | None = None
+) -> dict[str, Any]:
     """Return the plan: problems, steps, seconds, sets, memory and disk in MiB, and what is missing on this machine.
 
     The weights are opened, a sample of the images or `every_image` is decoded, and where nothing is missing a step is
@@ -52,6 +55,7 @@ def describe(recipe: Recipe, base: Path, every_image: bool = False, timed: bool 
         if chosen and not named.errors:
             some = [few(part, max(SAMPLE, 2 * recipe.training.batch_size)) for part in chosen]
             bench = tried(build, recipe, base, None, some)
+        begun = time.process_time()
         own = bench.student if bench else tried(measured, recipe, base)
         adapter = own or recipe.model.build(None)
         looked = tried(_looked, recipe, chosen, adapter, every_image) if chosen else None
@@ -95,12 +99,18 @@ def describe(recipe: Recipe, base: Path, every_image: bool = False, timed: bool 
             "looks": seeds * len(problems) * recipe.training.checks * rows * found.look,
             "preparation": seeds * rows * (looked.seconds * all(fits) + found.frozen),
         }
+    schedule = None
+    if bench and found and seconds and steps and executor:
+        problem = steps * seconds["step"] + recipe.training.checks * rows * found.look
+        begin, tools = begun + seconds["preparation"] / seeds, build_instruments(recipe.evaluate, base, here)
+        schedule = forecast(recipe, bench, tools, executor, problem, begin, counts)
     return {
         "name": recipe.name, "device": str(device) if device else recipe.training.device,
         "precision": recipe.training.precision, "problems": problems,
         "audits": [label(section) for section in recipe.evaluate.audits],
         "targets": [label(section) for section in recipe.epsilons.targets], "steps_each": steps, "seeds": seeds,
         "steps": taken, "images_seen": 2 * taken * recipe.training.batch_size if taken else None, "seconds": seconds,
+        "schedule": schedule,
         "sets": counts,
         "notes": [
             *notes, *(bench.cautions if bench else ()), *(looked.notes if looked else ()),
@@ -211,6 +221,13 @@ def lines(plan: dict[str, Any]) -> list[str]:
         parts = ", ".join(f"{what} {_long(spent[what])}" for what in ("steps", "looks", "preparation"))
         rows.append(f"  time here by a measured step of {spent['step']:.2g} s: {parts}")
         rows.append("    looks are those at whole sets; landing, evaluation and audits come on top")
+    if (by := plan["schedule"]) is not None:
+        kind, workers = by["executor"]["kind"], by["executor"]["workers"]
+        rows.append(
+            f"  {kind}, {workers} at a time: {_long(by['makespan'])} for {by['tasks']} tasks, {_long(by['serial'])} "
+            f"one after the other, {_long(by['critical'])} in the longest chain"
+        )
+        rows.append(f"    with {_long(by['begin'])} until a process is at work; audits come on top")
     if plan["audits"]:
         rows += ["  audits of the original and of each solution:", *(f"    {audit}" for audit in plan["audits"])]
     rows.append("  memory, MiB: " + ", ".join(f"{what} {value:,}" for what, value in plan["memory_mib"].items()))

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,8 +16,9 @@ from unlearnkit.evaluation import instruments
 from unlearnkit.evaluation.audits import audited
 from unlearnkit.evaluation.instruments import Instruments
 from unlearnkit.evaluation.measure import Gauge
+from unlearnkit.evaluation.models import stop_ids
 from unlearnkit.evaluation.originals import Originals
-from unlearnkit.evaluation.results import collect, dial_files
+from unlearnkit.evaluation.results import collect
 from unlearnkit.fronts import CURVE
 from unlearnkit.plugins import Plugins
 from unlearnkit.recipe.recipe import Recipe
@@ -32,7 +33,7 @@ from unlearnkit.run.folder import disk_bytes, held, refuse_begun, refuse_full
 from unlearnkit.run.follow import built
 from unlearnkit.run.interrupts import Stop, Tell, device_errors, signals
 from unlearnkit.run.solve import solve
-from unlearnkit.run.targets import Wanted, sought, wanted
+from unlearnkit.run.targets import Search, Wanted, wanted
 from unlearnkit.seal import SEAL, Sealed
 from unlearnkit.solver import ranks
 from unlearnkit.solver.dial import Dial, of_curve, through
@@ -42,6 +43,14 @@ from unlearnkit.solver.problem import Problem, Solution
 from unlearnkit.solver.schedule import whole_sets
 from unlearnkit.solver.shares import prepare
 from unlearnkit.solver.workbench import Workbench
+
+Hand = Callable[[Run, Workbench, Instruments, Sequence[Wanted]], bool]
+"""Has others do the tasks of a run that has begun; returns whether this process does what is left, and the rest."""
+
+
+def alone(run: Run, bench: Workbench, tools: Instruments, targets: Sequence[Wanted]) -> bool:
+    """Leave all tasks to this process."""
+    return True
 
 
 def start(
@@ -53,6 +62,7 @@ def start(
     plugins: Plugins,
     tell: Tell,
     checked: Callable[[], None] = lambda: None,
+    hand: Hand = alone,
 ) -> Path:
     """Run a recipe in a new folder and return the folder; relative paths of the recipe start at `base`.
 
@@ -75,7 +85,7 @@ def start(
             run.manifest = manifest.describe(bench, plugins) | said | folders.places(folder, base)
             run.save_manifest()
             stop.begun = True
-            _work(run, bench, tools, targets)
+            _work(run, bench, tools, targets, hand)
     return folder
 
 
@@ -87,6 +97,7 @@ def resume(
     plugins: Plugins,
     tell: Tell,
     checked: Callable[[], None] = lambda: None,
+    hand: Hand = alone,
 ) -> Path:
     """Continue the run in `folder`, bit for bit; a finished one stays as it is.
 
@@ -128,7 +139,7 @@ def resume(
 
         (folder / SEAL).unlink(missing_ok=True)
         folders.change(folder, resolved, save)
-        _work(run, bench, tools, targets)
+        _work(run, bench, tools, targets, hand)
     return folder
 
 
@@ -140,8 +151,9 @@ def sizes(bench: Workbench) -> list[int]:
     return own + [bench.flats[problem.part].theta.numel() for problem in bench.methods]
 
 
-def _work(run: Run, bench: Workbench, tools: Instruments, targets: Sequence[Wanted]) -> None:
+def _work(run: Run, bench: Workbench, tools: Instruments, targets: Sequence[Wanted], hand: Hand) -> None:
     """Solve every problem that is not solved yet, evaluate, write results and report, and seal the folder."""
+    folders.recall(run.folder)
     try:
         for place in ("solutions", "checkpoints", "evaluations", "images", *(["audits"] if tools.audits else [])):
             with disk_errors(run.folder):
@@ -156,12 +168,14 @@ def _work(run: Run, bench: Workbench, tools: Instruments, targets: Sequence[Want
             if note not in run.manifest.get("warnings", ()):
                 run.warn(note)
         _prepare(run, bench)
+        if not hand(run, bench, tools, targets):
+            return
         bounds = bound(run, bench)
         swept, outside, dial = sweep(run, bench, bounds)
         beside = [solve(run, bench, other, partial(bench.original, other.part), None) for other in bench.methods]
         gauge, retrained = Gauge(Originals(bench), tools, run), next((o for o in beside if o.problem.retrained), None)
-        serving = partial(_serve, run, bench, bounds, dial)
-        aimed = sought(run, gauge, dial, bounds.range, targets, retrained, serving)
+        serving = partial(serve_from, run, bench, bounds, dial)
+        aimed = Search(run, gauge, dial, bounds.range, retrained, serving).rows(targets)
         solutions = [bounds.highest, bounds.lowest, *swept, *(one for one, _ in aimed), *beside]
         run.event("evaluate", solutions=len(solutions))
         said = {one.problem.id: target for one, target in aimed}
@@ -190,12 +204,13 @@ def _finish(
     run.save_manifest()
     models = ["original", *ids]
     left = {*(f"solutions/{name}" for name in stored), *(f"evaluations/{name}.json" for name in models)}
-    left |= {f"evaluations/{name}.target.json" for name in ids} | set(dial_files(bench.recipe.evaluate.stops))
+    left |= {f"evaluations/{name}.target.json" for name in ids}
+    left |= {f"evaluations/{name}.json" for name in stop_ids(bench.recipe.evaluate.stops)}
     left |= {f"audits/{audit}/{name}.json" for audit, name in product(audits, models)}
     for path in (path for pattern in ("solutions/*", "evaluations/*", "audits/*/*") for path in folder.glob(pattern)):
         if path.relative_to(folder).as_posix() not in left:
             _remove(path)
-    for leftover in ("checkpoints", "cache", "plots", "tables", "comparison.html", "comparison.md"):
+    for leftover in ("checkpoints", "cache", folders.TASKS, "plots", "tables", "comparison.html", "comparison.md"):
         _remove(folder / leftover)
     run.event("passes", **bench.store.passes)
     sealed = Sealed.measured(folder)
@@ -235,37 +250,69 @@ def sweep(run: Run, bench: Workbench, bounds: Bounds) -> tuple[list[Solution], l
 
     Raise `UserError` where no ε is inside.
     """
-    recipe, valid, original, forget = bench.recipe, bounds.range, bounds.original, bench.sides["forget"]
-    bench.put(recipe.model.train, original)
-    start, way = forget.exact(), recipe.sweep
-    loosest = start if isinstance(way, Curve) else valid[1]
-    inside, outside = epsilons(bench.losses, recipe.control, recipe.epsilons, valid, loosest)
-    for entry in outside:
+    wanted = posed(bench, bounds)
+    for entry in wanted.outside:
         run.event("warning", message=f"ε = {entry['epsilon']} was not run: {entry['reason']}")
-    if not inside:
-        missed = f"none is inside the valid range {valid[0]:.6g} to {loosest:.6g}; give values in it, or fractions"
-        raise UserError(f"epsilons.values: {missed}. The boundary solutions are saved in {run.folder}", Exit.RECIPE)
-    solving, lands = partial(solve, run, bench), recipe.control.landing == "line"
+    if not wanted.inside:
+        missed = f"none is inside the valid range {bounds.range[0]:.6g} to {wanted.loosest:.6g}"
+        advice = f"give values in it, or fractions. The boundary solutions are saved in {run.folder}"
+        raise UserError(f"epsilons.values: {missed}; {advice}", Exit.RECIPE)
+    found, dial = swept(run, bench, bounds, wanted.start, wanted.inside)
+    return found, wanted.outside, dial
+
+
+class Posed(NamedTuple):
+    """What phase 2 has to do once phase 1 is there."""
+
+    inside: list[Problem]
+    """By ascending ε."""
+    outside: list[dict[str, object]]
+    """Each ε that there is no way to, with why."""
+    start: float
+    """f1 of the original model on the whole forget set."""
+    loosest: float
+    """The largest ε that there is a way to."""
+
+
+def posed(bench: Workbench, bounds: Bounds) -> Posed:
+    """Return the problems of phase 2."""
+    recipe, valid = bench.recipe, bounds.range
+    bench.put(recipe.model.train, bounds.original)
+    start = bench.sides["forget"].exact()
+    loosest = start if isinstance(recipe.sweep, Curve) else valid[1]
+    return Posed(*epsilons(bench.losses, recipe.control, recipe.epsilons, valid, loosest), start, loosest)
+
+
+def swept(
+    run: Run, bench: Workbench, bounds: Bounds, start: float, problems: Sequence[Problem]
+) -> tuple[list[Solution], Dial]:
+    """Return the solutions of problems of phase 2, or of a sweep that is no chain of some of them, and their dial."""
+    way, original, solving = bench.recipe.sweep, bounds.original, partial(solve, run, bench)
     if isinstance(way, Curve):
         dial = of_curve(curve(bench.losses, bounds, way, start, solving), original)
-        return [serve(run, bench, bounds, dial, problem, way.polish) for problem in inside], outside, dial
-    solutions = front(bounds, inside, way, partial(between, bench.flat, forget), lands, solving)
-    by_id = {solution.problem.id: solution for solution in solutions}
-    found = [by_id[problem.id] for problem in inside]
-    return found, outside, through([bounds.highest, *found, bounds.lowest], original, start)
+        return [serve(run, bench, bounds, dial, problem, way.polish) for problem in problems], dial
+    line, lands = partial(between, bench.flat, bench.sides["forget"]), bench.recipe.control.landing == "line"
+    by_id = {solution.problem.id: solution for solution in front(bounds, problems, way, line, lands, solving)}
+    found = [by_id[problem.id] for problem in problems]
+    return found, through([bounds.highest, *found, bounds.lowest], original, start)
 
 
 def serve(run: Run, bench: Workbench, bounds: Bounds, dial: Dial, problem: Problem, polish: int) -> Solution:
     """Return the solution of an ε at its point of the dial, after `polish` steps from there."""
     epsilon = problem.epsilon
     assert epsilon is not None
-    forget = bench.sides["forget"]
-    return _serve(run, bench, bounds, dial, problem, lambda: dial.at(dial.find(bench.flat, forget, epsilon)), polish)
+    begin = partial(_found, dial, bench, epsilon)
+    return serve_from(run, bench, bounds, dial, problem, begin, polish)
 
 
-def _serve(
+def _found(dial: Dial, bench: Workbench, epsilon: float) -> Tensor:
+    return dial.at(dial.find(bench.flat, bench.sides["forget"], epsilon))
+
+
+def serve_from(
     run: Run, bench: Workbench, bounds: Bounds, dial: Dial, problem: Problem, begin: Callable[[], Tensor], polish: int
 ) -> Solution:
+    """Return the solution of an ε after `polish` steps from a point of the dial that `begin` finds."""
     stages = [replace(stage, budget=polish / bench.steps) for stage in problem.stages if polish]
     made = {**problem.made, "dial": dial.digest}
     its = replace(problem, stages=stages, served=(dial.kind, polish), made=made)

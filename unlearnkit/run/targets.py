@@ -37,6 +37,7 @@ Serve = Callable[[Problem, Callable[[], Tensor], int], Solution]
 class Wanted:
     """One of `epsilons.targets`, ready to be looked for."""
 
+    place: int
     id: str
     label: str
     section: TargetSection
@@ -60,7 +61,7 @@ def wanted(recipe: Recipe, base: Path, device: torch.device, tools: Instruments)
         again = sum(one == name or one.startswith(f"{name}--") for one in taken)
         name = f"{name}--{again + 1}" if again else name
         taken.append(name)
-        found.append(Wanted(name, label, section, target))
+        found.append(Wanted(place, name, label, section, target))
     return found
 
 
@@ -68,59 +69,69 @@ def _slug(text: str) -> str:
     return re.sub("[^a-z0-9.]+", "-", text.lower()).strip("-.")
 
 
-def sought(
-    run: Run, gauge: Gauge, dial: Dial, valid: tuple[float, float], targets: Sequence[Wanted],
-    retrained: Solution | None, serve: Serve,
-) -> list[tuple[Solution, dict[str, Any]]]:  # fmt: skip
-    """Return the solution of each target with what results.json says of it; one that cannot be met has the nearest."""
-    bench, part = gauge.bench, gauge.bench.recipe.model.train
+class Search:
+    """The search on a dial, whose models are measured at most once."""
 
-    def at(theta: Callable[[], Tensor], part: Part = part) -> Measured:
-        return Measured(gauge, part, theta, valid)
+    def __init__(
+        self, run: Run, gauge: Gauge, dial: Dial, valid: tuple[float, float], retrained: Solution | None, serve: Serve
+    ) -> None:
+        """Measure by `gauge` on a dial, beside a model that was `retrained` if there is one."""
+        self.run, self.gauge, self.dial, self.valid, self.serve = run, gauge, dial, valid, serve
+        self.facts = [*gauge.facts, dial.digest, retrained and retrained.digest, list(valid)]
+        self.original = self._at(lambda: gauge.bench.origin)
+        self.beside = self._at(lambda: retrained.theta, retrained.problem.part) if retrained else None
 
-    original = at(lambda: bench.origin)
-    beside = at(lambda: retrained.theta, retrained.problem.part) if retrained else None
-    found = []
-    for place, one in enumerate(targets):
-        aim = partial(_aimed, one.target, original=original, beside=beside)
+    def _at(self, theta: Callable[[], Tensor], part: Part | None = None) -> Measured:
+        return Measured(self.gauge, part or self.gauge.bench.recipe.model.train, theta, self.valid)
+
+    def found(self, one: Wanted) -> tuple[Solution, str] | None:
+        """Return the solution of a target, with what a reader has to know of it; None where none can be found."""
+        run, bench, target, (low, high) = self.run, self.gauge.bench, one.target, self.valid
         path = run.folder / "evaluations" / f"{one.id}.target.json"
         sections = {"target": one.section.model_copy(update={"polish": 0}), "metrics": bench.recipe.evaluate.metrics}
-        facts = [*gauge.facts, dial.digest, retrained and retrained.digest, list(valid)]
-        origin = kept.origin(bench, None, sections, facts)
+        origin = kept.origin(bench, None, sections, self.facts)
         spot = kept.load(path, origin, run)
         if spot is None:
             run.event("target", id=one.id, label=one.label)
-            looked = tried(partial(_looked_for, one.target, dial, at, original, aim))
+            aim = partial(_aimed, target, original=self.original, beside=self.beside)
+            looked = tried(partial(_looked_for, target, self.dial, self._at, self.original, aim))
             if isinstance(looked, Failed):
-                _lost(run, place, one, looked, "it was not looked for")
-                continue
+                _lost(run, one, looked, "it was not looked for")
+                return None
             kept.save(path, origin, spot := looked)
-        fraction = (spot["epsilon"] - valid[0]) / (valid[1] - valid[0])
-        bound = Bound(one.id, one.label, fraction, spot["epsilon"])
+        bound = Bound(one.id, one.label, (spot["epsilon"] - low) / (high - low), spot["epsilon"])
         problem = bounded(bench.losses, bench.recipe.control, bound)
-        solution = serve(problem, partial(dial.at, spot["t"]), one.section.polish)
-        model = at(partial(getattr, solution, "theta"))
-        said = tried(partial(_measured, one.target, model, original, beside))
-        if isinstance(said, Failed):
-            _lost(run, place, one, said, "what was found was not measured")
-            continue
-        its, error = said
-        row = {
-            "place": place, "kind": one.section.kind, "label": one.target.label, "wanted": its.wanted,
-            "value": its.value, "error": error, "unit": its.unit, "met": _met(one.target, its), "note": spot["note"],
-        }  # fmt: skip
-        run.event("aimed", id=one.id, **{name: row[name] for name in ("wanted", "value", "met", "note")})
-        found.append((solution, row))
-    return found
+        return self.serve(problem, partial(self.dial.at, spot["t"]), one.section.polish), spot["note"]
+
+    def rows(self, targets: Sequence[Wanted]) -> list[tuple[Solution, dict[str, Any]]]:
+        """Return the solution of each target with what results.json says of it; what cannot be met has the nearest."""
+        found = []
+        for one in targets:
+            if (its := self.found(one)) is None:
+                continue
+            solution, note = its
+            model = self._at(partial(getattr, solution, "theta"))
+            said = tried(partial(_measured, one.target, model, self.original, self.beside))
+            if isinstance(said, Failed):
+                _lost(self.run, one, said, "what was found was not measured")
+                continue
+            aim, error = said
+            row = {
+                "place": one.place, "kind": one.section.kind, "label": one.target.label, "wanted": aim.wanted,
+                "value": aim.value, "error": error, "unit": aim.unit, "met": _met(one.target, aim), "note": note,
+            }  # fmt: skip
+            self.run.event("aimed", id=one.id, **{name: row[name] for name in ("wanted", "value", "met", "note")})
+            found.append((solution, row))
+        return found
 
 
 def _measured(target: Target, model: Measured, original: Measured, beside: Measured | None) -> tuple[Aim, float | None]:
     return _aimed(target, model, original, beside), target.error(model, original, beside)
 
 
-def _lost(run: Run, place: int, one: Wanted, failed: Failed, what: str) -> None:
+def _lost(run: Run, one: Wanted, failed: Failed, what: str) -> None:
     """Tell of a target that has no solution."""
-    run.warn(f"epsilons.targets[{place}], {one.label}: {what}: {failed.reason}")
+    run.warn(f"epsilons.targets[{one.place}], {one.label}: {what}: {failed.reason}")
     tell(run, f"target {one.id}", failed)
 
 

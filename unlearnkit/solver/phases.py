@@ -23,10 +23,15 @@ from unlearnkit.contracts import Loss, Part
 from unlearnkit.control import ClosedForm, Stage
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.fronts import CURVE, HIGHEST, LOWEST, METHOD
-from unlearnkit.recipe.sections import PsiSection
 from unlearnkit.recipe.training import Bound, Continuation, Control, Curve, Epsilons, Independent
 from unlearnkit.solver.curve import Along, fitted
 from unlearnkit.solver.problem import End, Problem, Solution, Solve, Span
+
+ENDS: dict[str, tuple[str, Literal["retain", "forget"]]] = {
+    HIGHEST: ("highest completeness", "retain"),
+    LOWEST: ("lowest completeness", "forget"),
+}
+"""Label and objective of both problems of phase 1."""
 
 Line = Callable[[End, End, float], Tensor]
 """From the two ends of a line in weight space to its point where f1 is ε."""
@@ -64,15 +69,17 @@ class Bounds:
 
 def boundaries(losses: Losses, control: Control, original: Tensor, solve: Solve) -> Bounds:
     """Return phase 1."""
+    highest, lowest = (boundary(losses, control, name, original, solve) for name in ENDS)
+    return Bounds(original, highest, lowest)
+
+
+def boundary(losses: Losses, control: Control, name: str, original: Tensor, solve: Solve) -> Solution:
+    """Return one end of phase 1."""
     stages = [Stage(losses.forget, losses.retain, ClosedForm())]
-
-    def end(name: str, label: str, objective: Literal["retain", "forget"], psi: PsiSection) -> Solution:
-        made = {"boundary": psi}
-        problem = Problem(name, stages, psi.build(), METHOD, 1, label, objective, part=losses.part, made=made)
-        return solve(problem, lambda: original, None)
-
-    highest = end(HIGHEST, "highest completeness", "retain", control.boundary)
-    return Bounds(original, highest, end(LOWEST, "lowest completeness", "forget", control.lowest or control.boundary))
+    label, objective = ENDS[name]
+    psi = (control.lowest if name == LOWEST else None) or control.boundary
+    problem = Problem(name, stages, psi.build(), METHOD, 1, label, objective, part=losses.part, made={"boundary": psi})
+    return solve(problem, lambda: original, None)
 
 
 def bounded(losses: Losses, control: Control, bound: Bound) -> Problem:

@@ -1,0 +1,167 @@
+"""Hand the tasks of runs to the workers of an executor, and keep the events, manifests and signals of them all."""
+
+import json
+import secrets
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from unlearnkit.disk import write_text
+from unlearnkit.errors import Exit, UserError
+from unlearnkit.evaluation.instruments import Instruments
+from unlearnkit.plugins import Plugins
+from unlearnkit.plugins.faults import raised
+from unlearnkit.recipe.sections import Call, ExecutorSection, Submit
+from unlearnkit.run.events import Run
+from unlearnkit.run.folder import EVENTS, MANIFEST, TASKS, TOKEN, held, recall
+from unlearnkit.run.runner import Hand
+from unlearnkit.run.targets import Wanted
+from unlearnkit.run.tasks import Needs, Order, Schedule, tasks, weigh
+from unlearnkit.run.worker import perform
+from unlearnkit.seal import read_formatted
+from unlearnkit.solver.workbench import Workbench
+
+RETRIES = 3
+"""Times that a task is begun again from its last checkpoint after its worker died."""
+EXITS = {int(code): code for code in Exit}
+POLL = 0.1
+"""Seconds between two looks at the workers."""
+
+
+def handing(executor: ExecutorSection, beside: Sequence[Path], plugins: Plugins) -> Hand:
+    """Return what has an executor do the tasks of a run that has begun, and of those in the folders `beside` it."""
+
+    def hand(run: Run, bench: Workbench, tools: Instruments, targets: Sequence[Wanted]) -> bool:
+        with ExitStack() as stack:
+            runs = {str(run.folder.resolve()): run}
+            for folder in beside:
+                stack.enter_context(held(folder))
+                recall(folder)
+                other = Run(folder, plugins, run.tell, run.stop)
+                other.manifest = read_formatted(folder / MANIFEST)
+                runs[str(folder.resolve())] = other
+            stack.callback(setattr, plugins, "witness", plugins.witness)
+            methods, needs = {one.id: one.retrained for one in bench.methods}, Needs()
+            for place in runs:
+                needs |= tasks(place, bench.recipe, methods, [one.id for one in targets], tools.audits)
+            schedule = Schedule(needs, weigh(bench.recipe, bench.steps), whole=executor.whole)
+            with run.stop.later():  # until all that is at work is saved
+                submit = stack.enter_context(executor.open(run.folder.resolve() / TASKS / "logs"))
+                Crew(executor, runs, schedule, submit).work()
+        run.check_signal()
+        return True
+
+    return hand
+
+
+@dataclass
+class _Flight:
+    """An order that a worker is at."""
+
+    order: Order
+    call: Call
+
+
+class Crew:
+    """The workers of an executor, at the tasks of some runs."""
+
+    def __init__(self, executor: ExecutorSection, runs: Mapping[str, Run], schedule: Schedule, submit: Submit) -> None:
+        """Take the runs by the absolute path of their folders."""
+        self.executor, self.runs, self.schedule, self.submit = executor, runs, schedule, submit
+        self.token, self.deaths = secrets.token_hex(16), Counter[Order]()
+        self.told = Counter[Path]()
+        """Bytes of the events of each task that are told."""
+        self.flights: list[_Flight] = []
+        self.failed: Exception | None = None
+        self.stop = next(iter(runs.values())).stop
+
+    def work(self) -> None:
+        """Have all tasks done; raise `UserError` of one that failed, once the others are saved."""
+        for run in self.runs.values():
+            used = run.manifest.setdefault("executors", [])
+            used += [said] if (said := self.executor.model_dump(mode="json")) not in used else []
+            run.save_manifest()
+            (run.folder / TASKS).mkdir(exist_ok=True)
+            write_text(run.folder / TOKEN, self.token)
+        while True:
+            while not self._leaving() and len(self.flights) < self.executor.workers:
+                if (order := self.schedule.next()) is None:
+                    break
+                self._send(order)
+            if not self.flights:
+                break
+            time.sleep(POLL)
+            for flight in tuple(self.flights):
+                ended = flight.call.done()
+                self._tell(flight)
+                if ended:
+                    self.flights.remove(flight)
+                    self._ended(flight)
+            if self._leaving():
+                for run in self.runs.values():
+                    (run.folder / TOKEN).unlink(missing_ok=True)
+                self.flights = [flight for flight in self.flights if self._begun(flight)]
+        if self.failed is not None:
+            raise self.failed
+
+    def _begun(self, flight: _Flight) -> bool:
+        """Tell whether a worker is at an order: one that waits in a queue finds the token gone when it comes."""
+        return any((self.runs[task.place].folder / TASKS / task.name).exists() for task in flight.order)
+
+    def _leaving(self) -> bool:
+        return self.failed is not None or self.stop.signal is not None
+
+    def _send(self, order: Order) -> None:
+        call = self.submit(perform, [tuple(task) for task in order], self.token)
+        self.flights.append(_Flight(order, call))
+
+    def _tell(self, flight: _Flight) -> None:
+        """Tell what has happened in the tasks of an order since."""
+        run = self.runs[flight.order[0].place]
+        for path in (run.folder / TASKS / task.name / EVENTS for task in flight.order):
+            if path.exists():
+                with path.open("rb") as stream:
+                    stream.seek(self.told[path])
+                    new = stream.read()
+                whole = new[: new.rfind(b"\n") + 1]
+                self.told[path] += len(whole)
+                for line in map(json.loads, whole.splitlines()):
+                    run.warn(**line["facts"]) if line["kind"] == "warn" else run.event(line["kind"], **line["facts"])
+
+    def _ended(self, flight: _Flight) -> None:
+        """Take what an order came to."""
+        run, order = self.runs[flight.order[0].place], flight.order
+        try:
+            outcome = flight.call.result()
+        except Exception as error:  # an engine's own, of a process that died
+            return self._died(run, order, raised(error))
+        match outcome:
+            case {"error": said, "code": code}:
+                self.failed = self.failed or UserError(said, EXITS[code])
+            case {"traceback": said}:
+                self.failed = self.failed or RuntimeError(f"{order[0].name} failed in its worker:\n{said}")
+            case {"stopped": number}:
+                if not self._leaving():
+                    self._died(run, order, f"signal {number}")
+            case _:
+                for kind, values in outcome.items():
+                    run.manifest[kind] |= values
+                run.save_manifest()
+                self.schedule.finish(order)
+        return None
+
+    def _died(self, run: Run, order: Order, how: str) -> None:
+        """Have an order done again, or give up."""
+        self.deaths[order] += 1
+        name, times = order[0].name, self.deaths[order]
+        if times > RETRIES:
+            advice = f"mend that, say with fewer workers, and `unlearnkit resume {run.folder}` goes on"
+            self.failed = self.failed or UserError(
+                f"{name}: its worker died {times} times ({how}); {advice}", Exit.DEVICE
+            )
+        elif not self._leaving():
+            run.event("warning", message=f"{name}: its worker died ({how}); it is begun again from its last checkpoint")
+            self.schedule.again(order)

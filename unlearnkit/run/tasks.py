@@ -1,0 +1,155 @@
+"""What there is to do in a run, what has to be there before it, and in which order: no task is done here."""
+
+import heapq
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Literal, NamedTuple
+
+from unlearnkit.evaluation.models import ORIGINAL, stop_ids
+from unlearnkit.fronts import CURVE, HIGHEST, LOWEST
+from unlearnkit.recipe.recipe import Recipe
+from unlearnkit.recipe.training import Continuation, Curve
+
+SWEEP = "sweep"
+"""A chain of ε as one problem, each of which begins at the one before."""
+
+
+class Task(NamedTuple):
+    """One thing to do in the run folder `place`: its output are files there, and to do it twice is to do it once."""
+
+    place: str
+    kind: Literal["solve", "evaluate", "audit"]
+    id: str
+    """Of the problem or model; of an audit, that of the audit and the model's, with a slash between them."""
+
+    @property
+    def model(self) -> str:
+        """The model that it is about."""
+        return self.id.rpartition("/")[2]
+
+    @property
+    def name(self) -> str:
+        """What its files are called."""
+        return f"{self.kind}-{self.id.replace('/', '-')}"
+
+
+Order = tuple[Task, ...]
+"""Tasks that one worker does, one after the other."""
+Needs = dict[Task, frozenset[Task]]
+"""By task, those that have to be done before it."""
+
+
+def tasks(
+    place: str, recipe: Recipe, methods: Mapping[str, bool], targets: Iterable[str], audits: Collection[str]
+) -> Needs:
+    """Return the tasks of a run; `methods` are the ids of what is compared, each with whether it is retrained."""
+    needs: Needs = {}
+    made: dict[str, frozenset[Task]] = {ORIGINAL: frozenset()}
+
+    def solve(name: str, *before: frozenset[Task]) -> frozenset[Task]:
+        needs[task := Task(place, "solve", name)] = frozenset().union(*before)
+        made[name] = frozenset({task})
+        return made[name]
+
+    ends = solve(HIGHEST) | solve(LOWEST)
+    asked = [name for name, _ in recipe.epsilons.asked]
+    if isinstance(recipe.sweep, Continuation):
+        dial = solve(SWEEP, ends)
+        made |= dict.fromkeys(asked, dial)
+    else:
+        dial = solve(CURVE, ends) if isinstance(recipe.sweep, Curve) else ends
+        every = [solve(name, dial) for name in asked]
+        dial = dial if isinstance(recipe.sweep, Curve) else dial.union(*every)  # the polyline leads through all of them
+    for name in methods:
+        solve(name)
+    retrained = [made[name] for name, beside in methods.items() if beside]
+    for name in targets:
+        solve(name, dial, *retrained)
+    models = [name for name in made if name not in (CURVE, SWEEP)]
+    needs |= {Task(place, "evaluate", name): made[name] for name in models}
+    needs |= {Task(place, "evaluate", name): dial for name in stop_ids(recipe.evaluate.stops)}
+    needs |= {Task(place, "audit", f"{audit}/{name}"): made[name] for audit in audits for name in models}
+    return needs
+
+
+EVALUATE, AUDIT, STOP = 0.15, 0.15, 0.05
+"""What these cost beside a problem of phase 1 where nothing was measured."""
+
+
+def weigh(recipe: Recipe, steps: int) -> Callable[[Task], float]:
+    """Return what tells what a task costs, as a multiple of a problem of phase 1, which has so many steps."""
+    sweep, asked = recipe.sweep, {name for name, _ in recipe.epsilons.asked}
+    whole = sweep.steps(len(asked), steps) / steps
+    places = {*stop_ids(recipe.evaluate.stops)}
+
+    def cost(task: Task) -> float:
+        match task.kind:
+            case "solve":
+                if isinstance(sweep, Curve) and task.id in asked:
+                    return sweep.polish / steps
+                return whole if task.id in (CURVE, SWEEP) else 1.0
+            case "evaluate":
+                return STOP if task.id in places else EVALUATE
+            case _:
+                return AUDIT
+
+    return cost
+
+
+class Schedule:
+    """The tasks that are left: next is the one with the longest way from its begin to the end of the run."""
+
+    def __init__(self, needs: Needs, cost: Callable[[Task], float], *, whole: bool = False, begin: float = 0.0) -> None:
+        """Take what a task costs, and to begin an order; `whole` puts all that is to do of a model into one."""
+        orders: dict[object, Order] = {}
+        for task in needs:
+            key = (task.place, task.model) if whole else task
+            orders[key] = (*orders.get(key, ()), task)
+        holding = {task: order for order in orders.values() for task in order}
+        every = {order: frozenset().union(*(needs[task] for task in order)) for order in orders.values()}
+        self.needs = {order: every[order] - {*order} for order in every}
+        self.costs = {order: begin + sum(map(cost, order)) for order in self.needs}
+        self.ways: dict[Order, float] = {}
+        after: dict[Order, set[Order]] = {order: set() for order in self.needs}
+        for order, before in self.needs.items():
+            for task in before:
+                after[holding[task]].add(order)
+
+        def way(order: Order) -> float:
+            if order not in self.ways:
+                self.ways[order] = self.costs[order] + max(map(way, after[order]), default=0.0)
+            return self.ways[order]
+
+        self.left = sorted(self.needs, key=way, reverse=True)
+        self.done: set[Task] = set()
+
+    def next(self) -> Order | None:
+        """Return what can be done now and take it out of what is left; None where all waits for others."""
+        found = next((order for order in self.left if self.needs[order] <= self.done), None)
+        if found is not None:
+            self.left.remove(found)
+        return found
+
+    def finish(self, order: Order) -> None:
+        """Note what is done."""
+        self.done.update(order)
+
+    def again(self, order: Order) -> None:
+        """Put back what has to be done again, before all else."""
+        self.left.insert(0, order)
+
+    @property
+    def critical(self) -> float:
+        """What the longest chain of tasks costs that wait for each other: no number of workers takes less."""
+        return max(self.ways.values(), default=0.0)
+
+
+def makespan(schedule: Schedule, workers: int) -> float:
+    """Return what so many workers need for what is left of a schedule, which is used up."""
+    now, running = 0.0, list[tuple[float, Order]]()
+    while True:
+        while len(running) < workers and (order := schedule.next()) is not None:
+            heapq.heappush(running, (now + schedule.costs[order], order))
+        if not running:
+            return now
+        now, order = heapq.heappop(running)
+        schedule.finish(order)

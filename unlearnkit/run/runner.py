@@ -174,7 +174,7 @@ def _work(run: Run, bench: Workbench, tools: Instruments, targets: Sequence[Want
         swept, outside, dial = sweep(run, bench, bounds)
         beside = [solve(run, bench, other, partial(bench.original, other.part), None) for other in bench.methods]
         gauge, retrained = Gauge(Originals(bench), tools, run), next((o for o in beside if o.problem.retrained), None)
-        serving = partial(serve_from, run, bench, bounds, dial)
+        serving = partial(polished, run, bench, bounds, dial)
         aimed = Search(run, gauge, dial, bounds.range, retrained, serving).rows(targets)
         solutions = [bounds.highest, bounds.lowest, *swept, *(one for one, _ in aimed), *beside]
         run.event("evaluate", solutions=len(solutions))
@@ -301,15 +301,11 @@ def serve(run: Run, bench: Workbench, bounds: Bounds, dial: Dial, problem: Probl
     """Return the solution of an ε at its point of the dial, after `polish` steps from there."""
     epsilon = problem.epsilon
     assert epsilon is not None
-    begin = partial(_found, dial, bench, epsilon)
-    return serve_from(run, bench, bounds, dial, problem, begin, polish)
+    forget = bench.sides["forget"]
+    return polished(run, bench, bounds, dial, problem, lambda: dial.at(dial.find(bench.flat, forget, epsilon)), polish)
 
 
-def _found(dial: Dial, bench: Workbench, epsilon: float) -> Tensor:
-    return dial.at(dial.find(bench.flat, bench.sides["forget"], epsilon))
-
-
-def serve_from(
+def polished(
     run: Run, bench: Workbench, bounds: Bounds, dial: Dial, problem: Problem, begin: Callable[[], Tensor], polish: int
 ) -> Solution:
     """Return the solution of an ε after `polish` steps from a point of the dial that `begin` finds."""

@@ -218,5 +218,5 @@ class Opened:
     def search(self) -> Search:
         """The search for targets."""
         beside = next((self.solution(one.id) for one in self.bench.methods if one.retrained), None)
-        serving = partial(runner.serve_from, self.run, self.bench, self.bounds, self.whole[1])
+        serving = partial(runner.polished, self.run, self.bench, self.bounds, self.whole[1])
         return Search(self.run, self.gauge, self.whole[1], self.bounds.range, beside, serving)

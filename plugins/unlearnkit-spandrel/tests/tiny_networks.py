@@ -29,6 +29,7 @@ TINY: dict[str, tuple[str, dict[str, Any], int]] = {
     "HVICIDNet": ("HVICIDNet", {"channels": [8, 8, 16, 32]}, 16),
     "KBNet": ("KBNet_s", {**U_NET}, 16),
     "LaMa": ("LaMa", {"in_nc": 4}, 32),
+    "MIGAN": ("MIGAN", {"widths": [16, 16, 8, 8]}, 32),
     "MMRealSR": ("MMRealSR", {"num_in_ch": 3, "num_out_ch": 3, "num_feat": 8, "num_block": 2, "num_grow_ch": 4,
                               "num_feats": NARROW, "num_blocks": [1, 1, 1, 1]}, 16),
     "MixDehazeNet": ("MixDehazeNet", {"embed_dims": [8, 16, 32, 16, 8], "depths": [1, 1, 1, 1, 1]}, 64),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import typer
 from pydantic import Field, model_validator
 
 from unlearnkit import contracts, hookimpl
@@ -48,3 +49,21 @@ class Spandrel(ModelSection):
 def register_models() -> list[type[ModelSection]]:
     """Return the models of this package."""
     return [Spandrel]
+
+
+Name = Annotated[str | None, typer.Argument(metavar="[NAME]", help="Such as mi-gan-512; all are listed without one.")]
+
+
+@hookimpl
+def register_commands(app: typer.Typer) -> None:
+    """Add the command that fetches published weights."""
+
+    @app.command(epilog="Example: unlearnkit download mi-gan-512")
+    def download(name: Name = None) -> None:
+        """Fetch published weights into ~/.cache/unlearnkit, and print the file and the licence."""
+        from unlearnkit_spandrel import published
+
+        if name is None:
+            print("\n".join(f"{known}  {one.licence}" for known, one in published.PUBLISHED.items()))
+        else:
+            print(f"{published.cached(name)}  {published.PUBLISHED[name].licence}")

@@ -21,6 +21,7 @@ CUTS: Mapping[str, str] = {
     "HVICIDNet": "HV_LCA3",
     "KBNet": "middle_blks",
     "LaMa": "model.model.-14",
+    "MIGAN": "encoder",
     "MMRealSR": "body",
     "MixDehazeNet": "layer3",
     "MoESR": "blocks",

@@ -18,11 +18,14 @@ from unlearnkit.errors import Exit, UserError, first_line
 from unlearnkit.weights import held, resolve, save
 from unlearnkit_spandrel.cutting import Cut, cut
 from unlearnkit_spandrel.families import AS_IN_TRAINING, BOUNDED, CUTS, LEVEL, LEVELS, REFUSED
+from unlearnkit_spandrel.migan import MIGANArch
 
 if TYPE_CHECKING:
     from unlearnkit_spandrel import Spandrel
 
 FILE = "model.safetensors"
+
+spandrel.MAIN_REGISTRY.add(spandrel.ArchSupport.from_architecture(MIGANArch()), ignore_duplicates=True)
 
 
 class SpandrelAdapter(ModelAdapter):
@@ -123,29 +126,27 @@ def _read(weights: Path) -> dict[str, Any]:
 def _fresh(section: Spandrel) -> dict[str, Any]:
     """Return the state of an untrained network: of the section's architecture, or of the sizes of its weights."""
     if section.architecture is not None:
-        net = _class(section.architecture, section.arguments)
-        try:
-            return dict(net(**section.arguments).state_dict())
-        except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-            found = f"{section.architecture} does not take them ({first_line(error)})"
-            raise UserError(f"model.arguments: {found}; see spandrel's class of that name", Exit.RECIPE) from None
+        return dict(network(section.architecture, section.arguments).state_dict())
     if (path := resolve(section.weights, section.folder)) is None:
         raise UserError("model: a network of spandrel's needs `weights`, or an `architecture`", Exit.RECIPE)
     like = spandrel.MAIN_REGISTRY.load(_read(path)).model
     return dict(type(like)(**like.hyperparameters).state_dict())
 
 
-def _class(architecture: str, arguments: Mapping[str, Any]) -> type[nn.Module]:
-    """Return the network class of an architecture, the first that takes all `arguments`."""
-    known = [one.architecture.id for one in spandrel.MAIN_REGISTRY.architectures()]
-    if architecture not in known:
-        listed = ", ".join(sorted(known))
+def network(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """Return an untrained network by the architecture's name, of its first class that takes all `arguments`."""
+    if architecture not in spandrel.MAIN_REGISTRY:
+        listed = ", ".join(sorted(one.architecture.id for one in spandrel.MAIN_REGISTRY))
         raise UserError(f"model.architecture: spandrel has no '{architecture}'; it has: {listed}", Exit.RECIPE)
-    module = import_module(f"spandrel.architectures.{architecture}")
+    module = import_module(type(spandrel.MAIN_REGISTRY[architecture].architecture).__module__)
     named = [found for name in module.__all__ if isinstance(found := getattr(module, name), type)]
     nets = [found for found in named if issubclass(found, nn.Module)]
     fitting = [one for one in nets if set(arguments) <= set(inspect.signature(one).parameters)]
-    return (fitting or nets)[0]
+    try:
+        return (fitting or nets)[0](**arguments)
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        found = f"{architecture} does not take them ({first_line(error)})"
+        raise UserError(f"model.arguments: {found}; see spandrel's class of that name", Exit.RECIPE) from None
 
 
 def _refuse_size(section: Spandrel, found: Any) -> None:

@@ -51,7 +51,36 @@ class VitMae(ModelSection):
         return models.VitMaeAdapter(module)
 
 
+class Pix2Pix(ModelSection):
+    """The generator of pix2pix (Isola et al. 2017), a U-Net from images to images.
+
+    `weights` is a file of junyanz/pytorch-CycleGAN-and-pix2pix, such as `latest_net_G.pth`, for which the defaults are
+    those of its `unet_256`, or a folder that unlearnkit wrote.
+    """
+
+    kind: Literal["pix2pix"]
+    """The U-Net of pix2pix."""
+    image_size: Count | tuple[Count, Count] = 256
+    """Side of the images in pixels, or their height and width; a multiple of 2 to the power of `depth`."""
+    width: Count = 64
+    """Channels of the outermost level (`--ngf`)."""
+    depth: Annotated[int, Field(ge=2)] = 8
+    """Levels, each of which halves the side: 8 for `unet_256`, 7 for `unet_128`."""
+    norm: Literal["batch", "instance"] = "batch"
+    """Normalisation (`--norm`); both are by each image's own statistics, as pix2pix is tested."""
+
+    @model_validator(mode="after")
+    def _halved(self) -> Pix2Pix:
+        sides = self.image_size if isinstance(self.image_size, tuple) else (self.image_size,)
+        if odd := [side for side in sides if side % 2**self.depth]:
+            raise ValueError(f"image_size ({odd[0]}) must be a multiple of {2**self.depth}, which depth halves to 1")
+        return self
+
+    def build(self, weights: Path | None) -> contracts.ModelAdapter:
+        return models.Pix2PixAdapter(weights, self.image_size, self.width, self.depth, self.norm)
+
+
 @hookimpl
 def register_models() -> list[type[ModelSection]]:
     """Return the built-in models."""
-    return [VitMae]
+    return [VitMae, Pix2Pix]

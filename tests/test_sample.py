@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 import torch
 
 from unlearnkit.builtin.data.sections import Sample
@@ -13,14 +14,23 @@ from unlearnkit.plugins import discover
 from unlearnkit.recipe.data import PerClass
 from unlearnkit.recipe.validate import load
 from unlearnkit.run.pretrain import quality
+from unlearnkit.testing.checks import check_data
 from unlearnkit.weights import resolve
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_sample_is_small_licensed_and_split():
-    source = Sample(kind="sample").open(Path())
-    assert len(source.labels) >= 8
+SAMPLES = [("objects-64", 12, 64), ("objects-128", 4, 128), ("edges-64", 4, 64)]
+
+
+@pytest.mark.parametrize(("name", "classes", "side"), SAMPLES)
+def test_a_sample_is_small_licensed_and_split(name, classes, side):
+    section = Sample(kind="sample", name=name)
+    check_data(section, Path(), side)
+    source = section.open(Path())
+    assert len(source.labels) == classes
+    assert source.paired == (name == "edges-64")
+    assert {source.side(item) for item in source.items[::50]} == {side}
     assert source.describe()["licence"] == "CC BY 4.0"
     splits = {
         part: {item.key.partition("/")[2] for item in source.items if item.split == part}
@@ -29,6 +39,8 @@ def test_the_sample_is_small_licensed_and_split():
     assert splits["train"]
     assert splits["validation"]
     assert not splits["train"] & splits["validation"]
+    whole = {item.key for item in Sample(kind="sample").open(Path()).items}
+    assert {item.key for item in source.items} <= whole, "the split is the same"
     folder = ROOT / "unlearnkit" / "samples"
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     assert sum(sizes) < 25e6

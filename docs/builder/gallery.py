@@ -49,6 +49,7 @@ FAMILIES = {
     "palette": "diffusion",
     "latent-inpainting": "diffusion",
     "instruct-pix2pix": "diffusion",
+    "spandrel": "restoration",
 }
 """The family of a model's kind; a kind that is not named here is a family of its own."""
 

@@ -18,6 +18,7 @@ CONTRACTS = {
     "unlearnkit.recipe.sections": "What a plugin author subclasses",
     "unlearnkit.contracts": "What sections build",
     "unlearnkit.control": "Control functions, multipliers and the stages of methods",
+    "unlearnkit.weights": "Files of weights",
     "unlearnkit.testing": "Checks for plugins",
 }
 

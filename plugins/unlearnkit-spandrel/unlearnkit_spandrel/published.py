@@ -51,7 +51,7 @@ def from_onnx(net: nn.Module, data: bytes) -> dict[str, Tensor]:
     try:
         import onnx
     except ImportError:
-        raise UserError("reading it needs `pip install onnx`", Exit.PLUGIN) from None
+        raise UserError("reading it needs `pip install 'unlearnkit-spandrel[onnx]'`", Exit.PLUGIN) from None
     state, noises = net.state_dict(), [name for name in net.state_dict() if name.endswith("noise_const")]
     for tensor in onnx.load_from_string(data).graph.initializer:
         name, value = tensor.name.removeprefix("model."), torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
@@ -143,7 +143,8 @@ def fetched(one: Published) -> bytes:
         try:
             done = subprocess.run(one.command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
         except OSError as error:
-            raise UserError(f"{one.command[0]}: {error.strerror}; it fetches the weights: install it", Exit.PLUGIN) from None
+            advice = "install it, which fetches the weights"
+            raise UserError(f"{one.command[0]}: {error.strerror}; {advice}", Exit.PLUGIN) from None
         if done.returncode or not (files := list(Path(folder).iterdir())):
             said = (done.stderr.strip() or "nothing was fetched").splitlines()[-1]
             raise UserError(f"`{told}` failed: {said}; check the connection, and try it by hand", Exit.PLUGIN)

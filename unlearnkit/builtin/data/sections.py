@@ -19,7 +19,8 @@ class Sample(DataSection):
     kind: Literal["sample"]
     """A shipped sample."""
     name: str = "objects-64"
-    """Which one: `objects-64` has twelve object classes of Caltech-101 at 64 px (CC BY 4.0)."""
+    """Which one: `objects-64` has twelve object classes of Caltech-101 at 64 px (CC BY 4.0), `objects-128` four of them
+    at 128 px, `edges-64` pairs of edges and photographs of these."""
 
     def open(self, base: Path) -> contracts.Images:
         return data.Archive(weights.sample(self.name, "images.zip"))

@@ -1,11 +1,12 @@
 """The generator of pix2pix (Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", 2017).
 
-A U-Net: each level halves the side and hands what it makes across to the one that doubles it again. Files have the names
-of `UnetGenerator` in junyanz/pytorch-CycleGAN-and-pix2pix, which writes each level inside the one above it. Shape
-suffixes: B images, C channels, h and w the sides of a level.
+A U-Net: each level halves the side and hands what it makes across to the one that doubles it again. Files have the
+names of `UnetGenerator` in junyanz/pytorch-CycleGAN-and-pix2pix, where each level is written inside the one above it.
+Shape suffixes: B images, C channels, h and w the sides of a level.
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -48,7 +49,7 @@ class Generator(nn.Module):
         bias, last = norm == "instance", depth - 1
         widths = [3, *(width * min(2**level, 8) for level in range(depth))]
         down, up = [], []
-        for level, (outer, inner) in enumerate(zip(widths, widths[1:], strict=False)):
+        for level, (outer, inner) in enumerate(pairwise(widths)):
             conv = nn.Conv2d(outer, inner, 4, 2, 1, bias=bias)
             down.append(Level(conv, inner, norm if 0 < level < last else None))
             conv = nn.ConvTranspose2d(inner * (1 if level == last else 2), outer, 4, 2, 1, bias=bias or not level)
@@ -60,8 +61,8 @@ class Generator(nn.Module):
         place, names = "model.model.", {}
         for level in range(len(self.encoder)):
             down, up = (0, 3) if not level else (1, 3) if level == len(self.encoder) - 1 else (1, 5)
-            for half, number in (("encoder", down), ("decoder", up)):
-                names[f"{half}.{level}.conv"], names[f"{half}.{level}.norm"] = f"{place}{number}", f"{place}{number + 1}"
+            for half, conv in (("encoder", down), ("decoder", up)):
+                names |= {f"{half}.{level}.conv": f"{place}{conv}", f"{half}.{level}.norm": f"{place}{conv + 1}"}
             place += f"{3 if level else 1}.model."
         for name, value in self.state_dict().items():
             module, _, kind = name.rpartition(".")

@@ -23,14 +23,23 @@ def activated(x: Tensor) -> Tensor:
     return F.hardtanh(F.leaky_relu(x, 0.2) * 2**0.5, -256, 256)
 
 
+class Filter(nn.Module):
+    """The filter [1, 3, 3, 1] in both directions, which is not trained."""
+
+    weight: Tensor
+
+    def __init__(self, channels: int, total: int) -> None:
+        super().__init__()
+        line = torch.tensor([1.0, 3.0, 3.0, 1.0]) * total**0.5 / 8
+        self.register_buffer("weight", line.outer(line).repeat(channels, 1, 1, 1))
+
+
 class Smoothing(nn.Module):
-    """Half or twice the side by the filter [1, 3, 3, 1], which is not trained."""
+    """Half or twice the side."""
 
     def __init__(self, channels: int, *, up: bool) -> None:
         super().__init__()
-        self.up, self.filter = up, nn.Module()
-        line = torch.tensor([1.0, 3.0, 3.0, 1.0]) / (4 if up else 8)
-        self.filter.register_buffer("weight", line.outer(line).repeat(channels, 1, 1, 1))
+        self.up, self.filter = up, Filter(channels, 4 if up else 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [B, C, h / 2, w / 2] or [B, C, 2 h, 2 w]."""
@@ -41,6 +50,8 @@ class Smoothing(nn.Module):
 
 class Separable(nn.Module):
     """A convolution of each channel and one across channels, both activated, with a change of the side between them."""
+
+    noise_const: Tensor
 
     def __init__(self, ins: int, outs: int, *, down: bool = False, up: bool = False, noise: int = 0) -> None:
         """Take the channels, and the side of the noise that is added, always the same; 0 for none."""
@@ -145,7 +156,7 @@ class MIGAN(nn.Module):
         return self.synthesis(*self.encoder(torch.cat([shown - 0.5, (images * 2 - 1) * shown], 1))) / 2 + 0.5
 
 
-class MIGANArch(spandrel.Architecture[MIGAN]):
+class MIGANArch(spandrel.Architecture[MIGAN]):  # type: ignore[misc] # spandrel's classes are untyped here
     """How spandrel finds and loads it."""
 
     def __init__(self) -> None:
@@ -154,7 +165,7 @@ class MIGANArch(spandrel.Architecture[MIGAN]):
 
     def load(self, state_dict: dict[str, Tensor]) -> spandrel.MaskedImageModelDescriptor[MIGAN]:
         """Return the network of a file, in the widths that it has."""
-        widths = []
+        widths = list[int]()
         while (weight := state_dict.get(f"encoder.b{4 << len(widths)}.conv1.conv2.weight")) is not None:
             widths.append(len(weight))
         state = {name: value for name, value in state_dict.items() if not name.endswith(FIXED)}

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from unlearnkit.disk import disk_errors
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.weights import save
 from unlearnkit_spandrel.migan import FIXED
@@ -30,7 +31,7 @@ def from_ncnn(net: nn.Module, data: bytes) -> dict[str, Tensor]:
     """Return the weights of a network whose layers ncnn keeps in the order in which they run.
 
     A convolution has a tag that tells the precision of its weights, which are filled up to four bytes; all else is in
-    single precision (github.com/Tencent/ncnn, docs/developer-guide/operation-param-weight-table.md).
+    single precision (github.com/Tencent/ncnn, docs/developer-guide/param-and-model-file-structure.md).
     """
     found, at = {}, 0
     for name, parameter in net.named_parameters():
@@ -131,8 +132,10 @@ def cached(name: str, cache: Path = CACHE) -> Path:
     path = cache.expanduser() / f"{name}.safetensors"
     if not path.is_file():
         data = fetched(one)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save(one.read(network(one.architecture, one.arguments), data), path)
+        state = one.read(network(one.architecture, one.arguments), data)
+        with disk_errors(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save(state, path)
     return path
 
 

@@ -31,9 +31,8 @@ class Archive(Files):
             self._bytes = {name: archive.read(name) for name in archive.namelist()}
         paths = map(PurePosixPath, self._bytes)
         self.take(in_split(path) for path in paths if not any(map(hidden, path.parts)))
-        self.facts = json.loads((path.parent / "source.json").read_text(encoding="utf-8"))
-        self.side_by_side = self.facts.get("side_by_side")
-        self.paired = self.side_by_side is not None
+        facts = json.loads((path.parent / "source.json").read_text(encoding="utf-8"))
+        self.facts, self.side_by_side, self.paired = facts, facts.get("side_by_side"), "side_by_side" in facts
 
     def bytes_of(self, item: Item) -> bytes:
         return self._bytes[item.key]

@@ -50,15 +50,15 @@ class Generator(nn.Module):
         widths = [3, *(width * min(2**level, 8) for level in range(depth))]
         down, up = [], []
         for level, (outer, inner) in enumerate(pairwise(widths)):
-            conv = nn.Conv2d(outer, inner, 4, 2, 1, bias=bias)
-            down.append(Level(conv, inner, norm if 0 < level < last else None))
-            conv = nn.ConvTranspose2d(inner * (1 if level == last else 2), outer, 4, 2, 1, bias=bias or not level)
-            up.append(Level(conv, outer, norm if level else None))
+            halving = nn.Conv2d(outer, inner, 4, 2, 1, bias=bias)
+            down.append(Level(halving, inner, norm if 0 < level < last else None))
+            doubling = nn.ConvTranspose2d(inner * (1 if level == last else 2), outer, 4, 2, 1, bias=bias or not level)
+            up.append(Level(doubling, outer, norm if level else None))
         self.encoder, self.decoder = nn.ModuleList(down), nn.ModuleList(up)
 
     def published(self) -> Iterator[tuple[str, Tensor]]:
         """Yield the tensors under the names that they have in the authors' files."""
-        place, names = "model.model.", {}
+        place, names = "model.model.", dict[str, str]()
         for level in range(len(self.encoder)):
             down, up = (0, 3) if not level else (1, 3) if level == len(self.encoder) - 1 else (1, 5)
             for half, conv in (("encoder", down), ("decoder", up)):
@@ -73,6 +73,7 @@ class Pix2PixAdapter(ModelAdapter):
     """The way down as encoder: what every level makes is the embedding."""
 
     module: Generator
+    encoder: nn.ModuleList
 
     def __init__(self, weights: Path | None, image_size: Size, width: int, depth: int, norm: Norm) -> None:
         """Build the model with weights where there are some; raise `UserError` where they do not fit."""
@@ -84,7 +85,7 @@ class Pix2PixAdapter(ModelAdapter):
 
     def embed(self, view: View) -> Embedding:
         """Return what the levels make, [B, C, h, w] each, the outermost first."""
-        x, made = view.images * 2 - 1, []
+        x, made = view.images * 2 - 1, list[Tensor]()
         for level in self.encoder:
             x = level(F.leaky_relu(x, 0.2) if made else x)
             made.append(x)

@@ -26,10 +26,10 @@ from unlearnkit.seal import Sealed
 
 from .paths import GALLERY, RECIPES, ROOT, listed
 
-OF_ONE = ("recipe.yaml", "results.json", "report.html", "plots/front.png", "plots/montage.png")
+OF_ONE = ("results.json", "report.html", "plots/front.png", "plots/montage.png")
 """What of the folder of a run is committed as it is; the manifest goes without the folder it was run from."""
 
-OF_SEEDS = ("recipe.yaml", "plots/comparison.png")
+OF_SEEDS = ("plots/comparison.png",)
 """The same where it has several seeds: the comparison has the pictures of all solutions."""
 
 OF_EACH_SEED = ("results.json", "recipe.resolved.json")
@@ -140,7 +140,7 @@ def collect(run: Path) -> Path:
     if recipe is None:
         raise UserError(f"{run}: there is no committed recipe of the name '{name}'", Exit.RECIPE)
     said = yaml.safe_load(recipe.read_text())
-    if not (run / "recipe.yaml").is_file() or yaml.safe_load((run / "recipe.yaml").read_text()) != said:
+    if not _is_of(run, recipe):
         raise UserError(f"{run}: ran another recipe than {recipe} now says; run it again", Exit.RECIPE)
     seeds = said.get("seeds")
     if missing := set(seeds or ()) - {results["seed"] for results, _ in runs}:
@@ -149,6 +149,7 @@ def collect(run: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     _copy(run, OF_SEEDS if seeds else OF_ONE, folder)
+    shutil.copy(recipe, folder / "recipe.yaml")
     _copy(run, [name for name in OF_COMPARED if (run / name).exists()], folder)
     for place, (_, manifest) in zip(inside, runs, strict=True):
         to = folder / place.folder.relative_to(run)
@@ -160,6 +161,15 @@ def collect(run: Path) -> Path:
     pictures, _ = strips.read(inside[0], runs[0][0])
     strip(pictures).save(folder / "strip.png", optimize=True)
     return folder
+
+
+def _is_of(run: Path, recipe: Path) -> bool:
+    """Tell whether a run is of a recipe as it is now; one may have become so by `unlearnkit resume --set`."""
+    began, resolved = run / "recipe.yaml", run / "recipe.resolved.json"
+    if resolved.is_file():
+        now = load(recipe, discover()).recipe.model_dump(mode="json")
+        return bool(json.loads(resolved.read_text()) == now)
+    return began.is_file() and yaml.safe_load(began.read_text()) == yaml.safe_load(recipe.read_text())
 
 
 def _copy(source: Path, names: Iterable[str], to: Path) -> None:

@@ -167,8 +167,8 @@ def _is_of(run: Path, recipe: Path) -> bool:
     """Tell whether a run is of a recipe as it is now; one may have become so by `unlearnkit resume --set`."""
     began, resolved = run / "recipe.yaml", run / "recipe.resolved.json"
     if resolved.is_file():
-        now = load(recipe, discover()).recipe.model_dump(mode="json")
-        return bool(json.loads(resolved.read_text()) == now)
+        now = load(recipe, discover()).recipe
+        return type(now).model_validate_json(resolved.read_text()) == now
     return began.is_file() and yaml.safe_load(began.read_text()) == yaml.safe_load(recipe.read_text())
 
 

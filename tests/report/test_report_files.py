@@ -16,6 +16,7 @@ from typing import Any, cast
 import pytest
 from PIL import Image, ImageChops
 from report_pages import Page, html, markdown_rows, page_of
+from tiny_task import ran
 
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.report import write
@@ -247,3 +248,13 @@ def test_the_verdict_needs_neither_torch_nor_matplotlib() -> None:
 
 def read(cell: str) -> float:
     return float(cell.replace("−", "-"))
+
+
+def test_pictures_are_whole_where_a_set_has_fewer_than_are_asked_for(tiny: Path) -> None:
+    """Two validation images to forget, four to retain, three asked for."""
+    run = ran(tiny, tiny.parent / "run", "data.per_class={train: 6, validation: 2}")
+    results = json.loads((run / "results.json").read_text())
+    assert results["images"]["count"] == 2
+    for of in ("forget", "retain"):
+        with Image.open(run / f"images/{of}-truth.png") as strip:
+            assert strip.size == (2 * 16, 16)

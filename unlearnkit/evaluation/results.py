@@ -21,7 +21,7 @@ from unlearnkit.evaluation.originals import Further, Originals
 from unlearnkit.fronts import HIGHEST, Point, dominates, hypervolume
 from unlearnkit.solver.dial import Dial
 from unlearnkit.solver.problem import TOLERANCE, Solution
-from unlearnkit.solver.workbench import SETS
+from unlearnkit.solver.workbench import SETS, Workbench
 
 
 def collect(
@@ -113,7 +113,7 @@ def collect(
         },
         "original": first,
         "fill": {key: fill[key] for key in ("label", "metrics")},
-        "each": _each(gauge, recipe.evaluate.images, {"fill": fill, **found}),
+        "each": _each(gauge, _pictured(bench), {"fill": fill, **found}),
         "solutions": rows,
         "tasks": tasks,
         "outside": list(outside),
@@ -122,7 +122,7 @@ def collect(
             for kind, metric in instruments.metrics.items()
         },
         "warnings": warnings(instruments, solutions),
-        "images": {"count": recipe.evaluate.images, "size": max(sides(bench.student.image_size)), **images},
+        "images": {"count": _pictured(bench), "size": max(sides(bench.student.image_size)), **images},
     }
 
 
@@ -197,9 +197,14 @@ def _each(gauge: Gauge, count: int, found: Mapping[str, Mapping[str, Any]]) -> d
     }
 
 
+def _pictured(bench: Workbench) -> int:
+    """Return how many validation images of each set the report shows, no more than the smaller set has."""
+    there = filter(None, (len(bench.images[of]["validation"]) for of in SETS))
+    return min([bench.recipe.evaluate.images, *there])
+
+
 def _shown(total: int, count: int) -> list[int]:
     """Return which of a set's validation images the report shows: evenly spread, so that every class is there."""
-    count = min(total, count)
     return [number * total // count for number in range(count)]
 
 
@@ -221,7 +226,7 @@ def _failed(found: object) -> bool:
 def _strip(originals: Originals, model: ModelAdapter, name: str, title: str) -> Image.Image:
     """Return the report's validation images of a set side by side: `truth`, `input`, or else the model's output."""
     bench, place = originals.bench, 0
-    rows = _shown(len(bench.images[name]["validation"]), bench.recipe.evaluate.images)
+    rows = _shown(len(bench.images[name]["validation"]), _pictured(bench))
     shown = []
     with torch.no_grad():
         for view in originals.views(name, "validation"):

@@ -32,7 +32,7 @@ def test_a_committed_recipe_validates_and_its_model_is_built(path):
     recipe = load(path, discover()).recipe
     if fetched := re.fullmatch(r"~/\.cache/unlearnkit/(.+)\.safetensors", recipe.model.weights or ""):
         one = PUBLISHED[fetched[1]]
-        assert f"`unlearnkit download {fetched[1]}`" in path.read_text()
+        assert f"unlearnkit download {fetched[1]};" in path.read_text()
         like = {"weights": None, "architecture": one.architecture, "arguments": one.arguments}
         adapter = recipe.model.model_copy(update=like).build(None)
     else:

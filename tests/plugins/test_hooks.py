@@ -77,7 +77,7 @@ def test_hook_register_commands():
         app.command("greet")(lambda: print("hello"))
 
     app = typer.Typer()
-    plugins = discover(extra=[SimpleNamespace(__name__="acme", register_commands=register_commands)])
+    plugins = discover(extra=[SimpleNamespace(__name__="acme", register_commands=register_commands)], installed=False)
     plugins.commands(app, pytest.fail)
     assert [command.name for command in app.registered_commands] == ["greet"]
 

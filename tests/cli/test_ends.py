@@ -44,7 +44,7 @@ def test_a_lack_of_memory_is_known_by_what_is_raised():
 @pytest.mark.parametrize(
     ("command", "where"),
     [
-        (["run", "tiny.yaml"], "unlearnkit.run.runner.build"),
+        (["run", "tiny.yaml"], "unlearnkit.run.follow.build"),
         (["run", "tiny.yaml", "--to", "short"], "unlearnkit.solver.descent.Descent.step"),
         (["plan", "tiny.yaml"], "unlearnkit.run.plan.need"),
         (["validate", "tiny.yaml"], "unlearnkit.recipe.load"),

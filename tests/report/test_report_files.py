@@ -195,7 +195,8 @@ def test_large_pictures_do_not_bloat_the_page(run: Path, results: dict[str, Any]
     sources = [s for s in Page(html(run)).values("img", "src") if s.startswith("data:")]
     montage, rows, preview = 2 * 2 * (3 + len(results["solutions"])), 2 * 2 * 5, 2 * 2
     assert len(sources) == montage + rows + preview
-    assert sum(map(len, sources)) < sum(path.stat().st_size for path in (run / "images").iterdir())
+    as_they_are = 4 / 3 * sum(path.stat().st_size for path in (run / "images").iterdir())
+    assert sum(map(len, sources)) < as_they_are  # though the first screen shows some of them once more
 
 
 def test_pictures_are_embedded_pixel_for_pixel(written: Path, results: dict[str, Any]) -> None:

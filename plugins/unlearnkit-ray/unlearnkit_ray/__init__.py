@@ -35,11 +35,12 @@ class Ray(ExecutorSection):
 
         passed = {name: value for name, value in os.environ.items() if name.startswith("UNLEARNKIT_")}
         os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")  # its own 15 s are short on a busy machine
-        own = {"include_dashboard": False, "num_cpus": max(1, round(self.workers * self.cpus))}
+        cpus = None if self.address else max(1, round(self.workers * self.cpus))
         try:
             ray.init(
-                self.address, log_to_driver=False, runtime_env={"env_vars": passed}, **({} if self.address else own)
-            )
+                self.address, num_cpus=cpus, include_dashboard=False if cpus else None, log_to_driver=False,
+                runtime_env={"env_vars": passed},
+            )  # fmt: skip
         except ConnectionError as error:
             raise UserError(f"--executor: ray.address: {error}; give that of a cluster", Exit.USAGE) from None
 

@@ -1,6 +1,7 @@
 """The house keeps its order: no circle of imports, and modules that can be read at a sitting."""
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -61,6 +62,12 @@ def test_no_modules_import_each_other_in_a_circle(package):
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(" imports ".join(reversed(error.args[1])), pytrace=False)
+
+
+def test_each_plugin_package_is_an_extra():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for plugin in (path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml")):
+        assert extras[plugin.removeprefix("unlearnkit-")][0].partition("[")[0] == plugin
 
 
 def test_modules_and_the_whole_stay_small():

@@ -16,6 +16,7 @@ from unlearnkit.cli.commands import app
 ROOT = Path(__file__).parents[2]
 FLAGS = {
     "run": {"--set", "--to", "--executor"},
+    "quickstart": {"--set", "--to"},
     "resume": {"--set", "--executor"},
     "validate": {"--set", "--json"},
     "plan": {"--set", "--json", "--all-images", "--executor"},
@@ -227,7 +228,9 @@ def test_every_committed_recipe_is_valid(unlearnkit):
     assert len(recipes) >= 2
     for recipe in recipes:
         outcome = unlearnkit("validate", recipe)
-        if recipe.parent.name == "papers":
+        if "weights: ~/.cache/" in recipe.read_text() and outcome.code:  # which `unlearnkit download` brings
+            assert "model.weights: there is no file" in outcome.err
+        elif recipe.parent.name == "papers":
             assert "data.source.root: " in outcome.err
             assert "model.weights: there is no file" in outcome.err
             assert outcome.code == 3

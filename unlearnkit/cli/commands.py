@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from copy import copy
 from functools import partial
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -103,6 +104,13 @@ def run(
 
     with Screen() as screen, leading():
         start(its, loaded.source.text, loaded.resolved, recipe.parent, to, _plugins(context), screen.tell, crew)
+
+
+@app.command(epilog="Example: unlearnkit quickstart --to runs/first")
+def quickstart(context: Context, to: NewRun = None, set_: Overrides = None) -> None:
+    """Run the recipe that comes with the package, on images and a model that do too."""
+    with as_file(files("unlearnkit.samples") / "quickstart.yaml") as recipe:
+        run(context, recipe, to, set_)
 
 
 @app.command(epilog="Example: unlearnkit resume runs/first")
@@ -224,24 +232,17 @@ def init(
     plugins = _plugins(context)
     known = starter.models(plugins)
     asked = None in (model, data, forget)
-    model = model or _ask("Kind of model", " ".join(known), next(kind for kind, usual in known.items() if usual))
+    model = model or starter.ask("Kind of model", " ".join(known), next(kind for kind, usual in known.items() if usual))
     usual = known.get(model)
     if weights is None:
-        weights = (_ask("Weights", "a file, folder or reference; - for none", usual or "-") if asked else usual) or "-"
-    data = data or Path(_ask("Folder of images", "one folder a class"))
-    forget = forget or [word.strip() for word in _ask("Classes to forget", "separated by commas").split(",")]
+        weights = (
+            starter.ask("Weights", "a file, folder or reference; - for none", usual or "-") if asked else usual
+        ) or "-"
+    data = data or Path(starter.ask("Folder of images", "one folder a class"))
+    forget = forget or [word.strip() for word in starter.ask("Classes to forget", "separated by commas").split(",")]
     missing = starter.write_recipe(model, None if weights == "-" else weights, data, forget, to, plugins)
     print(f"wrote {to}" + "".join(f"\n  missing: {text}" for text in missing))
     print(f"next: unlearnkit plan {to}; unlearnkit run {to}")
-
-
-def _ask(what: str, hint: str, usual: str | None = None) -> str:
-    """Ask for one answer; raise `UserError` where nobody is there to give it."""
-    try:
-        return typer.prompt(f"{what} ({hint})", default=usual)
-    except typer.Abort:
-        message = f"no answer to '{what}'; give it as an option, see `unlearnkit init --help`"
-        raise UserError(message, Exit.USAGE) from None
 
 
 @app.command(epilog="Example: unlearnkit plugins --json")

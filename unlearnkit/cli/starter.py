@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
 
+import typer
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -152,3 +153,12 @@ def _quoted(value: object) -> str:
 def _meant(word: str, known: list[str]) -> str:
     close = get_close_matches(word, known, 1)
     return f"; did you mean '{close[0]}'?" if close else f"; there are: {', '.join(known[:20])}"
+
+
+def ask(what: str, hint: str, usual: str | None = None) -> str:
+    """Ask for one answer; raise `UserError` where nobody is there to give it."""
+    try:
+        return typer.prompt(f"{what} ({hint})", default=usual)
+    except typer.Abort:
+        message = f"no answer to '{what}'; give it as an option, see `unlearnkit init --help`"
+        raise UserError(message, Exit.USAGE) from None

@@ -561,9 +561,9 @@ def test_what_a_metrics_author_did_not_foresee_ends_in_its_cell_and_its_place_in
         "run", tiny, "--to", "run", *(part for change in (*short, listed) for part in ("--set", change))
     ).succeeded()
     results = json.loads((tiny.parent / "run" / "results.json").read_text())
-    rows = [row["metrics"] for row in (results["original"], *results["solutions"])]
+    rows = [row["metrics"] for row in (results["original"], results["fill"], *results["solutions"])]
     cells = [cell for sets in rows for splits in sets.values() for half in splits.values() for cell in half.values()]
-    assert len(cells) == 4 * 2 * 2 * 2
+    assert len(cells) == 5 * 2 * 2 * 2
     for cell in cells:
         assert cell["psnr"] == {"failed": "KeyError: 'not there'"}
         assert cell["ssim"] == (0.5 if where == "build" else {"failed": "as it may be"})

@@ -34,6 +34,7 @@ from unlearnkit.report.card import card
 from unlearnkit.report.comparison import write as compare
 from unlearnkit.report.comparison.grids import Grid
 from unlearnkit.report.markdown import plain
+from unlearnkit.report.statement import claims, statement
 from unlearnkit.report.tables import Column
 from unlearnkit.seal import Sealed
 from unlearnkit.weights import read
@@ -534,7 +535,8 @@ def test_names_that_are_markup_are_text_in_every_report(named, tmp_path):
     results, manifest = (json.loads((run / f"{name}.json").read_text()) for name in ("results", "manifest"))
     manifest["data"][0] |= {"licence": EVIL[0], "attribution": EVIL[3]}
     manifest["weights"]["ref"] = EVIL[2]
-    written = card(results, manifest, results["solutions"][0], {"model.safetensors": "0" * 64})
+    stated = statement(claims(results, manifest, results["solutions"][0]["id"]), {"model.safetensors": "0" * 64})
+    written = card(stated)
     assert [line for line in written.split("\n") if line.startswith("#")] == [
         f"# tiny: {results['solutions'][0]['label']}", "## Evidence", "## Provenance",
     ]  # fmt: skip

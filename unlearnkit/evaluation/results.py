@@ -161,7 +161,8 @@ def evaluated(folder: Path, gauge: Gauge, model: Model) -> dict[str, Any]:
 
 def _measured(gauge: Gauge, further: Sequence[Further], output: Output) -> dict[str, object]:
     metrics, each = gauge.measure(output)
-    return {"metrics": metrics, "each": each, "tasks": [gauge.measure_further(output, other) for other in further]}
+    singles = None if each is None else list(each)  # as it is when it is found again
+    return {"metrics": metrics, "each": singles, "tasks": [gauge.measure_further(output, other) for other in further]}
 
 
 def _filled(gauge: Gauge, further: Sequence[Further]) -> dict[str, object]:

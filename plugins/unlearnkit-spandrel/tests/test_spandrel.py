@@ -94,8 +94,11 @@ TOLERANCE = {"SPAN": 1e-4}
 """SPAN folds its weights for inference, in another order of sums; all others are equal to the bit."""
 
 
-SLOW = ("FBCNN", "GRL", "LaMa", "SCUNet")
-"""Those that cannot be made small, or take a second a step."""
+SLOW = (
+    "ATD", "CRAFT", "DCTLSA", "DRCT", "FBCNN", "FFTformer", "GRL", "HVICIDNet", "LaMa", "MixDehazeNet", "MoESR", "RGT",
+    "RealCUGAN", "RestoreFormer", "SCUNet", "SwinIR", "Uformer",
+)  # fmt: skip
+"""Those that cannot be made small, or take more than four seconds."""
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -37,9 +38,11 @@ def bench_of(recipe, *changes):
 
 def launched(count, *arguments):
     """Start a command in so many processes."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count), "-m", "unlearnkit"]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        meeting = "--nproc-per-node", str(count), "--master-port", str(free.getsockname()[1])
+    command = [sys.executable, "-m", "torch.distributed.run", *meeting, "-m", "unlearnkit", *map(str, arguments)]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*command, *map(str, arguments)], env={**os.environ, "OMP_NUM_THREADS": "1"}, **quiet)
+    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, **quiet)
 
 
 def contents(run):

@@ -10,6 +10,7 @@ QUICK = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_cluster_whose_workers_die_ends_in_the_same_bytes(tmp_path, monkeypatch):
     monkeypatch.setenv("UNLEARNKIT_PLUGINS", "unlearnkit_ray")
     tiny = write_tiny(tmp_path)

@@ -20,7 +20,9 @@ from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
 from unlearnkit.solver.workbench import build
 
-WAYS = f"""{RECIPE}\
+METRICS = "metrics: [{kind: hidden-psnr}, {kind: ssim}]"
+"""One of ours, and one whose library looks for other processes."""
+WAYS = f"""{RECIPE.replace("metrics: [{kind: hidden-psnr}]", METRICS)}\
 sweep: {{kind: curve, budget: 1}}
 compare:
   - {{kind: composite, alpha: 0.3}}

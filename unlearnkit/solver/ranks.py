@@ -19,6 +19,8 @@ from unlearnkit.errors import Exit, UserError
 
 T = TypeVar("T")
 
+_met: list[Any] = []
+"""The group of all processes and whether each has a CUDA device of its own, once they have met."""
 PATIENCE = timedelta(days=30)
 """How long a process waits for the next word; one that has died is noticed at once, by its connection."""
 
@@ -35,22 +37,26 @@ def rank() -> int:
 
 def join() -> None:
     """Meet the other processes, each on a CUDA device of its own as far as there are enough of them."""
-    if count() == 1 or dist.is_initialized():
+    if count() == 1 or _met:
         return
     devices = torch.cuda.device_count()
     if devices:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % devices)
     enough = devices >= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     dist.init_process_group("cpu:gloo,cuda:nccl" if enough else "gloo", timeout=PATIENCE)
+    _met.extend((dist.group.WORLD, enough))
+    dist.group.WORLD = None
 
 
 @contextmanager
 def leading() -> Iterator[None]:
     """Send the other processes home behind the block, if it comes to its end."""
     yield
-    if count() > 1 and dist.is_initialized():
+    if _met:
         say(None)
-        dist.destroy_process_group()
+        with _connected():
+            dist.destroy_process_group()
+        _met.clear()
 
 
 @contextmanager
@@ -71,11 +77,15 @@ class LostError(UserError):
 
 @contextmanager
 def _connected() -> Iterator[None]:
+    """Let the processes see each other inside the block alone: torchmetrics would add up its states over all."""
+    dist.group.WORLD = _met[0]
     try:
         yield
     except RuntimeError as error:  # of all kinds that the backends raise
         found = "a process of this run has ended before its time"
         raise LostError(f"ranks: {found}; what it said stands above, and resume goes on", Exit.DEVICE) from error
+    finally:
+        dist.group.WORLD = None
 
 
 def say(word: object) -> None:
@@ -166,4 +176,4 @@ def _received(like: Tensor, sender: int) -> Tensor:
 
 def _wired(tensor: Tensor) -> Tensor:
     """Return a tensor where the processes can exchange it: on the host, unless each has a CUDA device of its own."""
-    return tensor if "nccl" in dist.get_backend_config() else tensor.cpu()
+    return tensor if _met[1] else tensor.cpu()

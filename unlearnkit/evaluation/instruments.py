@@ -35,6 +35,19 @@ class Watcher(Protocol):
         ...
 
 
+class Unwatched:
+    """The watcher where nobody is told anything."""
+
+    def event(self, kind: str, **facts: object) -> None:
+        """Take one event."""
+
+    def warn(self, message: str) -> None:
+        """Take one line."""
+
+    def check_signal(self) -> None:
+        """Go on."""
+
+
 @dataclass(frozen=True)
 class Instruments:
     """Metrics and audits by kind, the second of a kind as `fid-2`; one that cannot be built is its failure."""

@@ -49,7 +49,7 @@ def export(run: Path, recipe: Recipe, epsilon: str, to: Path, key: Path | None =
     row = chosen(results, epsilon)
     refuse_used(to, "give another folder")
     sealed.verify(f"{ORIGINAL}/")
-    model = recipe.model.build(kept_original(run))
+    model = recipe.model.build(saved_model(run / ORIGINAL))
     Flat(trainable(model, row.get("part", recipe.model.train))).set(solved_weights(sealed, row["id"]))
     with disk_errors(to):
         to.parent.mkdir(parents=True, exist_ok=True)
@@ -75,9 +75,9 @@ def derived(its: Statement) -> dict[str, str]:
     return {"README.md": card(its), "bom.cdx.json": as_json(bill(its))}
 
 
-def kept_original(run: Path) -> Path:
-    """Return the file or folder of the original model in a run folder."""
-    return file if (file := run / ORIGINAL / "model.safetensors").is_file() else run / ORIGINAL
+def saved_model(folder: Path) -> Path:
+    """Return what of a folder that a model was saved to its weights are read from: its one file, or itself."""
+    return file if (file := folder / "model.safetensors").is_file() else folder
 
 
 def solved_weights(run: Sealed, name: str) -> Tensor:

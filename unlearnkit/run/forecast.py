@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from unlearnkit.evaluation.instruments import Instruments
+from unlearnkit.evaluation.instruments import Instruments, Unwatched
 from unlearnkit.evaluation.measure import Gauge
 from unlearnkit.evaluation.models import stop_ids
 from unlearnkit.evaluation.originals import Originals
@@ -12,19 +12,6 @@ from unlearnkit.recipe.sections import ExecutorSection
 from unlearnkit.run.pace import seconds
 from unlearnkit.run.tasks import Needs, Schedule, Task, makespan, tasks, weigh
 from unlearnkit.solver.workbench import SETS, Workbench
-
-
-class Unwatched:
-    """Whom nobody hears: failures of metrics are told by the run."""
-
-    def event(self, kind: str, **facts: object) -> None:
-        """Take one event."""
-
-    def warn(self, message: str) -> None:
-        """Take one line."""
-
-    def check_signal(self) -> None:
-        """Go on."""
 
 
 def forecast(

@@ -16,7 +16,7 @@ from unlearnkit.evaluation import instruments
 from unlearnkit.evaluation.again import again, claimed, compared
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.report.statement import FORGOTTEN, Claims, Statement, files, forgotten, read, retrained, solution
-from unlearnkit.run.export import derived, kept_original, solved_weights
+from unlearnkit.run.export import ORIGINAL, derived, saved_model, solved_weights
 from unlearnkit.run.interrupts import device_errors
 from unlearnkit.run.signature import GIT, SIGNATURE, check
 from unlearnkit.seal import UNSEALED, Sealed
@@ -99,35 +99,22 @@ def _signed(sealed: Sealed, key: Path | None) -> str:
     return f"that of {key}, for all files"
 
 
-class _Unwatched:
-    """Who watches where nobody does."""
-
-    def event(self, kind: str, **facts: object) -> None:
-        """Take one event."""
-
-    def warn(self, message: str) -> None:
-        """Take one line."""
-
-    def check_signal(self) -> None:
-        """Go on."""
-
-
 def _computed(folder: Path, its: Claims, data: Data) -> Iterator[str]:
     recipe, row, gold = data.recipe, solution(its), retrained(its)
     run = None if data.run is None else Sealed.of(data.run)
     if run is not None:
         run.verify()
-        kept = recipe.model.model_copy(update={"weights": str(kept_original(run.folder).absolute())})
+        kept = recipe.model.model_copy(update={"weights": str(saved_model(run.folder / ORIGINAL).absolute())})
         recipe = recipe.model_copy(update={"model": kept})
     with device_errors():
         bench = build(recipe, data.base)
         tools = instruments.build(recipe.evaluate, data.base, bench.device)
-        exported = recipe.model.build(file if (file := folder / "model.safetensors").is_file() else folder)
+        exported = recipe.model.build(saved_model(folder))
         models = {"original": (recipe.model.train, bench.origin)}
         models[row["id"]] = "all", flattened(trainable(exported)).to(bench.device)
         if gold is not None and run is not None:
             models[gold["id"]] = gold["part"], solved_weights(run, gold["id"]).to(bench.device)
-        found = again(its, bench, tools, _Unwatched(), models)
+        found = again(its, bench, tools, instruments.Unwatched(), models)
         same = frozen_digest(exported, row["part"]) == frozen_digest(bench.reference, row["part"])
     told = claimed(its, models) | {"frozen part unchanged": row["frozen_unchanged"]}
     found |= {"frozen part unchanged": same}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -57,14 +57,18 @@ class Sum:
         """Return what adds up to one of its parts, each differentiable."""
         return self.side.terms(shard, self.shards) if self.step is None else [partial(self.part, shard)]
 
+    @cached_property
+    def _parts(self) -> Sequence[Tensor]:
+        assert self.step is not None
+        return self.side.parts(self.step)
+
     def part(self, shard: int) -> Tensor:
         """Return one of a batch's parts, differentiable; its images are degraded once for all looks at it."""
         assert self.step is not None
-        parts = self.side.parts(self.step)
         if shard not in self._batches:
             purpose = self.step if self.shards == 1 else (*self.step, "shard", shard)
-            self._batches[shard] = self.side.batch(parts[shard], *purpose)
-        weight = len(parts[shard]) / sum(map(len, parts))
+            self._batches[shard] = self.side.batch(self._parts[shard], *purpose)
+        weight = len(self._parts[shard]) / sum(map(len, self._parts))
         return self.side.at(*self._batches[shard], precise=self.precise) * weight
 
 

@@ -1,15 +1,19 @@
-"""pix2pix's generator against the authors' layout, written again here as it stands in their repository."""
+"""pix2pix's generator and discriminator against the authors' layout, written again here as in their repository."""
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from unlearnkit.builtin.models.pix2pix import Pix2PixAdapter
 from unlearnkit.builtin.models.sections import Pix2Pix
 from unlearnkit.builtin.tasks.sections import CenterCrop, Reconstruction
 from unlearnkit.contracts import trainable
 from unlearnkit.data import seeded, view_of
 from unlearnkit.errors import UserError
+from unlearnkit.recipe.pretraining import PatchGAN
+from unlearnkit.recipe.training import SGD
+from unlearnkit.run.adversary import Adversary, Discriminator
 from unlearnkit.testing import check_model
 
 
@@ -101,3 +105,54 @@ def test_what_does_not_fit_is_told(tmp_path):
     torch.save(drawn("instance", 5).state_dict(), tmp_path / "net.pth")
     with pytest.raises(UserError, match=r"do not fit the model; missing: model\.model\.1\.model\.2\.bias.*sizes of"):
         sized("batch", 5).build(tmp_path / "net.pth")
+
+
+def patches(width, depth):
+    """Return `NLayerDiscriminator` with instance norms and an input beside the output."""
+    layers, outer = [nn.Conv2d(6, width, 4, 2, 1), nn.LeakyReLU(0.2, True)], width
+    for level in range(1, depth + 1):
+        inner = width * min(2**level, 8)
+        stride = 2 if level < depth else 1
+        layers += [nn.Conv2d(outer, inner, 4, stride, 1), nn.InstanceNorm2d(inner), nn.LeakyReLU(0.2, True)]
+        outer = inner
+    return nn.Sequential(*layers, nn.Conv2d(outer, 1, 4, 1, 1))
+
+
+@pytest.mark.parametrize("depth", [1, 3, 5])
+def test_the_discriminator_is_the_authors(depth):
+    ours, theirs = Discriminator(2, depth), patches(2, depth)
+    theirs.load_state_dict(ours.state_dict())
+    images = torch.randn(2, 6, 96, 104, generator=seeded("pairs"))
+    assert torch.equal(ours(images), theirs(images))
+
+
+def test_both_sides_of_the_game_take_the_steps_of_binary_cross_entropy():
+    """The discriminator's is half the sum of its two, taken first; the model's has the discriminator behind it."""
+    adapter = Pix2Pix(kind="pix2pix", image_size=16, width=2, depth=2, norm="instance").build(None)
+    images = torch.rand(4, 3, 16, 16, generator=seeded("images"))
+    view = view_of(adapter, CenterCrop(kind="center-crop").build(), images, seeded("view"))
+    adversary = Adversary(PatchGAN(weight=0.3, width=2, depth=1), adapter, SGD(kind="sgd", lr=0.5, momentum=0))
+    theirs = patches(2, 1)
+    theirs.load_state_dict(adversary.module.state_dict())
+    made = torch.where(view.region, adapter.decode(adapter.embed(view), view), view.truth)
+    judged = lambda images: theirs(torch.cat([view.images, images], 1) * 2 - 1)  # noqa: E731
+    entropy = lambda logits, answer: nn.BCEWithLogitsLoss()(logits, torch.full_like(logits, answer))  # noqa: E731
+    (0.5 * (entropy(judged(view.truth), 1.0) + entropy(judged(made.detach()), 0.0))).backward()
+    torch.optim.SGD(theirs.parameters(), lr=0.5).step()
+    wanted = torch.autograd.grad(0.3 * entropy(judged(made), 1.0), trainable(adapter))
+
+    found = torch.autograd.grad(adversary.step(view), trainable(adapter))
+    for mine, its in zip((*found, *adversary.module.parameters()), (*wanted, *theirs.parameters()), strict=True):
+        torch.testing.assert_close(mine, its)
+    assert any(gradient.abs().max() > 0 for gradient in found)
+
+
+def test_a_discriminator_that_cannot_judge_is_refused():
+    class Sampled(Pix2PixAdapter):
+        def output(self, view):
+            return view.truth
+
+    with pytest.raises(UserError, match="in many steps, which no gradient goes through; leave it out"):
+        Adversary(PatchGAN(), Sampled(None, 16, 2, 2, "instance"), SGD(kind="sgd", lr=1))
+    with pytest.raises(UserError, match=r"depth: 3 leaves no patch of images of 16 x 23 px; at most 2"):
+        Adversary(PatchGAN(depth=3), Pix2PixAdapter(None, (16, 23), 2, 2, "instance"), SGD(kind="sgd", lr=1))

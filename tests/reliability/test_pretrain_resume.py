@@ -30,7 +30,7 @@ seed: 5
 {MODEL}\
 data: {{source: {{kind: image-folder, root: pictures}}}}
 tasks: [{{kind: center-crop}}, {{kind: random-tokens, token: 4}}]
-pretrain: {{steps: {STEPS}, batch_size: 8, device: cpu, average: 0.9, half: true}}
+pretrain: {{steps: {STEPS}, batch_size: 8, device: cpu, average: 0.9, half: true, adversary: {{width: 4, depth: 1}}}}
 """
 SAVES = 20
 

@@ -24,6 +24,17 @@ class Source(Section):
     """How many images of each class are used."""
 
 
+class PatchGAN(Section):
+    """A discriminator of patches, trained along by the same optimiser settings (Isola et al. 2017)."""
+
+    weight: Positive = 0.01
+    """Weight of its loss beside the model's own, 1; pix2pix weighs the absolute error with 100."""
+    width: Count = 64
+    """Channels of its first layer."""
+    depth: Count = 3
+    """Layers that halve the side: with 3 it judges patches of 70 pixels, with 1 of 16."""
+
+
 class PretrainTraining(Section):
     """How a model is trained with its own loss."""
 
@@ -37,6 +48,8 @@ class PretrainTraining(Section):
     """First part of the steps over which the learning rate rises; then it falls along a half cosine."""
     crop: Annotated[float, Field(gt=0, le=1)] = 0.6
     """Smallest part of an image's area that a random crop keeps; images are also flipped."""
+    adversary: PatchGAN | None = None
+    """What outputs are judged by beside the model's own loss; it is not stored."""
     clip: Positive = 1.0
     """Largest norm of the gradient."""
     average: Annotated[float, Field(ge=0, lt=1)] = 0

@@ -15,6 +15,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 from torch.nn import Parameter
+from torch.optim import Optimizer
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from unlearnkit import __version__, disk
@@ -28,6 +29,7 @@ from unlearnkit.recipe import recipe_class
 from unlearnkit.recipe.pretraining import STATE, PretrainRecipe
 from unlearnkit.recipe.sections import placed
 from unlearnkit.run import checkpoint
+from unlearnkit.run.adversary import Adversary
 from unlearnkit.run.folder import LOCK, base_of, held, places, refuse_begun
 from unlearnkit.run.interrupts import Stop, device_errors, signals
 from unlearnkit.run.interrupts import Tell as Told
@@ -135,6 +137,8 @@ class Training:
             refuse_misfit(self.adapter, task, chosen.source.paired, seeded(recipe.seed, "fits"))
         self.parameters = trainable(self.adapter)
         self.optimizer = build_optimizer(options.optimizer, self.parameters)
+        against = options.adversary
+        self.adversary = None if against is None else Adversary(against, self.adapter, options.optimizer)
         self.averages = [parameter.detach().clone() for parameter in self.parameters]
         self.done, self.loss = 0, math.nan
         self.basis: Origin = {
@@ -157,14 +161,18 @@ class Training:
         generator = seeded(seed, "pretrain", step)
         rows = batch_index(step, len(self.images), options.batch_size, seed, "pretrain")
         view = batch_of(self.adapter, self.tasks[step % len(self.tasks)], self.images, rows, options.crop, generator)
+        pace = options.optimizer.lr * rate(step, options.steps, options.warmup)
+        for optimizer in self._optimizers().values():
+            for group in optimizer.param_groups:
+                group["lr"] = pace
         loss = scalar(self.adapter.own_loss(view.truth, view), self.adapter, "own_loss", "model")
+        if self.adversary is not None:
+            loss = loss + self.adversary.step(view)
         self.optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, options.clip)
         if not (norm.isfinite() and loss.isfinite()):
             raise self._diverged()
-        for group in self.optimizer.param_groups:
-            group["lr"] = options.optimizer.lr * rate(step, options.steps, options.warmup)
         self.optimizer.step()
         with torch.no_grad():
             decay = min(options.average, (1 + step) / (10 + step))
@@ -189,15 +197,23 @@ class Training:
         return self._tensors(), {"done": self.done, "loss": self.loss}
 
     def _weights(self) -> dict[str, Tensor]:
-        module = self.adapter.module
-        every = *module.named_parameters(), *module.named_buffers()
-        return {f"model.{name}": value.detach() for name, value in every}
+        modules = {"model": self.adapter.module} | ({"adversary": self.adversary.module} if self.adversary else {})
+        return {
+            f"{of}.{name}": value.detach()
+            for of, module in modules.items()
+            for name, value in (*module.named_parameters(), *module.named_buffers())
+        }
+
+    def _optimizers(self) -> dict[str, Optimizer]:
+        """Return each optimiser by the name of its tensors."""
+        return {"optimizer": self.optimizer} | ({"against": self.adversary.optimizer} if self.adversary else {})
 
     def _tensors(self) -> dict[str, Tensor]:
         found = self._weights() | {f"average.{number}": value for number, value in enumerate(self.averages)}
-        for number, parameter in enumerate(self.parameters):
-            held = self.optimizer.state.get(parameter, {}).items()
-            found |= {f"optimizer.{number}.{name}": value for name, value in held if isinstance(value, Tensor)}
+        for of, optimizer in self._optimizers().items():
+            for number, parameter in enumerate(optimizer.param_groups[0]["params"]):
+                held = optimizer.state.get(parameter, {}).items()
+                found |= {f"{of}.{number}.{name}": value for name, value in held if isinstance(value, Tensor)}
         # Of models that draw as they are trained, such as by dropout.
         found["random.cpu"] = torch.get_rng_state()
         if self.images.device.type == "cuda":
@@ -209,11 +225,13 @@ class Training:
         for name, value in self._tensors().items():
             if not name.startswith("random."):
                 value.copy_(tensors[name])
+        optimizers = self._optimizers()
         for name, value in tensors.items():
-            if name.startswith("optimizer."):
-                _, number, what = name.split(".", 2)
-                parameter = self.parameters[int(number)]
-                self.optimizer.state[parameter][what] = value.to(parameter.device)
+            of, _, rest = name.partition(".")
+            if of in optimizers:
+                number, what = rest.split(".", 1)
+                parameter = optimizers[of].param_groups[0]["params"][int(number)]
+                optimizers[of].state[parameter][what] = value.to(parameter.device)
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.images.device)

@@ -101,7 +101,7 @@ class Pix2PixAdapter(ModelAdapter):
         return x.tanh() / 2 + 0.5
 
     def own_loss(self, images: Tensor, view: View) -> Tensor:
-        """Return the mean absolute error of what is to be made; the adversarial term that pix2pix adds is left out."""
+        """Return the mean absolute error of what is to be made; `pretrain` adds the adversarial term."""
         error = (self.decode(self.embed(view), view).float() - images).abs()
         weight = view.region.expand_as(images).float()
         return (error * weight).sum() / weight.sum()

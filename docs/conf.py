@@ -4,7 +4,7 @@ from unlearnkit import __version__
 
 project = "unlearnkit"
 release = version = __version__
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["recipes", "extra"]
 html_theme = "furo"

@@ -501,8 +501,8 @@ def test_a_smaller_class_gives_what_it_has_where_the_recipe_says_at_most(tmp_pat
 
 def test_the_data_part_of_the_guide_holds_to_the_letter(tmp_path):
     """200 photographs, 40 listed; of two there are copies elsewhere, one as it is and one saved again in two forms."""
-    guide = (Path(__file__).parents[1] / "docs/how-to/single-images.md").read_text()
-    (tmp_path / "recipe.yaml").write_text(re.findall(r"```yaml\n(.*?)```", guide, re.S)[0])
+    guide = (Path(__file__).parents[1] / "docs/how-to/deletion-request.md").read_text()
+    (tmp_path / "recipe.yaml").write_text(re.findall(r"```yaml request.yaml\n(.*?)```", guide, re.S)[0])
     source = Sample(kind="sample").open(Path())
     kinds = ("airplanes", "faces", "motorbikes", "watch")
     keys = {label: [item for item in source.items if item.label == label][:50] for label in kinds}

@@ -15,6 +15,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="
 PAGES = (
     "index.html",
     "tutorial.html",
+    "in-pictures.html",
+    "how-to/deletion-request.html",
     "gallery/index.html",
     "reference/losses.html",
     "reference/cli.html",
@@ -202,6 +204,7 @@ def test_no_page_scrolls_sideways(site, opened, width):
         wide, window = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         assert wide <= window, path
         assert page.locator("h1").first.is_visible()
+        page.context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -213,8 +216,22 @@ def test_texts_stand_out_from_what_is_behind_them(site, opened, card, compared, 
         assert page.evaluate(CONTRAST) == [], path.relative_to(site)
 
 
-def test_the_search_works_without_a_server(site, opened):
+@pytest.mark.parametrize(
+    ("word", "found"),
+    [("hypervolume", "metric"), ("membership", "audits"), ("MIA", "deletion request"), ("GDPR", "deletion request")],
+)
+def test_the_search_works_without_a_server(site, opened, word, found):
     page = opened(site / "index.html", 1440)
-    page.locator("input[name=q]").first.fill("hypervolume")
+    page.locator("input[name=q]").first.fill(word)
     page.keyboard.press("Enter")
-    page.locator("#search-results li", has_text=re.compile("metric", re.I)).first.wait_for()
+    page.locator("#search-results li", has_text=re.compile(found, re.I)).first.wait_for()
+
+
+def test_a_command_is_copied_by_its_button(site, opened):
+    page = opened(site / "how-to" / "deletion-request.html", 1440)
+    block = page.locator(".highlight-shell", has_text="unlearnkit plan")
+    block.hover()
+    block.locator("button.copybtn").click()
+    page.locator("input[name=q]").first.focus()
+    page.keyboard.press("Control+V")
+    assert page.locator("input[name=q]").first.input_value() == block.locator("pre").inner_text().strip()

@@ -14,7 +14,7 @@ from unlearnkit.errors import UserError
 from unlearnkit.evaluation import kept
 from unlearnkit.evaluation.instruments import Instruments, Watcher, tell, tried
 from unlearnkit.evaluation.originals import Further, Originals
-from unlearnkit.solver.workbench import SETS, SPLITS
+from unlearnkit.solver.workbench import SETS, SPLITS, Workbench
 
 Cells = dict[str, dict[str, object]]
 """Values, or why there is none, by what outputs are compared with and by metric."""
@@ -24,8 +24,18 @@ DIGITS = 5
 """Significant digits that are kept of the score of a single image."""
 
 
+def shown(bench: Workbench, of: str) -> str:
+    """Return the half of a set that pictures are of: validation images, or training images where it has no others."""
+    return "validation" if len(bench.images[of]["validation"]) else "train"
+
+
+def halves(bench: Workbench, of: str) -> Sequence[str]:
+    """Return the halves of a set that are measured."""
+    return SPLITS if bench.recipe.evaluate.train else (shown(bench, of),)
+
+
 class Each(NamedTuple):
-    """Scores of single validation images by one metric: the recipe's first that has them."""
+    """Scores of the single images that pictures are of by one metric: the recipe's first that has them."""
 
     metric: str
     against: str
@@ -45,16 +55,15 @@ class Gauge:
 
         Beside them stand the scores of single images, where a metric has them.
         """
-        splits = SPLITS if self.bench.recipe.evaluate.train else SPLITS[1:]
         found: dict[str, dict[str, Cells]] = {name: {} for name in SETS}
         singles: dict[tuple[str, str], dict[str, Sequence[float]]] = {}
-        for name, split in product(SETS, splits):
+        for name, split in ((of, half) for of in SETS for half in halves(self.bench, of)):
             if not len(self.bench.images[name][split]):
                 continue
             cells = self._cells(output, name, split)
             found[name][split] = _values(cells)
             for (against, of), kind in product(cells.items(), self.metrics):
-                if split == "validation" and (each := of[kind].each) is not None:
+                if split == shown(self.bench, name) and (each := of[kind].each) is not None:
                     singles.setdefault((kind, against), {})[name] = each
         first = next(iter(sorted(singles, key=lambda key: key[1] == "original")), None)
         return found, None if first is None else Each(*first, singles[first])
@@ -62,13 +71,13 @@ class Gauge:
     def measure_further(self, output: Output, further: Further) -> dict[str, Cells]:
         """Return the metrics of a model under a further task by set, what it is compared with, and kind.
 
-        The validation images alone are measured: generalisation is read from them, and most of the time is saved. A
-        task that does not suit the images gives its reason in every cell, for the solutions are trained by now.
+        The images that pictures are of are measured alone: generalisation is read from them, and most of the time is
+        saved. A task that does not suit them gives its reason in every cell, for the solutions are trained by now.
         """
         found: dict[str, Cells] = {}
-        for name in (name for name in SETS if len(self.bench.images[name]["validation"])):
+        for name in SETS:
             try:
-                found[name] = _values(self._cells(output, name, "validation", further))
+                found[name] = _values(self._cells(output, name, shown(self.bench, name), further))
             except UserError as error:
                 reasons: dict[str, object] = {kind: {"failed": str(error)} for kind in self.metrics}
                 found[name] = {"truth": reasons, "original": reasons}

@@ -15,7 +15,7 @@ from unlearnkit.contracts import Failed, ModelAdapter, View, mean_colour_fill, s
 from unlearnkit.disk import sha256, write_file
 from unlearnkit.evaluation import kept
 from unlearnkit.evaluation.instruments import Instruments
-from unlearnkit.evaluation.measure import Gauge, Output
+from unlearnkit.evaluation.measure import Gauge, Output, shown
 from unlearnkit.evaluation.models import ORIGINAL, Model, original, solved, stops
 from unlearnkit.evaluation.originals import Further, Originals
 from unlearnkit.fronts import HIGHEST, Point, dominates, hypervolume
@@ -40,7 +40,6 @@ def collect(
     """
     bench, recipe, watcher = gauge.bench, gauge.bench.recipe, gauge.watcher
     further = [Further(section) for section in recipe.evaluate.tasks]
-    shown = [name for name in SETS if len(bench.images[name]["validation"])]
     found = {ORIGINAL: evaluated(folder, gauge, original(bench))}
     for solution in solutions:
         name = solution.problem.id
@@ -48,7 +47,7 @@ def collect(
         watcher.event("evaluated", id=name)
     places = stops(dial, recipe.evaluate.stops, recipe.model.train)
     looks = {place.id: evaluated(folder, gauge, place) for place in places}
-    pictures = {f"{of}-{title}.png" for of in shown for title in ("truth", "input", *found, *looks)}
+    pictures = {f"{of}-{title}.png" for of in SETS for title in ("truth", "input", *found, *looks)}
     for stale in (path for path in (folder / "images").iterdir() if path.name not in pictures):
         stale.unlink()
     ids = [solution.problem.id for solution in solutions]
@@ -77,7 +76,7 @@ def collect(
             "dial": {name: _picture(of, name) for name in looks},
             **{title: _picture(of, title) for title in ("truth", "input", "original")},
         }
-        for of in shown
+        for of in SETS
     }
     return {
         "format": 1,
@@ -134,7 +133,7 @@ def evaluated(folder: Path, gauge: Gauge, model: Model) -> dict[str, Any]:
     path = folder / "evaluations" / f"{model.id}.json"
     sections: dict[str, object] = {"images": [evaluate.images]} if model.stop else {"evaluate": evaluate}
     origin = kept.origin(bench, model.digest, sections, gauge.facts)
-    paths = [_picture(of, title) for of in SETS if len(bench.images[of]["validation"]) for title in titles]
+    paths = [_picture(of, title) for of in SETS for title in titles]
     found = kept.load(path, origin, gauge.watcher)
     if found is not None and not _failed(found):
         if changed := [one for one in paths if _hash(folder / one) != found["pictures"].get(one)]:
@@ -178,12 +177,12 @@ def _filled(gauge: Gauge, further: Sequence[Further]) -> dict[str, object]:
 
 
 def _each(gauge: Gauge, count: int, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Return the scores of single validation images by model, of those that were scored as the original model was."""
+    """Return the scores of single images by model, of those that were scored as the original model was."""
     if (first := found["original"].get("each")) is None:
         return None
     metric, against, sets = first
     scored = {name: each[2] for name, its in found.items() if (each := its.get("each")) and each[:2] == first[:2]}
-    images = {of: gauge.bench.images[of]["validation"] for of in sets}
+    images = {of: gauge.bench.images[of][shown(gauge.bench, of)] for of in sets}
     return {
         "metric": metric,
         "against": against,
@@ -199,13 +198,12 @@ def _each(gauge: Gauge, count: int, found: Mapping[str, Mapping[str, Any]]) -> d
 
 
 def _pictured(bench: Workbench) -> int:
-    """Return how many validation images of each set the report shows, no more than the smaller set has."""
-    there = filter(None, (len(bench.images[of]["validation"]) for of in SETS))
-    return min([bench.recipe.evaluate.images, *there])
+    """Return how many images of each set the report shows, no more than the smaller set has."""
+    return min(bench.recipe.evaluate.images, *(len(bench.images[of][shown(bench, of)]) for of in SETS))
 
 
 def _shown(total: int, count: int) -> list[int]:
-    """Return which of a set's validation images the report shows: evenly spread, so that every class is there."""
+    """Return which of a set's images the report shows: evenly spread, so that every class is there."""
     return [number * total // count for number in range(count)]
 
 
@@ -225,18 +223,18 @@ def _failed(found: object) -> bool:
 
 
 def _strip(originals: Originals, model: ModelAdapter, name: str, title: str) -> Image.Image:
-    """Return the report's validation images of a set side by side: `truth`, `input`, or else the model's output."""
-    bench, place = originals.bench, 0
-    rows = _shown(len(bench.images[name]["validation"]), _pictured(bench))
-    shown = []
+    """Return the report's images of a set side by side: `truth`, `input`, or else the model's output."""
+    bench, place, split = originals.bench, 0, shown(originals.bench, name)
+    rows = _shown(len(bench.images[name][split]), _pictured(bench))
+    chosen = []
     with torch.no_grad():
-        for view in originals.views(name, "validation"):
+        for view in originals.views(name, split):
             wanted = [row - place for row in rows if place <= row < place + len(view.images)]
             place += len(view.images)
             if wanted:
                 images = view.truth if title == "truth" else view.images if title == "input" else model.output(view)
-                shown.append(images[wanted])
-    pixels = (torch.cat(shown).clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+                chosen.append(images[wanted])
+    pixels = (torch.cat(chosen).clamp(0, 1) * 255).round().to(torch.uint8).cpu()
     return Image.fromarray(torch.cat(list(pixels), dim=2).permute(1, 2, 0).contiguous().numpy())
 
 

@@ -66,7 +66,7 @@ def held(results: Results, solution: Solution, of: str, metric: str) -> Held | N
         if known(original) and known(now):
             least = (reading.score(s, of, split, "truth", metric) if s else None for s in others)
             fill, retrained = (value if known(value) else None for value in least)
-            error = _error(results, solution, of, metric) if split == "validation" else None
+            error = _error(results, solution, of, metric) if split == reading.seen(results, of) else None
             unit = reading.unit(results, metric)
             return Held(metric, split, unit, sign or 1, original, now, fill, retrained, error)
     return None

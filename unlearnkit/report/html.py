@@ -35,7 +35,7 @@ def page(
         results=results, verdict=headline(results, first), told=verdict(results), compared=compared,
         cautions=[*cautions(results, manifest), *missing],
         start=next(shown for shown in (*positions, *beside) if shown["id"] == first["id"]), why=why,
-        columns=1 + int(float(positions[-1]["place"])),
+        seen={of: reading.seen_images(results, of) for of in SETS}, columns=1 + int(float(positions[-1]["place"])),
         fields=slider.fields(results), valid=slider.valid(results),
         metrics=[(metric, reading.name(results, metric)) for metric in results["metrics"]], strips=strips,
         explored=explored(strips, first), marks=[(label, slider.scores(results, s)) for label, s in beyond],

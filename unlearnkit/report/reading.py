@@ -31,8 +31,18 @@ def retrained(results: Results) -> Solution | None:
     return next((s for s in results["solutions"] if s.get("retrained")), None)
 
 
+def seen(results: Results, of: str) -> str:
+    """Return the split of a set that pictures are of: validation, or train where it has no validation images."""
+    return "validation" if results["sets"].get(of, {}).get("validation") else "train"
+
+
+def seen_images(results: Results, of: str) -> str:
+    """Say of which of a set's images pictures are."""
+    return "validation images" if seen(results, of) == "validation" else "training images"
+
+
 def singles(results: Results, of: str) -> Singles | None:
-    """Return the scores of a set's single validation images, where there are some."""
+    """Return the scores of the single images that pictures are of, where there are some."""
     return cast("dict[str, Singles]", results.get("each") or {}).get(of)
 
 

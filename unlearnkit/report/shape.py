@@ -150,7 +150,7 @@ class Front(TypedDict):
 
 
 class Further(TypedDict):
-    """What was measured under one of `evaluate.tasks`, on validation images: set → "truth" or "original" → metric."""
+    """What was measured under one of `evaluate.tasks`, on the images shown: set → "truth" or "original" → metric."""
 
     task: dict[str, Any]
     label: str
@@ -167,7 +167,7 @@ class Fill(TypedDict):
 
 
 class Singles(TypedDict):
-    """Scores of a set's validation images, by "fill", "original" or solution."""
+    """Scores of the images of a set that pictures are of, by "fill", "original" or solution."""
 
     images: list[str]
     """Their names in the source."""
@@ -177,12 +177,11 @@ class Singles(TypedDict):
 
 
 class Each(TypedDict):
-    """What single validation images score by one metric, against "truth" or "original"."""
+    """What single images score by one metric, against "truth" or "original"."""
 
     metric: str
     against: Literal["truth", "original"]
     forget: NotRequired[Singles]
-    """Absent for a set without validation images."""
     retain: NotRequired[Singles]
 
 
@@ -257,7 +256,7 @@ class Images(TypedDict):
     count: int
     size: int
     forget: NotRequired[Strips]
-    """Absent for a set without validation images."""
+    """Validation images, or training images where a set has no others."""
     retain: NotRequired[Strips]
 
 

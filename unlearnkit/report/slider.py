@@ -60,10 +60,10 @@ def shown(results: Results, s: Solution) -> dict[str, str]:
 
 
 def scores(results: Results, s: Solution) -> dict[str, str]:
-    """Return what a model scores on validation images, and on each that is shown, by the field that it stands in."""
+    """Return what a model scores on the halves that pictures are of, and on each picture, by the page's field."""
     said = {}
     for of, against, metric in product(SETS, ("truth", "original"), results["metrics"]):
-        score = reading.score(s, of, "validation", against, metric)
+        score = reading.score(s, of, reading.seen(results, of), against, metric)
         said[f"{of}/{against}/{metric}"] = tables.cell(score, [], metric).partition(" [")[0]
     for of in SETS:
         if (its := reading.singles(results, of)) is not None:

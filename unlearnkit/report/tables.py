@@ -46,11 +46,11 @@ READING = (
     "Arrows say which way is better. For the retain set, better scores mean better kept; "
     "for the forget set, worse scores mean more forgotten."
 )
-FURTHER = "The same solutions on the same validation images under tasks beside the training task, against the truth."
+FURTHER = "The same solutions on the same images under tasks beside the training task, against the truth."
 WORST = 3
 """How many single images of a set are tabulated for each solution."""
 SINGLE = (
-    f"For each solution, the {WORST} validation images of the forget set that come back best, and the {WORST} of the "
+    f"For each solution, the {WORST} images of the forget set that come back best, and the {WORST} of the "
     "retain set that lost most: what a mean hides."
 )
 AUDITING = (

@@ -131,12 +131,14 @@ def _changed(results: Results, last: Solution) -> str:
         f"and the retain loss f2 {_change(start['f2'], last['f2'])}."
     )
     for metric in results["metrics"]:
-        pairs = [[reading.score(s, of, "validation", "truth", metric) for s in (start, last)] for of in SETS]
+        halves = [(of, reading.seen(results, of)) for of in SETS]
+        pairs = [[reading.score(s, of, half, "truth", metric) for s in (start, last)] for of, half in halves]
         if all(known(score) for pair in pairs for score in pair):
             forget, retain = (f"{_change(*pair)} {reading.unit(results, metric)}".rstrip() for pair in pairs)
+            on, other = (reading.seen_images(results, of) for of in SETS)
             return (
-                f"{said} On validation images the forget set's {reading.name(results, metric)} against the truth "
-                f"{forget}, while the retain set's {retain}."
+                f"{said} On {on} the forget set's {reading.name(results, metric)} against the truth {forget}, "
+                f"while the retain set's {retain}{f' on {other}' * (on != other)}."
             )
     return said
 

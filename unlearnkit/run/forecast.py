@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unlearnkit.evaluation.instruments import Instruments, Unwatched
-from unlearnkit.evaluation.measure import Gauge
+from unlearnkit.evaluation.measure import Gauge, halves
 from unlearnkit.evaluation.models import stop_ids
 from unlearnkit.evaluation.originals import Originals
 from unlearnkit.recipe.recipe import Recipe
@@ -25,9 +25,9 @@ def forecast(
     """
     gauge, sides = Gauge(Originals(bench), tools, Unwatched()), bench.sides.values()
     gauge.measure(bench.student.output)  # which keeps what the original model makes of the images
-    halves = ("train", "validation") if recipe.evaluate.train else ("validation",)
-    few = sum(len(bench.images[of][half]) for of in SETS for half in halves)
-    all_of_them = sum(counts[of][half] or 0 for of in SETS for half in halves)
+    measured = [(of, half) for of in SETS for half in halves(bench, of)]
+    few = sum(len(bench.images[of][half]) for of, half in measured)
+    all_of_them = sum(counts[of][half] or 0 for of, half in measured)
     model = seconds(lambda: gauge.measure(bench.student.output), bench.device) * all_of_them / max(1, few)
     rows = sum(counts[of]["train"] or 0 for of in SETS) / sum(side.count for side in sides)
     stop = seconds(lambda: [side.exact() for side in sides], bench.device) * rows

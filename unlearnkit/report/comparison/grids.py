@@ -135,17 +135,18 @@ def _solutions(comparison: Comparison) -> Iterator[Grid]:
 
 
 def _scores(comparison: Comparison) -> Iterator[Grid]:
-    """Yield a table of every metric for each set on validation images."""
+    """Yield a table of every metric for each set on the images that pictures are of."""
     results = comparison.groups[comparison.names[0]][0].results
     for of in SETS:
-        axes = [axis for axis in comparison.axes if axis.id.startswith(f"{of}/validation/")]
+        axes = [axis for axis in comparison.axes if axis.id.startswith(f"{of}/{reading.seen(results, of)}/")]
         reasons = list[str]()
         heads = [
             Column(reading.name(results, metric) + reading.arrow(results, metric), group=f"against the {against}")
             for _, _, against, metric in (axis.id.split("/") for axis in axes)
         ]
         rows = [[p.label, *(_score(p, axis, reasons, results) for axis in axes)] for p in comparison.points if axes]
-        said = "Scores on validation images. For the forget set the worse score is the more forgotten."
+        seen = reading.seen_images(results, of)
+        said = f"Scores on {seen}. For the forget set the worse score is the more forgotten."
         yield Grid(f"scores-{of}", f"{of.capitalize()} set", said, [SOLUTION, *heads], rows, _numbered(reasons))
 
 

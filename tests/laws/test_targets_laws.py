@@ -80,7 +80,8 @@ def test_held_out_images_are_drawn_to_in_the_mean_of_some(tmp_path):
     made = substitute(section, tmp_path).images(batch(40), seeded())
     assert made.unique().tolist() == [0, 1]  # each image is one of the two
     view = view_of(Two(), Nothing(), batch(400).x, seeded())
-    target = section.distance("embedding", setting(tmp_path), None).target(view, seeded())[0]
+    with torch.no_grad():
+        target = section.distance("embedding", setting(tmp_path), None).target(view, seeded())[0]
     shares = target.mean((1, 2, 3)) / A0
     torch.testing.assert_close(4 * shares, (4 * shares).round())  # so many of four were the light one
     assert float(shares.mean()) == pytest.approx(0.5, abs=0.05)

@@ -76,7 +76,9 @@ class HeldOut(TargetSection):
 
     def build(self, setting: contracts.Setting) -> losses.Substitute:
         size = setting.sources.size or setting.reference.image_size
-        return losses.held_out(ImageFolder(kind="image-folder", root=self.root).open(setting.sources.base), size, self.count)
+        return losses.held_out(
+            ImageFolder(kind="image-folder", root=self.root).open(setting.sources.base), size, self.count
+        )
 
 
 class SurrogateImage(TargetSection):

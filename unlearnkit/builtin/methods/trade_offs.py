@@ -215,6 +215,16 @@ class Lagrangian(MethodSection):
         return [control.Stage(aimed(self.target, setting, forget), retain, rule)]
 
 
-METHODS: list[type[MethodSection]] = [Cup, Eupmu, Hamu, Lur, Munba, Siss, Mgda, PcGrad, RestrictedGradient, CaGrad,
+METHODS: list[type[MethodSection]] = [
+    Cup,
+    Eupmu,
+    Hamu,
+    Lur,
+    Munba,
+    Siss,
+    Mgda,
+    PcGrad,
+    RestrictedGradient,
+    CaGrad,
     Lagrangian,
 ]

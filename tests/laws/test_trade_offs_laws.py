@@ -191,10 +191,7 @@ def test_pcgrad_takes_the_opposed_parts_away(seed):
 def test_restricted_gradient_is_the_released_rule(seed, alpha):
     """Of ascent and descent the part that opposes the other goes (apply_pcgrad_update), and α weighs the descent."""
     f, h = gradients(seed)
-    ascent, descent = (
-        one - one.dot(other) / other.norm() ** 2 * other if one.dot(other) < 0 else one
-        for one, other in ((h, f), (f, h))
-    )
+    ascent, descent = (one - min(one @ other, 0) / (other @ other) * other for one, other in ((h, f), (f, h)))
     (stage,) = trade_offs.RestrictedGradient(kind="restricted-gradient", alpha=alpha).build(None, None, None)
     assert (stage.forget.sign, stage.retain.sign) == (-1, 1)
     found = mixed(stage.rule, f, h)

@@ -154,7 +154,7 @@ def test_epsilon_is_met_up_to_the_original_model_and_not_run_beyond(tiny):
     assert rows[1]["f2"] < lowest["f2"]  # nearer to the original model than phase 1 got
     assert results["outside"] == [{"epsilon": 99.0, "reason": f"above {original:.6g}, f1 of the original model"}]
     assert "99" in (tiny.parent / "some" / "report.md").read_text()
-    with pytest.raises(UserError, match="epsilons.values: none is between") as caught:
+    with pytest.raises(UserError, match=r"epsilons\.values: none is between") as caught:
         ran(tiny, tiny.parent / "none", "epsilons={values: [99.0]}", "training.steps=12")
     assert caught.value.code == Exit.RECIPE
 

@@ -9,7 +9,8 @@ and phase 2 one solution for each ε of the valid range $[f_1(\theta^\top), f_1(
 
 $$\theta^\epsilon = \arg\min_\theta f_2(\theta)\;\text{ s.t. } f_1(\theta)\le\epsilon,$$
 
-and of those beyond it up to f1 of the original model, where f2 is lower still than phase 1 got it; one by one (`front`), or as points of one curve of weights that is trained for all of them (`curve`).
+and of each beyond it up to f1 of the original model, nearer to which than θ^⊥ is f2 falls further. They are solved one
+by one (`front`), or as points of one curve of weights that is trained for all of them (`curve`).
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -75,10 +75,8 @@ class HeldOut(TargetSection):
     """How many of them the mean is taken over; chosen here."""
 
     def build(self, setting: contracts.Setting) -> losses.Substitute:
-        size = setting.sources.size or setting.reference.image_size
-        return losses.held_out(
-            ImageFolder(kind="image-folder", root=self.root).open(setting.sources.base), size, self.count
-        )
+        source = ImageFolder(kind="image-folder", root=self.root).open(setting.sources.base)
+        return losses.held_out(source, setting.sources.size or setting.reference.image_size, self.count)
 
 
 class SurrogateImage(TargetSection):

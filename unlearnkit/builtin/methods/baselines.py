@@ -81,9 +81,9 @@ class NoisyLabel(WholeModel):
 class SalUn(WholeModel):
     """SalUn: noisy label on those weights alone that the forget set moves most (Fan et al., ICLR 2024).
 
-    arXiv 2310.12508. The mask is that of the released code (OPTML-Group/Unlearn-Saliency, generate_mask.py): one ranking
-    of all weights by |∇own(forget)|, the gradient summed over the forget set at the start. The paper's other truth are
-    random labels, or for diffusion what the model makes under another class.
+    arXiv 2310.12508. The mask is that of the released code (OPTML-Group/Unlearn-Saliency, generate_mask.py): of one
+    ranking of all weights by |∇own(forget)|, summed over the forget set at the start, the upper part moves. The paper's
+    other truth are random labels, or for diffusion what the model makes under another class.
     """
 
     kind: Literal["salun"]
@@ -242,6 +242,6 @@ class Decoupling(WholeModel):
 
 
 METHODS: list[type[MethodSection]] = [
-        Composite, MaxLoss, NoisyLabel, SalUn, RetainLabel, ReGUn, RandomEncoder, RetainFineTuning, NegGradPlus, Retrain,
-        Decoupling,
+        Composite, MaxLoss, NoisyLabel, SalUn, RetainLabel, ReGUn, RandomEncoder, RetainFineTuning, NegGradPlus,
+        Retrain, Decoupling,
     ]  # fmt: skip

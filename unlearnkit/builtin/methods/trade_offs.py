@@ -216,15 +216,5 @@ class Lagrangian(MethodSection):
 
 
 METHODS: list[type[MethodSection]] = [
-    Cup,
-    Eupmu,
-    Hamu,
-    Lur,
-    Munba,
-    Siss,
-    Mgda,
-    PcGrad,
-    RestrictedGradient,
-    CaGrad,
-    Lagrangian,
-]
+    Cup, Eupmu, Hamu, Lur, Munba, Siss, Mgda, PcGrad, RestrictedGradient, CaGrad, Lagrangian,
+]  # fmt: skip

@@ -21,8 +21,8 @@ Weight = Annotated[float, Field(ge=0)]
 Weights = Weight | Annotated[list[Weight], Field(min_length=1)]
 Fractions = Fraction | Annotated[list[Fraction], Field(min_length=1)]
 Positives = Positive | Annotated[list[Positive], Field(min_length=1)]
-Part = Annotated[float, Field(gt=0, le=1)]
-Parts = Part | Annotated[list[Part], Field(min_length=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Shares = Share | Annotated[list[Share], Field(min_length=1)]
 
 
 def one(value: float | list[float]) -> float:
@@ -81,16 +81,16 @@ class NoisyLabel(WholeModel):
 class SalUn(WholeModel):
     """SalUn: noisy label on those weights alone that the forget set moves most (Fan et al., ICLR 2024).
 
-    arXiv 2310.12508. The mask is that of the released code (OPTML-Group/Unlearn-Saliency, generate_mask.py): of one
-    ranking of all weights by |∇own(forget)|, summed over the forget set at the start, the upper part moves. The paper's
-    other truth are random labels, or for diffusion what the model makes under another class.
+    arXiv 2310.12508. The mask is that of the released code (OPTML-Group/Unlearn-Saliency, a6e89fd, generate_mask.py):
+    of one ranking of all weights by |∇own(forget)|, summed over the forget set at the start, the upper part moves. The
+    paper's other truth are random labels, or for diffusion what the model makes under another class.
     """
 
     kind: Literal["salun"]
     """Noisy label on the salient weights."""
     alpha: Weights = 0.25
     """Weight α of the forget set; chosen here as for `composite`."""
-    salient: Parts = 0.5
+    salient: Shares = 0.5
     """Part of the weights that may move; half of them in the released runs."""
     target: Truth = NOISE
 

@@ -16,9 +16,10 @@ class Until:
 
 @dataclass(frozen=True)
 class Salient:
-    """Which weights a stage moves: the `part` of them with the largest |∇loss| on the whole forget set at its start.
+    """Which weights a stage moves: the `part` of them whose entries of ∇loss are largest, on the whole forget set.
 
-    The others keep their bits, whatever the optimiser would do to them.
+    The gradient is that at the stage's start, and largest is meant in absolute value. The others keep their bits,
+    whatever the optimiser would do to them.
     """
 
     loss: Loss

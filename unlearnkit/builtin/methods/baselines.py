@@ -82,8 +82,9 @@ class SalUn(WholeModel):
     """SalUn: noisy label on those weights alone that the forget set moves most (Fan et al., ICLR 2024).
 
     arXiv 2310.12508. The mask is that of the released code (OPTML-Group/Unlearn-Saliency, a6e89fd, generate_mask.py):
-    of one ranking of all weights by |∇own(forget)|, summed over the forget set at the start, the upper part moves. The
-    paper's other truth are random labels, or for diffusion what the model makes under another class.
+    of one ranking of all weights by the absolute value of ∇own(forget), summed over the forget set at the start, the
+    upper part moves. The paper's other truth are random labels, or for diffusion what the model makes under another
+    class.
     """
 
     kind: Literal["salun"]

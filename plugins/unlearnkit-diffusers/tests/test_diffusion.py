@@ -157,28 +157,24 @@ def test_input_is_the_condition_beside_the_noised_truth():
 def test_f1_is_that_of_the_released_code(levels):
     """Li et al.'s branch i2i, models/network.py, with `fix_decoder` on a batch of forget images (label −1)."""
     teacher, student = made(noise_level=levels), made(1, noise_level=levels)
-    view = seen(teacher)
-    noise, fill, time = view.draws
-    gamma, told = teacher.noising.at(time)
-    inside, label = view.truth * 2 - 1, -1
+    noise, fill, time = (view := seen(teacher)).draws
+    (gamma, told), inside, label = teacher.noising.at(time), view.truth * 2 - 1, -1
     original = gamma.sqrt() * inside + (1 - gamma).sqrt() * noise
     # `q_sample`: the image's part goes with the label, and the noise is brought to full strength.
-    noisy = gamma.sqrt() * inside * (label + 1) / 2 + (1 - gamma).sqrt() * noise
-    noisy = noisy + (1 - (1 - gamma).sqrt()) * noise * (1 - label) / 2
+    full = (1 - gamma).sqrt() + (1 - (1 - gamma).sqrt()) * (1 - label) / 2
+    noisy = gamma.sqrt() * inside * (label + 1) / 2 + full * noise
 
     def features(model, hole):
         condition, target = (torch.where(view.hidden, one, inside) for one in (fill, hole))
         return model.module.encoder(torch.cat([condition, target], 1), model.module.time(told))
 
     pairs = zip(features(student, original), features(teacher, noisy), strict=True)
-    released = float(sum(torch.nn.functional.mse_loss(one, other) for one, other in pairs))
+    released = sum(float((one - other).square().mean()) for one, other in pairs)
     setting = Setting(teacher, CROP.build(), Sources(standard_normal(), seeded, None, None, None))
-    values = {}
-    for kind in ("diffusion", "images"):
-        loss = NoiseEmbedding(kind="noise-embedding", noise=kind).build(setting)
-        values[kind] = float(loss.distance(student, view, loss.target(view, seeded())))
-    assert values["diffusion"] == pytest.approx(released, rel=1e-5)
-    assert values["images"] != pytest.approx(released, rel=1e-2)  # as the paper describes it
+    losses = [NoiseEmbedding(kind="noise-embedding", noise=kind).build(setting) for kind in ("diffusion", "images")]
+    its, described = (float(loss.distance(student, view, loss.target(view, seeded()))) for loss in losses)
+    assert its == pytest.approx(released, rel=1e-5)
+    assert described != pytest.approx(released, rel=1e-2)  # as the paper has it
 
 
 @pytest.mark.parametrize("noise", ["images", "diffusion"])

@@ -21,6 +21,7 @@ ALL = [
     "{kind: decoupling, distance: 9, sensitivity: 1.0e-3}",
     "{kind: cup, intensity: [0.2, 0.8]}", "{kind: eupmu}", "{kind: lur}", "{kind: pcgrad}", "{kind: cagrad}",
     "{kind: lagrangian, epsilon: 1.0e-3}", "{kind: hamu}", "{kind: munba}", "{kind: mgda}",
+    "{kind: salun}", "{kind: restricted-gradient}", "{kind: regun, target: {kind: held-out, root: pictures}}",
 ]  # fmt: skip
 FEWER = ["epsilons={fractions: [0.5]}", "training.steps=12", "training.optimizer={kind: adamw, lr: 1.0e-3}"]
 

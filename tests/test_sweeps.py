@@ -1,6 +1,7 @@
 """Sweeps over ε: order, starts, budgets, and that stopping between two ε changes nothing."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -64,23 +65,22 @@ def test_each_sweep_starts_where_it_says(tiny):
     sweeps["highest"] = loaded(tiny, "{kind: independent, start: highest}").recipe.sweep
     bench = build(loaded(tiny, "{kind: independent}").recipe, tiny.parent)
     torch.manual_seed(0)
-    highest, lowest, looser = (
-        solution(bench, bench.origin + scale * torch.randn_like(bench.origin)) for scale in (0, 0.3, 0.1)
+    highest, lowest, looser, far = (
+        solution(bench, bench.origin + scale * torch.randn_like(bench.origin)) for scale in (0, 0.3, 0.1, 0.6)
     )
-    assert highest.last.f1 < looser.last.f1 < lowest.last.f1
-    middle = (highest.last.f1 + looser.last.f1) / 2
-    problems = [Problem("e", [], epsilon=middle)] * 2
+    assert highest.last.f1 < looser.last.f1 < lowest.last.f1 < far.last.f1
+    middle, beyond = (highest.last.f1 + looser.last.f1) / 2, (lowest.last.f1 + far.last.f1) / 2
     bounds, line = Bounds(bench.origin, highest, lowest), partial(between, bench.flat, bench.sides["forget"])
 
-    def begun(name, number):
+    def begun(name, number, epsilon=middle, bounds=bounds):
         """Return where the `number`-th ε starts, with `looser` as what each before it ends at."""
-        starts = []
+        starts, problems = [], [Problem("e", [], epsilon=epsilon)] * 2
 
         def solve(problem, begin, ends):
             starts.append(begin())
             return looser
 
-        assert list(front(bounds, problems, sweeps[name], line, False, solve)) == [looser, looser]
+        assert list(front(bounds, problems, sweeps[name], line, False, far.last.f1, solve)) == [looser, looser]
         return starts[number]
 
     assert torch.equal(begun("original", 1), bench.origin)
@@ -93,6 +93,9 @@ def test_each_sweep_starts_where_it_says(tiny):
         torch.testing.assert_close(theta, torch.lerp(highest.theta, end.theta, share), rtol=0, atol=1e-5)
         bench.flat.set(theta)
         assert bench.sides["forget"].exact() == pytest.approx(middle, rel=LANDED)
+    # Above the lowest completeness the loose end is the original model.
+    bench.flat.set(begun("line", 1, beyond, replace(bounds, original=far.theta)))
+    assert bench.sides["forget"].exact() == pytest.approx(beyond, rel=LANDED)
 
 
 def test_stopping_between_two_epsilons_changes_no_bit(tiny):

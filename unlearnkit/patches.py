@@ -12,7 +12,10 @@ from unlearnkit.device import send
 
 
 def sincos_positions(width: int, side: int) -> Tensor:
-    """Return the fixed 2-D sine-cosine position embedding, [side * side, width] (He et al. 2022, appendix A.1)."""
+    """Return fixed 2-D sine-cosine positions, [side * side, width] (He et al. 2022, appendix A.1).
+
+    The first half of the width tells the row, the second the column; the authors' code has them the other way round.
+    """
     frequencies = 10000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
     angles = torch.arange(side, dtype=torch.float64)[:, None] * frequencies
     axis = torch.cat([angles.sin(), angles.cos()], dim=1)

@@ -11,6 +11,7 @@ from unlearnkit.control import (
     direction,
     dot,
     gradient_norm,
+    largest,
     multiplier,
     relative_gap,
     residual,
@@ -128,3 +129,12 @@ def test_dot_keeps_precision_where_one_long_sum_does_not():
     vector = torch.rand(30_000_000, generator=generator)
     exact = sum(piece.double().square().sum() for piece in vector.split(1 << 22))
     assert abs(dot(vector, vector) / exact - 1) < 1e-5
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.55, 1.0])
+def test_the_largest_part_is_that_of_the_released_ranking(part):
+    """SalUn's generate_mask.py ranks all entries by their absolute values; those below so many ranks are in."""
+    for generator in SAMPLES[:10]:
+        vector = torch.randn(101, generator=generator)
+        ranks = (-vector.abs()).argsort().argsort()
+        assert torch.equal(largest(vector, part), ranks < int(101 * part))

@@ -3,13 +3,17 @@
 import math
 
 import pytest
-from two_numbers import A0, A1, AIMED, B0, B1, GREY, GREYS, KEPT, A, B, P, Q, kept_and_aimed, run, toy
+import torch
+from PIL import Image
+from two_numbers import A0, A1, AIMED, B0, B1, GREY, GREYS, KEPT, SIZE, A, B, P, Q, kept_and_aimed, run, toy
 
 from unlearnkit.builtin.losses import targets
 from unlearnkit.builtin.methods import baselines as methods
 from unlearnkit.builtin.methods import trade_offs
+from unlearnkit.data import seeded
 from unlearnkit.plugins import discover, kind_of
 from unlearnkit.recipe.sections import MethodSection
+from unlearnkit.solver.step import Taken, update
 
 
 def moved(section, **given):
@@ -51,6 +55,11 @@ FORMULAS = {
     "noisy-label": (
         methods.NoisyLabel(kind="noisy-label", alpha=0.3, target=GREYS),
         add((1, own(Q)), (0.3, own(P, GREY))),
+    ),
+    # |d own/da| is b times the rest and |d own/db| a times it, so that of two weights the smaller one moves.
+    "salun": (
+        methods.SalUn(kind="salun", alpha=0.3, target=GREYS),
+        [add((1, own(Q)), (0.3, own(P, GREY)))[0], 0],
     ),
     "retain-label": (
         methods.RetainLabel(kind="retain-label", alpha=0.3),
@@ -98,6 +107,8 @@ FORMULAS = {
     "munba opposed": (trade_offs.Munba(kind="munba", target=GREYS), add((1, own(Q)), (0.1, own(P, GREY)))),
     # For the same reason 0 is between them.
     "mgda": (trade_offs.Mgda(kind="mgda", target=GREYS), [0, 0]),
+    # Ascent and descent are opposed along one line, and nothing is left of either.
+    "restricted-gradient": (trade_offs.RestrictedGradient(kind="restricted-gradient", alpha=3.0), [0, 0]),
     "pcgrad": (trade_offs.PcGrad(kind="pcgrad", target=GREYS), [KEPT + AIMED]),
     # Against the mean there is only less of it: the mean less c times its length.
     "cagrad": (
@@ -114,8 +125,51 @@ def test_a_step_is_the_formulas_gradient(section, gradient):
 
 
 def test_every_builtin_method_has_a_law():
-    known = {section.kind for section, _ in FORMULAS.values()} | {"retrain"}
+    known = {section.kind for section, _ in FORMULAS.values()} | {"retrain", "regun"}
     assert known == {kind_of(cls) for cls in discover(installed=False).classes(MethodSection)}
+
+
+def test_regun_draws_outputs_to_those_for_held_out_images(tmp_path):
+    (tmp_path / "unseen").mkdir()
+    Image.new("RGB", (SIZE, SIZE), (51, 51, 51)).save(tmp_path / "unseen" / "one.png")
+    target = targets.HeldOut(kind="held-out", root=str(tmp_path), count=3)
+    expected = add((1, own(Q)), (0.3, output(P, A0 * B0 * 0.2)))
+    assert moved(methods.ReGUn(kind="regun", alpha=0.3, target=target)) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(("a", "b", "moves"), [(0.9, 1.3, 0), (1.3, 0.9, 1)])
+def test_salun_leaves_the_bits_of_all_but_the_salient_weights(a, b, moves):
+    section = methods.SalUn(kind="salun", target=GREYS)
+    descent, images = toy(section, a=a, b=b, steps=20, lr=1e-2)
+    start = descent.flat.theta.tolist()
+    assert images["forget"].reads >= 8  # the whole set, before the first step
+    end = run(descent)
+    assert [one != other for one, other in zip(start, end, strict=True)] == [moves == 0, moves == 1]
+
+
+def test_salun_on_all_weights_is_noisy_label():
+    ends = [
+        run(toy(section, steps=20, lr=1e-2)[0])
+        for section in (
+            methods.SalUn(kind="salun", salient=1.0, target=GREYS),
+            methods.NoisyLabel(kind="noisy-label", target=GREYS),
+        )
+    ]
+    assert ends[0] == ends[1]
+
+
+def test_a_salient_step_is_that_of_an_optimiser_of_these_weights_alone():
+    """Weight decay, momentum and all: the others keep their bits."""
+    generator = seeded("salient")
+    theta, mask = torch.randn(50, generator=generator), torch.rand(50, generator=generator) < 0.5
+    whole, part = torch.nn.Parameter(theta.clone()), torch.nn.Parameter(theta[mask].clone())
+    both = [torch.optim.AdamW([one], lr=0.1, weight_decay=0.5, fused=True) for one in (whole, part)]
+    for _ in range(5):
+        gradient, zero = torch.randn(50, generator=generator), torch.zeros(())
+        update(whole, both[0], Taken(zero, zero, zero, gradient.clone()), 0.1, mask)
+        update(part, both[1], Taken(zero, zero, zero, gradient[mask]), 0.1)
+    assert torch.equal(whole[~mask], theta[~mask])
+    torch.testing.assert_close(whole[mask], part)
 
 
 def test_composite_with_alpha_0_leaves_the_reference_where_it_is():
@@ -194,7 +248,7 @@ def test_a_swept_method_is_one_method_for_each_value():
 
 
 @pytest.mark.parametrize("stop", [3, 10])
-@pytest.mark.parametrize("kind", ["eupmu", "lagrangian", "lur"])
+@pytest.mark.parametrize("kind", ["eupmu", "lagrangian", "lur", "salun"])
 def test_a_rule_with_a_state_continues_bit_for_bit(kind, stop):
     section = FORMULAS[kind][0]
     whole, first, second = (toy(section, steps=20, lr=1e-2)[0] for _ in range(3))

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from two_numbers import GREY, Nothing, Q, Two
+from two_numbers import A0, GREY, Nothing, Q, Two
 
 from unlearnkit.builtin.losses import targets
 from unlearnkit.builtin.methods import trade_offs
 from unlearnkit.contracts import Setting, Sources, View, standard_normal, whole
-from unlearnkit.data import seeded
+from unlearnkit.data import seeded, view_of
 from unlearnkit.errors import UserError
 from unlearnkit.recipe.sections import MethodSection
 
@@ -19,7 +19,7 @@ def batch(count=3, size=16):
     return View(whole(images), images)
 
 
-def substitute(section, base=Path()):
+def setting(base):
     def drawn(label, count, generator):
         if label == "absent":
             raise UserError("no such class", 3)
@@ -28,8 +28,11 @@ def substitute(section, base=Path()):
     adapter = Two()
     adapter.image_size = 16
     sources = Sources(standard_normal(), lambda: seeded("toy"), drawn, lambda weights: adapter, base)
-    setting = Setting(adapter, Nothing(), sources)
-    return section.build(setting, *([None, None] if isinstance(section, MethodSection) else []))
+    return Setting(adapter, Nothing(), sources)
+
+
+def substitute(section, base=Path()):
+    return section.build(setting(base), *([None, None] if isinstance(section, MethodSection) else []))
 
 
 @pytest.mark.parametrize("distribution", ["images", "identity", "batch", "uniform", "constant"])
@@ -65,6 +68,26 @@ def test_surrogates_are_retain_images_or_a_file(tmp_path):
     assert made[1, :, 3, 3].tolist() == pytest.approx([0.2, 0.4, 0.6])
     with pytest.raises(UserError, match=r"none\.png: not a readable image"):
         substitute(targets.SurrogateImage(kind="surrogate-image", path="none.png"), tmp_path)
+
+
+def test_held_out_images_are_drawn_to_in_the_mean_of_some(tmp_path):
+    from PIL import Image
+
+    for name, grey in (("dark", 0), ("light", 255)):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (20, 20), (grey,) * 3).save(tmp_path / name / "one.png")
+    section = targets.HeldOut(kind="held-out", root=".", count=4)
+    made = substitute(section, tmp_path).images(batch(40), seeded())
+    assert made.unique().tolist() == [0, 1]  # each image is one of the two
+    view = view_of(Two(), Nothing(), batch(400).x, seeded())
+    with torch.no_grad():
+        target = section.distance("embedding", setting(tmp_path), None).target(view, seeded())[0]
+    shares = target.mean((1, 2, 3)) / A0
+    torch.testing.assert_close(4 * shares, (4 * shares).round())  # so many of four were the light one
+    assert float(shares.mean()) == pytest.approx(0.5, abs=0.05)
+    assert float(shares.std()) == pytest.approx(0.25, abs=0.03)  # a quarter of the variance of one
+    with pytest.raises(UserError, match="nowhere"):
+        substitute(targets.HeldOut(kind="held-out", root="nowhere"), tmp_path)
 
 
 def test_siss_is_for_diffusion_models():

@@ -187,6 +187,20 @@ def test_pcgrad_takes_the_opposed_parts_away(seed):
 
 
 @RANDOM
+@pytest.mark.parametrize("alpha", [0.5, 5.0])
+def test_restricted_gradient_is_the_released_rule(seed, alpha):
+    """Of ascent and descent the part that opposes the other goes (apply_pcgrad_update), and α weighs the descent."""
+    f, h = gradients(seed)
+    ascent, descent = (one - min(one @ other, 0) / (other @ other) * other for one, other in ((h, f), (f, h)))
+    (stage,) = trade_offs.RestrictedGradient(kind="restricted-gradient", alpha=alpha).build(None, None, None)
+    assert (stage.forget.sign, stage.retain.sign) == (-1, 1)
+    found = mixed(stage.rule, f, h)
+    torch.testing.assert_close(found, ascent + alpha * descent)
+    assert found @ f > -1e-9
+    assert found @ h > -1e-9
+
+
+@RANDOM
 def test_cagrad_is_the_best_step_for_the_worse_off_loss_near_the_mean(seed):
     f, h = gradients(seed)
     mean = (f + h) / 2

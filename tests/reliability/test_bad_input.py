@@ -139,17 +139,22 @@ def test_overlapping_sets(tiny, unlearnkit):
     refused(outcome, 3, "red")
 
 
-def test_epsilon_outside_the_range_is_reported_and_not_run(tiny):
+def test_epsilon_is_met_up_to_the_original_model_and_not_run_beyond(tiny):
     run = ran(tiny, tiny.parent / "probe", "training.steps=12")
-    bounds = json.loads((run / "results.json").read_text())["range"]
-    middle = (bounds["lowest"] + bounds["highest"]) / 2
-    values = f"epsilons={{values: [{middle}, 99.0]}}"
+    found = json.loads((run / "results.json").read_text())
+    bounds, original = found["range"], found["original"]["f1"]
+    middle, beyond = (bounds["lowest"] + bounds["highest"]) / 2, (bounds["highest"] + original) / 2
+    values = f"epsilons={{values: [{middle}, {beyond}, 99.0]}}"
     results = json.loads((ran(tiny, tiny.parent / "some", values, "training.steps=12") / "results.json").read_text())
-    assert [row["epsilon"] for row in results["solutions"] if row["phase"] == 2] == [middle]
-    assert results["outside"][0]["epsilon"] == 99.0
-    assert "above the valid range" in results["outside"][0]["reason"]
+    rows = [row for row in results["solutions"] if row["phase"] == 2]
+    assert [row["epsilon"] for row in rows] == [middle, beyond]
+    assert all(row["satisfied"] for row in rows)
+    lowest = next(row for row in results["solutions"] if row["id"] == "boundary-lowest")
+    assert rows[1]["fraction"] > 1
+    assert rows[1]["f2"] < lowest["f2"]  # nearer to the original model than phase 1 got
+    assert results["outside"] == [{"epsilon": 99.0, "reason": f"above {original:.6g}, f1 of the original model"}]
     assert "99" in (tiny.parent / "some" / "report.md").read_text()
-    with pytest.raises(UserError, match="none is inside the valid range") as caught:
+    with pytest.raises(UserError, match=r"epsilons\.values: none is between") as caught:
         ran(tiny, tiny.parent / "none", "epsilons={values: [99.0]}", "training.steps=12")
     assert caught.value.code == Exit.RECIPE
 

@@ -9,8 +9,10 @@ from .rule import constraint_gap as constraint_gap
 from .rule import direction as direction
 from .rule import dot as dot
 from .rule import gradient_norm as gradient_norm
+from .rule import largest as largest
 from .rule import multiplier as multiplier
 from .rule import relative_gap as relative_gap
 from .rule import residual as residual
+from .stages import Salient as Salient
 from .stages import Stage as Stage
 from .stages import Until as Until

@@ -70,6 +70,12 @@ def direction(objective: Tensor, constraint: Tensor, lam: Tensor, weight: Tensor
     return objective.add_(constraint * lam.to(constraint.dtype))
 
 
+def largest(vector: Tensor, part: float) -> Tensor:
+    """Return which entries are the `part` of all with the largest absolute values, as booleans."""
+    chosen = vector.abs().topk(int(part * len(vector))).indices
+    return torch.zeros_like(vector, dtype=torch.bool).index_fill_(0, chosen, True)
+
+
 def residual(constraint_norm: Tensor, product: Tensor, objective_norm: Tensor) -> tuple[Tensor, Tensor]:
     r"""Return $\min_{\lambda\ge0}\lVert\nabla f + \lambda\nabla h\rVert$ and the λ that attains it.
 

@@ -15,6 +15,18 @@ class Until:
 
 
 @dataclass(frozen=True)
+class Salient:
+    """Which weights a stage moves: the `part` of them whose entries of ∇loss are largest, on the whole forget set.
+
+    The gradient is that at the stage's start, and largest is meant in absolute value. The others keep their bits,
+    whatever the optimiser would do to them.
+    """
+
+    loss: Loss
+    part: float
+
+
+@dataclass(frozen=True)
 class Stage:
     r"""Steps on $g = w\nabla f + \lambda\nabla h$, f the retain loss and h the forget loss, both minimised.
 
@@ -38,6 +50,8 @@ class Stage:
     """Standard deviation of Gaussian noise that is added to the weights before the first step."""
     fresh: bool = False
     """Start from freshly initialised weights instead of those it finds."""
+    salient: Salient | None = None
+    """Which weights it moves; None for all."""
 
     def __post_init__(self) -> None:
         both = self.forget is not None and self.retain is not None

@@ -57,7 +57,8 @@ class Epsilons(Section):
     fractions: Annotated[list[Fraction], Field(min_length=1)] | None = None
     """Places in the valid range: 0 is the highest completeness, 1 the lowest."""
     values: Annotated[list[float], Field(min_length=1)] | None = None
-    """Values of the forget loss; one outside the valid range is reported and not run."""
+    """Values of the forget loss; one below f1 of the highest completeness or above that of the original model is
+    reported and not run."""
 
     targets: list[TargetSection] = []  # noqa: RUF012
     """What is wanted in place of an ε: each is looked for between the solutions, without training."""

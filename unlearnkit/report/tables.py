@@ -44,7 +44,8 @@ class Table:
 Write = Callable[[Any, list[str], str], str]
 READING = (
     "Arrows say which way is better. For the retain set, better scores mean better kept; "
-    "for the forget set, worse scores mean more forgotten."
+    "for the forget set, worse scores mean outputs farther from the truth, and no more than that: PSNR can stay while "
+    "all detail goes, so look at the pictures too."
 )
 FURTHER = "The same solutions on the same images under tasks beside the training task, against the truth."
 WORST = 3

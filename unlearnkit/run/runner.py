@@ -254,7 +254,7 @@ def sweep(run: Run, bench: Workbench, bounds: Bounds) -> tuple[list[Solution], l
     for entry in wanted.outside:
         run.event("warning", message=f"ε = {entry['epsilon']} was not run: {entry['reason']}")
     if not wanted.inside:
-        missed = f"none is inside the valid range {bounds.range[0]:.6g} to {wanted.loosest:.6g}"
+        missed = f"none is between {bounds.range[0]:.6g} and {wanted.loosest:.6g}"
         advice = f"give values in it, or fractions. The boundary solutions are saved in {run.folder}"
         raise UserError(f"epsilons.values: {missed}; {advice}", Exit.RECIPE)
     found, dial = swept(run, bench, bounds, wanted.start, wanted.inside)
@@ -279,7 +279,7 @@ def posed(bench: Workbench, bounds: Bounds) -> Posed:
     recipe, valid = bench.recipe, bounds.range
     bench.put(recipe.model.train, bounds.original)
     start = bench.sides["forget"].exact()
-    loosest = start if isinstance(recipe.sweep, Curve) else valid[1]
+    loosest = max(start, valid[1])
     return Posed(*epsilons(bench.losses, recipe.control, recipe.epsilons, valid, loosest), start, loosest)
 
 
@@ -292,7 +292,7 @@ def swept(
         dial = of_curve(curve(bench.losses, bounds, way, start, solving), original)
         return [serve(run, bench, bounds, dial, problem, way.polish) for problem in problems], dial
     line, lands = partial(between, bench.flat, bench.sides["forget"]), bench.recipe.control.landing == "line"
-    by_id = {solution.problem.id: solution for solution in front(bounds, problems, way, line, lands, solving)}
+    by_id = {solution.problem.id: solution for solution in front(bounds, problems, way, line, lands, start, solving)}
     found = [by_id[problem.id] for problem in problems]
     return found, through([bounds.highest, *found, bounds.lowest], original, start)
 

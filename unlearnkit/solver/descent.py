@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from unlearnkit.control import LAM_MAX, Mixture, Stage, dot, residual
+from unlearnkit.control import LAM_MAX, Mixture, Stage, dot, largest, residual
 from unlearnkit.recipe.training import Training
 from unlearnkit.solver.flat import Flat
 from unlearnkit.solver.landing import land
@@ -53,6 +53,8 @@ class Descent:
         ]
         """Of each stage a loss on the forget set, and the value of it from which on no step is taken."""
         self.near = False
+        self.salient: Tensor | None = None
+        """Which entries of the weights the stage moves, None for all."""
         self.optimizer = optimizer(training.optimizer, [self.trained])
         self.place = self.since = self.done = 0
         self.ends: list[dict[str, int | bool]] = []
@@ -100,7 +102,15 @@ class Descent:
     def begin(self, theta: Tensor) -> None:
         """Start from the weights `theta`."""
         self.flat.set(self.start(self.stage, self._number, theta) if self.budgets else theta)
+        self.salient = self._salient()
         self._look_around()
+
+    def _salient(self) -> Tensor | None:
+        wanted = self.stage.salient if self.budgets else None
+        if wanted is None:
+            return None
+        _, gradient = self.sides["forget"].under(wanted.loss).whole().gradient(self.flat, 1)
+        return largest(gradient, wanted.part)
 
     def advance(self) -> bool:
         """Go on to the next stage where one is at its end; tell whether there is a step to take."""
@@ -140,7 +150,7 @@ class Descent:
         """Take one step by the stage's rule."""
         rule, taken = self.rule, self._taken()
         lr = self.training.optimizer.lr * self.rate
-        self._recent.append(update(self.trained, self.optimizer, taken, lr))
+        self._recent.append(update(self.trained, self.optimizer, taken, lr, self.salient))
         if rule is not None and rule.watches:
             rule.watch(taken.objective, self._loss(self.objective.name).value())
         self._sums.clear()
@@ -282,6 +292,8 @@ class Descent:
             tensors[f"optimizer.{name}"] = value
         if self._recent:
             tensors["recent"] = torch.stack(self._recent)
+        if self.salient is not None:
+            tensors["salient"] = self.salient
         return tensors, {
             "done": self.done,
             "stage": self.place,
@@ -302,7 +314,7 @@ class Descent:
             self.rule.load(_below("rule.", here))
         if state := _below("optimizer.", here):
             self.optimizer.state[self.trained] = state
-        self._recent = list(here["recent"]) if "recent" in here else []
+        self._recent, self.salient = list(here.get("recent", ())), here.get("salient")
         self.checks = [Check(**check) for check in facts["checks"]]
         self.history = History(**facts["history"])
 

@@ -9,7 +9,8 @@ and phase 2 one solution for each ε of the valid range $[f_1(\theta^\top), f_1(
 
 $$\theta^\epsilon = \arg\min_\theta f_2(\theta)\;\text{ s.t. } f_1(\theta)\le\epsilon,$$
 
-one by one (`front`), or as points of one curve of weights that is trained for all of them (`curve`).
+and of each beyond it up to f1 of the original model, nearer to which than θ^⊥ is f2 falls further. They are solved one
+by one (`front`), or as points of one curve of weights that is trained for all of them (`curve`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -95,9 +96,9 @@ def bounded(losses: Losses, control: Control, bound: Bound) -> Problem:
 def epsilons(
     losses: Losses, control: Control, wanted: Epsilons, valid: tuple[float, float], loosest: float
 ) -> tuple[list[Problem], list[dict[str, object]]]:
-    """Return the problems of phase 2 by ascending ε, and each ε outside the valid range with its reason.
+    """Return the problems of phase 2 by ascending ε, and each ε that there is no way to with its reason.
 
-    `loosest` is the largest ε that there is a way to: the end of the valid range, or f1 of the original model.
+    `loosest` is the largest ε that there is a way to, f1 of the original model.
     """
     inside: list[Problem] = []
     outside: list[dict[str, object]] = []
@@ -107,8 +108,9 @@ def epsilons(
         if least <= epsilon <= loosest:
             inside.append(bounded(losses, control, bound))
         else:
-            where = "below" if epsilon < least else "above"
-            outside.append({"epsilon": epsilon, "reason": f"{where} the valid range {least:.6g} to {loosest:.6g}"})
+            below = f"below {least:.6g}, f1 at the highest completeness"
+            above = f"above {loosest:.6g}, f1 of the original model"
+            outside.append({"epsilon": epsilon, "reason": below if epsilon < least else above})
     return inside, outside
 
 
@@ -118,18 +120,23 @@ def front(
     sweep: Independent | Continuation,
     line: Line,
     lands: bool,
+    start: float,
     solve: Solve,
 ) -> Iterator[Solution]:
-    """Yield phase 2 in the order of the sweep; where it `lands`, each solution ends at its ε."""
+    """Yield phase 2 in the order of the sweep; where it `lands`, each solution ends at its ε.
+
+    `start` is f1 of the original model, which is the looser end of an ε above f1 at the lowest completeness.
+    """
     solved: Solution | None = None
-    ends = bounds.highest.end, bounds.lowest.end
     made: dict[str, object] = {"sweep": sweep, "highest": bounds.highest.digest, "lowest": bounds.lowest.digest}
     for number, problem in enumerate(sweep.order(problems)):
         stages = [replace(stage, budget=sweep.share(number)) for stage in problem.stages]
         before = {"before": solved.digest} if solved and "before" in sweep.between(number) else {}
         budgeted = replace(problem, stages=stages, made={**problem.made, **made, **before})
-        begin = _start(bounds, sweep.between(number), solved, line, problem)
-        solved = solve(budgeted, begin, ends if lands else None)
+        lowest = bounds.lowest.end
+        loose = (bounds.original, start) if (problem.epsilon or 0.0) > lowest[1] else lowest
+        begin = _start(bounds, sweep.between(number), loose, solved, line, problem)
+        solved = solve(budgeted, begin, (bounds.highest.end, loose) if lands else None)
         yield solved
 
 
@@ -146,11 +153,11 @@ def curve(losses: Losses, bounds: Bounds, sweep: Curve, start: float, solve: Sol
 
 
 def _start(
-    bounds: Bounds, names: tuple[str, str], before: Solution | None, line: Line, problem: Problem
+    bounds: Bounds, names: tuple[str, str], loose: End, before: Solution | None, line: Line, problem: Problem
 ) -> Callable[[], Tensor]:
     """Return what finds the weights that an ε begins at: those of a model, or a point between two of them."""
     tighter, looser = names
-    known = {"highest": bounds.highest, "lowest": bounds.lowest, "before": before or bounds.highest}
+    known = {"highest": bounds.highest.end, "lowest": loose, "before": (before or bounds.highest).end}
     if tighter == looser:
-        return lambda: bounds.original if tighter == "original" else known[tighter].theta
-    return lambda: line(known[tighter].end, known[looser].end, problem.epsilon or 0.0)
+        return lambda: bounds.original if tighter == "original" else known[tighter][0]
+    return lambda: line(known[tighter], known[looser], problem.epsilon or 0.0)

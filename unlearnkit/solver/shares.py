@@ -213,8 +213,9 @@ def looked_at(sides: Mapping[str, Side], methods: Iterable[Problem]) -> Iterator
         for name, loss in (("forget", stage.forget), ("retain", stage.retain)):
             if loss is not None:
                 yield name, loss
-        if stage.until is not None:
-            yield "forget", stage.until.loss
+        for condition in (stage.until, stage.salient):
+            if condition is not None:
+                yield "forget", condition.loss
 
 
 def share(

@@ -88,13 +88,17 @@ def _mixed(h: Tensor, across: Tensor, f: Tensor, gradient: Tensor, rule: Mixture
     return Taken(h, f, lam, direction(gradient, across, lam, weight))
 
 
-def update(trained: Parameter, optimizer: Optimizer, taken: Taken, rate: float) -> Tensor:
+def update(
+    trained: Parameter, optimizer: Optimizer, taken: Taken, rate: float, salient: Tensor | None = None
+) -> Tensor:
     """Step `trained` along the direction at a learning rate, and return h, f, λ and ‖g‖² on the device, [4].
 
-    Where one of them is not finite nothing is changed: the fused optimisers skip an update on the device where
-    `found_inf` is set, so that nobody waits for it.
+    Where `salient` is False an entry keeps its bits, weight decay or not. Where one of what is returned is not finite
+    nothing is changed: the fused optimisers skip an update on the device where `found_inf` is set, so that nobody waits
+    for it.
     """
-    gradient = taken.gradient
+    gradient = taken.gradient if salient is None else taken.gradient.mul_(salient)
+    before = None if salient is None else trained.detach().clone()
     said = torch.stack(
         [taken.constraint.double(), taken.objective.double(), taken.lam.double(), dot(gradient, gradient)]
     )
@@ -104,4 +108,6 @@ def update(trained: Parameter, optimizer: Optimizer, taken: Taken, rate: float) 
         group["lr"] = rate
     trained.grad = gradient
     optimizer.step()
+    if salient is not None and before is not None:
+        trained.data.copy_(torch.where(salient, trained.data, before))
     return said

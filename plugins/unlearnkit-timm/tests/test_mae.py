@@ -1,6 +1,7 @@
 """The masked autoencoder: its contract, the official layout, and a computation of its own for comparison."""
 
 import errno
+import math
 import os
 
 import pytest
@@ -437,3 +438,15 @@ def test_what_a_configuration_of_transformers_says_counts(vitmae):
     (folder / "config.json").write_text(said.replace('"gelu"', '"relu"'))
     with pytest.raises(UserError, match="hidden_act: relu is not supported"):
         MAE(kind="mae").build(folder)
+
+
+def test_fresh_positions_are_those_of_the_authors_code():
+    """get_2d_sincos_pos_embed of facebookresearch/mae: the column in the first half of the width, then the row."""
+    found = SMALL.build(None).module.encoder.vit.pos_embed[0]
+    rates = [10000 ** (-rate / 4) for rate in range(4)]
+
+    def axis(place: int) -> list[float]:
+        return [wave(place * rate) for wave in (math.sin, math.cos) for rate in rates]
+
+    expected = [axis(column) + axis(row) for row in range(4) for column in range(4)]
+    torch.testing.assert_close(found, torch.tensor([[0.0] * 16, *expected]))

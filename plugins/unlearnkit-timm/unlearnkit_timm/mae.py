@@ -49,9 +49,13 @@ class Encoder(nn.Module):
         nn.init.xavier_uniform_(patches.data.view(patches.shape[0], -1))
 
     def positions(self, width: int) -> Tensor:
-        """Return the positions [1, 1 + N, width] of the class token, zero, and of all patches."""
+        """Return the positions [1, 1 + N, width] of the class token, zero, and of all patches.
+
+        As in the authors' code the column is in the first half of the width; `sincos_positions` has the row there.
+        """
         side = self.vit.patch_embed.grid_size[0]
-        return torch.cat([torch.zeros(1, width), sincos_positions(width, side)])[None]
+        patches = sincos_positions(width, side).view(side, side, width).transpose(0, 1).flatten(0, 1)
+        return torch.cat([torch.zeros(1, width), patches])[None]
 
     def forward(self, images: Tensor, places: Tensor, keep: Tensor | None) -> Tensor:
         """Return the class token and the tokens at `places`, [B, 1 + V, D]; padding gets zeros."""

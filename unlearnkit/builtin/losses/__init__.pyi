@@ -7,6 +7,7 @@ from .distances import ToRandomEmbedding as ToRandomEmbedding
 from .distances import ToReference as ToReference
 from .distances import ToSubstitute as ToSubstitute
 from .distances import blurred as blurred
+from .distances import held_out as held_out
 from .distances import noise as noise
 from .distances import picture as picture
 from .distances import replaced as replaced

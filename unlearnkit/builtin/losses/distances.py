@@ -18,6 +18,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 from unlearnkit.builtin.data.pictures import opened, square
 from unlearnkit.contracts import (
     Embedding,
+    Images,
     Loss,
     ModelAdapter,
     Setting,
@@ -28,7 +29,7 @@ from unlearnkit.contracts import (
     sides,
     standard_normal,
 )
-from unlearnkit.data import again, to_float, view_of
+from unlearnkit.data import again, decode, to_float, view_of
 from unlearnkit.device import send
 from unlearnkit.errors import Exit, UserError
 
@@ -52,6 +53,8 @@ class Substitute:
     """True where that depends on each image alone."""
     mode: str
     """One word for the report."""
+    count: int = 1
+    """How often they are drawn for the mean of the reference's answers, which is drawn to."""
     answers: ModelAdapter | None = None
     """Whose output for the forget image itself is drawn to; left out: the reference's for the images that stand in."""
 
@@ -94,6 +97,17 @@ def picture(path: Path, size: Size) -> Substitute:
     return Substitute(
         lambda view, _: image((view.x.shape[2], view.x.shape[3])).to(view.x.device).expand_as(view.x), True, "surrogate"
     )
+
+
+def held_out(source: Images, size: Size, count: int) -> Substitute:
+    """Return images of a source, drawn with replacement, of which the mean of so many answers counts."""
+    pictures = decode(source, source.items, size)
+
+    def drawn(view: View, generator: torch.Generator) -> Tensor:
+        rows = torch.randint(len(pictures), (len(view.x),), generator=generator)
+        return send(to_float(pictures[rows]), view.x.device)
+
+    return Substitute(drawn, False, "held-out", count)
 
 
 def blurred(sigma: float) -> Substitute:
@@ -171,8 +185,9 @@ class ToSubstitute(Distance):
         """Return the reference's embeddings or outputs of the images that stand in, or the other model's output."""
         if self.substitute.answers is not None:
             return tuple(point(self.substitute.answers, view, self.space))
-        images = placed(self.substitute, self.region, view, generator)
-        return tuple(point(self.reference, again(view, self.task, images), self.space))
+        drawn = (placed(self.substitute, self.region, view, generator) for _ in range(self.substitute.count))
+        answers = (point(self.reference, again(view, self.task, images), self.space) for images in drawn)
+        return tuple(torch.stack(part).mean(0) for part in zip(*answers, strict=True))
 
 
 class MeanNoise(Distance):

@@ -10,8 +10,9 @@ from pydantic import Field
 
 from unlearnkit import contracts
 from unlearnkit.builtin import losses
+from unlearnkit.builtin.data.sections import ImageFolder
 from unlearnkit.errors import Exit, UserError
-from unlearnkit.recipe.numbers import Positive
+from unlearnkit.recipe.numbers import Count, Positive
 from unlearnkit.recipe.sections import Section
 
 
@@ -57,6 +58,25 @@ class SurrogateClass(TargetSection):
         return losses.Substitute(
             lambda view, generator: drawn(len(view.images), generator).to(view.images.device), False, "surrogate"
         )
+
+
+class HeldOut(TargetSection):
+    """Images like the forget images that the original model never saw, as ReGUn and RAUL have them for classifiers.
+
+    What is drawn to is the mean of the reference's answers to some of them under the mask of the forget image; where
+    images stand in for the truth it is one of them. Validation images of the recipe among them would be none any more.
+    """
+
+    kind: Literal["held-out"]
+    """Held-out images, drawn anew at each step."""
+    root: str
+    """A folder, relative to the recipe, with one folder of images a class."""
+    count: Count = 4
+    """How many of them the mean is taken over; chosen here."""
+
+    def build(self, setting: contracts.Setting) -> losses.Substitute:
+        source = ImageFolder(kind="image-folder", root=self.root).open(setting.sources.base)
+        return losses.held_out(source, setting.sources.size or setting.reference.image_size, self.count)
 
 
 class SurrogateImage(TargetSection):
@@ -109,11 +129,11 @@ class Retrained(TargetSection):
 
     def build(self, setting: contracts.Setting) -> losses.Substitute:
         model = setting.sources.model(self.weights)
-        return losses.Substitute(lambda view, _: model.output(view), True, "retrained", model)
+        return losses.Substitute(lambda view, _: model.output(view), True, "retrained", answers=model)
 
 
 Target = Annotated[
-    Noise | SurrogateClass | SurrogateImage | Blurred | MeanFilled | Retrained, Field(discriminator="kind")
+    Noise | SurrogateClass | HeldOut | SurrogateImage | Blurred | MeanFilled | Retrained, Field(discriminator="kind")
 ]
 
 AIM = "The forget target, in the embedding space; left out: that of the recipe's forget loss."
@@ -131,7 +151,7 @@ def aimed(target: Target | None, setting: contracts.Setting, forget: contracts.L
 
 def told(target: Target, setting: contracts.Setting) -> contracts.Loss:
     """Return the model's own loss with a forget target in the place of the truth; `UserError` where it is no truth."""
-    if setting.sources.size is not None and isinstance(target, SurrogateClass):
-        found = "images of the retain set are inputs, and no truth where the source has pairs"
+    if setting.sources.size is not None and isinstance(target, SurrogateClass | HeldOut):
+        found = f"{target.kind} images are inputs, and no truth where the source has pairs"
         raise UserError(f"target: {found}; take noise, blurred, mean-filled or surrogate-image", Exit.RECIPE)
     return losses.ToldOtherwise(target.build(setting), losses.replaced(None, setting.reference))

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from unlearnkit import contracts, control
 from unlearnkit.builtin import losses
-from unlearnkit.builtin.losses.targets import NOISE, Aim, SurrogateClass, Target, Truth, aimed, told
+from unlearnkit.builtin.losses.targets import NOISE, Aim, HeldOut, SurrogateClass, Target, Truth, aimed, told
 from unlearnkit.recipe.numbers import Fraction, Positive
 from unlearnkit.recipe.sections import MethodSection
 
@@ -21,6 +21,8 @@ Weight = Annotated[float, Field(ge=0)]
 Weights = Weight | Annotated[list[Weight], Field(min_length=1)]
 Fractions = Fraction | Annotated[list[Fraction], Field(min_length=1)]
 Positives = Positive | Annotated[list[Positive], Field(min_length=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Shares = Share | Annotated[list[Share], Field(min_length=1)]
 
 
 def one(value: float | list[float]) -> float:
@@ -76,6 +78,29 @@ class NoisyLabel(WholeModel):
         return [control.Stage(told(self.target, setting), contracts.OwnLoss(), control.Constant(1, one(self.alpha)))]
 
 
+class SalUn(WholeModel):
+    """SalUn: noisy label on those weights alone that the forget set moves most (Fan et al., ICLR 2024).
+
+    arXiv 2310.12508. The mask is that of the released code (OPTML-Group/Unlearn-Saliency, a6e89fd, generate_mask.py):
+    of one ranking of all weights by the absolute value of ∇own(forget), summed over the forget set at the start, the
+    upper part moves. The paper's other truth are random labels, or for diffusion what the model makes under another
+    class.
+    """
+
+    kind: Literal["salun"]
+    """Noisy label on the salient weights."""
+    alpha: Weights = 0.25
+    """Weight α of the forget set; chosen here as for `composite`."""
+    salient: Shares = 0.5
+    """Part of the weights that may move; half of them in the released runs."""
+    target: Truth = NOISE
+
+    def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
+        salient = control.Salient(contracts.OwnLoss(), one(self.salient))
+        mixture = control.Constant(1, one(self.alpha))
+        return [control.Stage(told(self.target, setting), contracts.OwnLoss(), mixture, salient=salient)]
+
+
 class RetainLabel(WholeModel):
     """Retain Label: outputs for forget images are drawn to the reference's outputs for retain images.
 
@@ -96,6 +121,27 @@ class RetainLabel(WholeModel):
         return [
             control.Stage(self.target.distance("output", setting, None), kept, control.Constant(1, one(self.alpha)))
         ]
+
+
+class ReGUn(WholeModel):
+    """A reading of ReGUn: outputs for forget images are drawn to what the reference makes of unseen ones.
+
+    own(retain) + αh with h = ‖I_θ(T(x)) − (1/m) Σ_j I_θ0(T(u_j))‖² over the whole model, u_j held-out images (Mirlach,
+    Laguna and Vogt 2026, arXiv 2603.11210). The paper is of classifiers, and its code was not at hand: it draws the
+    classes' probabilities to the mean of the original model's for held-out images of the same classes, by their KL
+    divergence. RAUL (arXiv 2606.00399) has such a target too, in a multi-objective step.
+    """
+
+    kind: Literal["regun"]
+    """The mean answer to held-out images as the target."""
+    alpha: Weights = 0.25
+    """Weight α of the forget set; chosen here as for `composite`."""
+    target: HeldOut
+    """The held-out images."""
+
+    def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
+        unseen = self.target.distance("output", setting, None)
+        return [control.Stage(unseen, contracts.OwnLoss(), control.Constant(1, one(self.alpha)))]
 
 
 class RandomEncoder(MethodSection):
@@ -197,5 +243,6 @@ class Decoupling(WholeModel):
 
 
 METHODS: list[type[MethodSection]] = [
-        Composite, MaxLoss, NoisyLabel, RetainLabel, RandomEncoder, RetainFineTuning, NegGradPlus, Retrain, Decoupling,
+        Composite, MaxLoss, NoisyLabel, SalUn, RetainLabel, ReGUn, RandomEncoder, RetainFineTuning, NegGradPlus,
+        Retrain, Decoupling,
     ]  # fmt: skip

@@ -144,11 +144,12 @@ class Watched(Mixture):
 
 
 class Weighting(Mixture):
-    """w and λ are what a weighting of TorchJD makes of the Gramian of ∇f and ∇h."""
+    """w and λ are what a weighting of TorchJD makes of the Gramian of α∇f and ∇h."""
 
-    def __init__(self, name: str, **settings: float) -> None:
-        """Take the name of a weighting, such as MGDA; raise `UserError` where the library is missing."""
+    def __init__(self, name: str, alpha: float = 1.0, **settings: float) -> None:
+        """Take the name of a weighting, such as MGDA, and α; raise `UserError` where the library is missing."""
         super().__init__()
+        self.alpha = alpha
         try:
             from torchjd import aggregation
 
@@ -159,9 +160,10 @@ class Weighting(Mixture):
 
     def weights(self, facts: Facts) -> tuple[Tensor | None, Tensor]:
         norm, product, objective = facts.gradients()
-        gramian = torch.stack([torch.stack([objective, product]), torch.stack([product, norm])])
+        across = self.alpha * product
+        gramian = torch.stack([torch.stack([self.alpha**2 * objective, across]), torch.stack([across, norm])])
         weight, lam = self.weighting(gramian)
-        return weight, lam
+        return self.alpha * weight, lam
 
 
 class PrimalDual(Mixture):

@@ -19,7 +19,8 @@ from unlearnkit.recipe.sections import MethodSection
 class Cup(MethodSection):
     """CUP, controllable unlearning by pivoting gradients (Hwang and Lim 2025, arXiv 2510.19226).
 
-    After the released code (Image_classification/unlearn/optim/CUP.py): the step turns by γθ from the part of ∇f across
+    After the released code (youngsikhwang/Controllable-Machine-Unlearning-by-Pivoting-Gradient, eba4fe6,
+    Image_classification/unlearn/optim/CUP.py): the step turns by γθ from the part of ∇f across
     ∇h towards ∇h, where θ is the angle between the parts of each gradient across the other. So γ = 0 leaves h where it
     is and γ = 1 leaves f, to first order. Chosen here: f and h are the recipe's; the released h is −own(forget).
     """
@@ -159,6 +160,25 @@ class PcGrad(MethodSection):
         return [control.Stage(aimed(self.target, setting, forget), retain, methods.Weighting("PCGrad"))]
 
 
+class RestrictedGradient(WholeModel):
+    """Restricted gradient: ascent and descent, each without what undoes the other (Ko et al., NeurIPS 2024).
+
+    arXiv 2412.07808; after the released code (reds-lab/Restricted_gradient_diversity_unlearning, 0075ecb, CIFAR): with
+    f = own(retain) and h = −own(forget) over the whole model, g = h' + αf', where a gradient that opposes the other
+    loses its part along it, as in PCGrad, by TorchJD. Deviations: own(forget) is not truncated, so that the ascent ends
+    with the budget alone, and f is of the batch rather than of a diverse subset.
+    """
+
+    kind: Literal["restricted-gradient"]
+    """Gradient surgery between ascent and descent."""
+    alpha: Positives = 5.0
+    """Weight α of the retain gradient, that of the released runs on CIFAR-10."""
+
+    def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
+        rule = methods.Weighting("PCGrad", one(self.alpha))
+        return [control.Stage(contracts.OwnLoss(-1), contracts.OwnLoss(), rule)]
+
+
 class CaGrad(WholeModel):
     """CAGrad: the best step for the worse-off loss near the mean gradient (Liu et al., NeurIPS 2021), by TorchJD.
 
@@ -196,4 +216,6 @@ class Lagrangian(MethodSection):
         return [control.Stage(aimed(self.target, setting, forget), retain, rule)]
 
 
-METHODS: list[type[MethodSection]] = [Cup, Eupmu, Hamu, Lur, Munba, Siss, Mgda, PcGrad, CaGrad, Lagrangian]
+METHODS: list[type[MethodSection]] = [
+    Cup, Eupmu, Hamu, Lur, Munba, Siss, Mgda, PcGrad, RestrictedGradient, CaGrad, Lagrangian,
+]  # fmt: skip

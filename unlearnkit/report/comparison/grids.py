@@ -145,8 +145,10 @@ def _scores(comparison: Comparison) -> Iterator[Grid]:
             for _, _, against, metric in (axis.id.split("/") for axis in axes)
         ]
         rows = [[p.label, *(_score(p, axis, reasons, results) for axis in axes)] for p in comparison.points if axes]
-        seen = reading.seen_images(results, of)
-        said = f"Scores on {seen}. For the forget set the worse score is the more forgotten."
+        said = (
+            f"Scores on {reading.seen_images(results, of)}. For the forget set a worse score is an output farther from the "
+            "truth."
+        )
         yield Grid(f"scores-{of}", f"{of.capitalize()} set", said, [SOLUTION, *heads], rows, _numbered(reasons))
 
 

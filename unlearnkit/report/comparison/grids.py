@@ -146,8 +146,8 @@ def _scores(comparison: Comparison) -> Iterator[Grid]:
         ]
         rows = [[p.label, *(_score(p, axis, reasons, results) for axis in axes)] for p in comparison.points if axes]
         said = (
-            f"Scores on {reading.seen_images(results, of)}. For the forget set a worse score is an output farther from the "
-            "truth."
+            f"Scores on {reading.seen_images(results, of)}. "
+            "For the forget set a worse score is an output farther from the truth."
         )
         yield Grid(f"scores-{of}", f"{of.capitalize()} set", said, [SOLUTION, *heads], rows, _numbered(reasons))
 

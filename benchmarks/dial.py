@@ -101,7 +101,7 @@ def measured(path: Path, overrides: Sequence[str], plugins: Plugins, polish: boo
         ways["continuation, loose to tight"] = swept("continuation", ten, f"training.steps={half}", tightened)[2]
         alphas = [one.last.lam for one in dedicated]
         ways["composite loss, ten α"] = {"points": _composite(begin("composite"), bench, bounds, alphas, half)}
-        bench.put(bench.recipe.model.train, bench.origin)
+        bench.put(bench.recipe.model.part, bench.origin)
         start = forget.exact()
         wanted = [low.f1 + (place + 0.5) / UNSEEN * (start - low.f1) for place in range(UNSEEN)]
         unseen, looks = _along(bench, curve, wanted)

@@ -1,5 +1,7 @@
 """Steps in bf16: fp32 near the original weights and in all that is reported."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -21,9 +23,9 @@ def benches(shared_tiny):
 
 def at(bench, distance, *, guarded=True):
     """Return a boundary problem at so many times the original weights' norm from them, in a fixed direction."""
-    recipe, origin = bench.recipe, bench.origin if guarded else None
+    recipe, close = bench.recipe, partial(bench.close, bench.flat, bench.origin) if guarded else None
     problem = boundaries(bench.losses, recipe.control, bench.origin, lambda problem, begin, ends: problem).highest
-    descent = Descent(problem, bench.flat, bench.sides, recipe.training, 10, origin=origin)
+    descent = Descent(problem, bench.flat, bench.sides, recipe.training, 10, close=close)
     away = torch.randn(len(bench.origin), generator=torch.Generator().manual_seed(0))
     descent.begin(bench.origin + distance * bench.origin.norm() * away / away.norm())
     return descent

@@ -1,6 +1,8 @@
 """Which device a recipe runs on, and how what the host draws gets there."""
 
 import os
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,6 +19,18 @@ def choose_device(name: str) -> torch.device:
         found = f"'{name}' is asked for, but this machine shows {count} CUDA devices to PyTorch"
         raise UserError(f"training.device: {found}; use --set training.device=cpu, or auto", Exit.DEVICE)
     return device
+
+
+def memory(device: torch.device) -> int | None:
+    """Return the bytes that a device has, or this machine as far as its control group may use them; None if untold."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    found = []
+    with suppress(OSError, ValueError):
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    with suppress(OSError, ValueError):  # the word "max" where there is no limit
+        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return min(found, default=None)
 
 
 def make_deterministic(device: torch.device) -> None:

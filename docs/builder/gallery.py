@@ -374,7 +374,7 @@ def _preface(card: Card) -> str:
 
 def _facts(card: Card) -> str:
     data, sets = card.recipe.data, card.results["sets"] if card.results else {}
-    rows = [("model", f"{card.family}: `{card.recipe.model.kind}`, trains {card.recipe.model.train}"),
+    rows = [("model", f"{card.family}: `{card.recipe.model.kind}`, trains {card.recipe.model.part}"),
             ("task", plain(label(card.recipe.task))), ("method", "; ".join(card.methods))]  # fmt: skip
     for name, selection in (("forget", data.forget), ("retain", data.retain)):
         chosen = plain(", ".join(selection.classes or []) or label(selection).strip() or "the rest of the source")

@@ -47,6 +47,11 @@ class ModelAdapter(ABC):
     def own_loss(self, images: Tensor, view: View) -> Tensor:
         """Return the scalar loss the model was trained with on `images` [B, 3, H, W] under `view`."""
 
+    # What `train: lora` adds to any model.
+
+    adapters: Sequence[Parameter] = ()
+    """Parameters beside the model's own, all of which stay frozen where there are any."""
+
     # A frozen first stage (a tokeniser, a VAE).
 
     first: nn.Module | None = None
@@ -119,12 +124,13 @@ def staged(model: ModelAdapter, view: View) -> tuple[Tensor, ...]:
 
 
 def trainable(model: ModelAdapter, part: Part = "all") -> list[Parameter]:
-    """Return the parameters of a part, those of the encoder first, each once."""
-    encoder = list(model.encoder.parameters())
-    if part == "encoder":
-        return list(dict.fromkeys(encoder))
-    frozen = set() if model.first is None else {id(parameter) for parameter in model.first.parameters()}
-    return list(dict.fromkeys([*encoder, *(p for p in model.module.parameters() if id(p) not in frozen)]))
+    """Return the parameters of a part, those of the encoder first, each once; of a model with adapters theirs alone."""
+    found = list(model.encoder.parameters())
+    if part == "all":
+        frozen = set() if model.first is None else {id(parameter) for parameter in model.first.parameters()}
+        found += [parameter for parameter in model.module.parameters() if id(parameter) not in frozen]
+    added = {id(parameter) for parameter in model.adapters}
+    return [parameter for parameter in dict.fromkeys(found) if not added or id(parameter) in added]
 
 
 def shared(model: ModelAdapter) -> list[str]:

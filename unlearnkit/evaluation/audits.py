@@ -13,6 +13,7 @@ from unlearnkit.evaluation.case import ModelCase
 from unlearnkit.evaluation.instruments import Instruments, Watcher, tell, tried
 from unlearnkit.evaluation.models import Model, original, solved
 from unlearnkit.recipe.sections import AuditSection, label
+from unlearnkit.solver import lora
 from unlearnkit.solver.problem import DivergedError, Solution
 from unlearnkit.solver.workbench import Workbench, fresh
 
@@ -61,7 +62,8 @@ def cell(
 def examined(audit: Audit, bench: Workbench, watcher: Watcher) -> Mapping[str, Finding]:
     """Return the findings on the student as it is now; raise `ValueError` with the reason where none can be had."""
     recipe = bench.recipe
-    student, untrained = copy.deepcopy(bench.student), partial(fresh, recipe, bench.reference)
+    student = copy.deepcopy(lora.plain(bench.student, merged=True))
+    untrained = partial(fresh, recipe, student)
     case = ModelCase(
         student, bench.reference, bench.sides, bench.images, recipe.training, recipe.seed, untrained,
         watcher.check_signal,

@@ -30,7 +30,7 @@ class Model:
 
 def original(bench: Workbench) -> Model:
     """Return the original model."""
-    return Model(ORIGINAL, bench.recipe.model.train, lambda: bench.origin, None)
+    return Model(ORIGINAL, bench.recipe.model.part, lambda: bench.origin, None)
 
 
 def solved(solution: Solution) -> Model:

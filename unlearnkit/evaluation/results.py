@@ -45,7 +45,7 @@ def collect(
         name = solution.problem.id
         found[name] = evaluated(folder, gauge, solved(solution))
         watcher.event("evaluated", id=name)
-    places = stops(dial, recipe.evaluate.stops, recipe.model.train)
+    places = stops(dial, recipe.evaluate.stops, recipe.model.part)
     looks = {place.id: evaluated(folder, gauge, place) for place in places}
     pictures = {f"{of}-{title}.png" for of in SETS for title in ("truth", "input", *found, *looks)}
     for stale in (path for path in (folder / "images").iterdir() if path.name not in pictures):

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from functools import wraps
 from itertools import groupby, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
@@ -115,6 +115,20 @@ def _held(method: Callable[..., Any]) -> Callable[..., Any]:
     return build
 
 
+class Lora(Section):
+    """Low-rank adapters beside frozen weights (Hu et al. 2022): they alone are trained, and merged by `export`."""
+
+    kind: Literal["lora"] = "lora"
+    """Low-rank adapters."""
+    part: Literal["encoder", "all"] = "encoder"
+    """Whose layers get one: the encoder's, or those of all but a frozen first stage."""
+    rank: int = Field(8, ge=1)
+    """Rank of each adapter: that of a layer from m to n features has rank times m + n parameters."""
+    targets: Annotated[list[str], Field(min_length=1)] | None = None
+    """Layers that get one, by the ends of their names, such as `to_q` or `attn.qkv`. Left out, it is all linear layers
+    and convolutions that have more weights than their adapter would have."""
+
+
 class ModelSection(_Kinded):
     """An image-to-image model: `kind` names the adapter."""
 
@@ -122,10 +136,23 @@ class ModelSection(_Kinded):
     weights: str | None = None
     """Where the trained weights are: `sample:NAME`, a file or folder (relative to the recipe), or a pinned reference
     `hub:OWNER/NAME@COMMIT` or `hub:OWNER/NAME/FILE@COMMIT`. Without it the model is untrained."""
-    train: Literal["encoder", "all"] = "encoder"
-    """Which part unlearning may change; the rest stays frozen. Losses between embeddings reach the encoder alone."""
+    train: Literal["encoder", "all", "lora"] | Lora = "encoder"
+    """Which part unlearning may change; the rest stays frozen. Losses between embeddings reach the encoder alone. With
+    `lora` all weights stay frozen, and low-rank adapters beside them are trained: a fraction of the memory."""
     usual: ClassVar[str | None] = None
     """Weights that fit a section with its defaults, where some are shipped; what `unlearnkit init` offers."""
+
+    @property
+    def lora(self) -> Lora | None:
+        """The adapters that are trained, if it is those."""
+        return Lora() if self.train == "lora" else None if isinstance(self.train, str) else self.train
+
+    @property
+    def part(self) -> Literal["encoder", "all"]:
+        """The part that is trained, or whose adapters are."""
+        if self.train == "encoder" or self.train == "all":
+            return self.train
+        return (self.lora or Lora()).part
 
     @abstractmethod
     def build(self, weights: Path | None) -> ModelAdapter:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from torch import Tensor
 
-from unlearnkit.contracts import saved, trainable
+from unlearnkit.contracts import Part, saved, trainable
 from unlearnkit.disk import as_json, disk_errors, new_folder, sha256, write_file, write_json, write_text
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.recipe import Recipe
@@ -21,6 +21,7 @@ from unlearnkit.run import checkpoint
 from unlearnkit.run.folder import refuse_used
 from unlearnkit.run.signature import sign
 from unlearnkit.seal import Sealed
+from unlearnkit.solver import lora
 from unlearnkit.solver.flat import Flat
 from unlearnkit.solver.workbench import Workbench, listed
 
@@ -35,7 +36,7 @@ def keep_original(run: Path, bench: Workbench) -> None:
     forget = bench.chosen["forget"]
     write_text(run / FORGOTTEN, listed((*forget.train, *forget.validation)))
     with new_folder(run / ORIGINAL, replace=True) as part:
-        saved(bench.reference, part)
+        saved(lora.plain(bench.reference), part)
 
 
 def export(run: Path, recipe: Recipe, epsilon: str, to: Path, key: Path | None = None) -> Path:
@@ -50,11 +51,13 @@ def export(run: Path, recipe: Recipe, epsilon: str, to: Path, key: Path | None =
     refuse_used(to, "give another folder")
     sealed.verify(f"{ORIGINAL}/")
     model = recipe.model.build(saved_model(run / ORIGINAL))
-    Flat(trainable(model, row.get("part", recipe.model.train))).set(solved_weights(sealed, row["id"]))
+    its: Part = row.get("part", recipe.model.part)
+    lora.add(model, recipe.model.lora, its, recipe.seed)
+    Flat(trainable(model, its)).set(solved_weights(sealed, row["id"]))
     with disk_errors(to):
         to.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(to) as part:
-        saved(model, part)
+        saved(lora.plain(model, merged=True), part)
         digests = {file.relative_to(part).as_posix(): sha256(file) for file in sorted(part.rglob("*.*"))}
         section = recipe.model.model_dump(mode="json", exclude={"weights", "train"})
         facts = {"model": section, "solution": row, "original_weights": manifest["weights"]}

@@ -20,7 +20,7 @@ from unlearnkit.solver.workbench import Workbench
 
 PACKAGES = (
     "torch", "torchvision", "torchmetrics", "numpy", "pydantic", "pluggy", "safetensors", "pillow", "torchjd",
-    "cooper-optim",
+    "cooper-optim", "peft",
 )  # fmt: skip
 
 

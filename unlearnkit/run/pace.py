@@ -35,7 +35,7 @@ def pace(bench: Workbench) -> Pace:
             _ = side.stages, side.targets
 
     frozen = seconds(kept, bench.device) / images
-    part, losses = bench.recipe.model.train, bench.losses
+    part, losses = bench.recipe.model.part, bench.losses
     stage = Stage(losses.forget, losses.retain, ClosedForm())
     descent = bench.begun(Problem("pace", [stage], bench.recipe.control.boundary.build(), part=part))
     descent.begin(bench.original(part))

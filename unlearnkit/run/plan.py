@@ -10,7 +10,7 @@ import torch
 
 from unlearnkit.contracts import Item, ModelAdapter, Part, draws, trainable
 from unlearnkit.data import Chosen, Pixels, few, in_memory, load_apart, weight
-from unlearnkit.device import choose_device
+from unlearnkit.device import choose_device, memory
 from unlearnkit.disk import MIB
 from unlearnkit.evaluation.instruments import build as build_instruments
 from unlearnkit.fronts import CURVE, HIGHEST, LOWEST
@@ -23,8 +23,9 @@ from unlearnkit.run.interrupts import device_errors
 from unlearnkit.run.memory import Need, need
 from unlearnkit.run.named import look
 from unlearnkit.run.pace import pace
+from unlearnkit.run.room import gib, held, large, outline
 from unlearnkit.solver.schedule import budget, whole_sets
-from unlearnkit.solver.workbench import build
+from unlearnkit.solver.workbench import adapted, build
 from unlearnkit.weights import noted, resolve
 
 PARTS: tuple[Part, ...] = ("encoder", "all")
@@ -50,19 +51,24 @@ def describe(
         tried(instrument, base, torch.device("cpu"))
     if recipe.evaluate.limits:
         tried(build_instruments, recipe.evaluate, base, torch.device("cpu"))
-    bench, found = None, None
+    here, drawn, bench, found = device or torch.device("cpu"), outline(recipe, base), None, None
+    if short := large(recipe, base, drawn, here) if drawn else None:
+        named.errors.append(short)
     with device_errors(), noted() as notes:
         if chosen and not named.errors:
             some = [few(part, max(SAMPLE, 2 * recipe.training.batch_size)) for part in chosen]
             bench = tried(build, recipe, base, None, some)
         begun = time.process_time()
-        own = bench.student if bench else tried(measured, recipe, base)
+        own = bench.student if bench else drawn if short else tried(measured, recipe, base)
         adapter = own or recipe.model.build(None)
+        if not (bench or short):
+            tried(adapted, recipe, adapter)
         looked = tried(_looked, recipe, chosen, adapter, every_image) if chosen else None
         if bench and timed:
             found = tried(pace, bench)
     sizes = {part: sum(p.numel() for p in trainable(adapter, part)) for part in PARTS}
-    all_of_it = sum(parameter.numel() for parameter in adapter.module.parameters())
+    added = {id(parameter) for parameter in adapter.adapters}
+    all_of_it = sum(parameter.numel() for parameter in adapter.module.parameters() if id(parameter) not in added)
     swept = [one for method in recipe.compare for one in method.each()]
     whole = [CURVE] * (recipe.sweep.kind == "curve")
     problems = [HIGHEST, LOWEST, *whole, *(name for name, _ in recipe.epsilons.asked)]
@@ -74,8 +80,8 @@ def describe(
     alone = 2 + len(swept)
     taken = seeds * (steps * alone + recipe.sweep.steps(recipe.epsilons.count, steps)) if steps else None
     size, paired = adapter.image_size, chosen is not None and chosen[0].source.paired
-    task, here = recipe.task.build(), device or torch.device("cpu")
-    needed = tried(need, adapter, task, recipe.model.train, recipe.training.precision, here, paired) or Need(0, 0, 0)
+    task, its = recipe.task.build(), (recipe.model.part, recipe.training.precision)
+    needed = (None if short else tried(need, adapter, task, *its, here, paired)) or Need(0, 0, 0)
     each = weight(size, paired, adapter.scale)
     decoded = [(count or 0) * each for halves in counts.values() for count in halves.values()]
     fits = in_memory(decoded, recipe.data.memory_mib * MIB)
@@ -86,10 +92,8 @@ def describe(
     room = recipe.training.cache
     where = "memory" if kept <= room.memory_mib * MIB else "disk" if kept <= room.disk_mib * MIB else "nowhere"
     where = where if once else "nowhere"
-    # Student and reference, two gradients, two averages of the optimiser; autocast keeps the weights in bf16 as well.
-    parts = [recipe.model.train] * (len(problems) - len(swept)) + [one.part or recipe.model.train for one in swept]
-    vectors = [sizes[part] for part in parts]
-    state = 4 * (2 * all_of_it + 4 * max(vectors)) + (2 * all_of_it if recipe.training.precision == "bf16" else 0)
+    own_part = recipe.model.part
+    vectors = [sizes[own_part]] * (len(problems) - len(swept)) + [sizes[one.part or own_part] for one in swept]
     seconds = None
     if found and looked and taken:
         reading = 0.0 if all(fits) else 2 * recipe.training.batch_size * looked.seconds
@@ -117,12 +121,13 @@ def describe(
             *whole_sets(recipe.training, chosen or ()),
         ],
         "classes": {part.name: list(part.classes) for part in chosen} if chosen else None,
-        "parameters": {"trained": sizes[recipe.model.train], "all": all_of_it, "from": "weights" if own else "recipe"},
+        "parameters": {"trained": sizes[recipe.model.part], "all": all_of_it, "from": "weights" if own else "recipe"},
         "memory_mib": {
-            "weights, gradients, optimiser": round(state / MIB), "images": round(images / MIB),
+            "weights, gradients, optimiser": round(held(recipe, adapter) / MIB), "images": round(images / MIB),
             "kept frozen outputs": round(kept / MIB) if where == "memory" else 0,
-            "activations": round(needed.activations * recipe.training.batch_size / MIB),
+            "activations": None if short else round(needed.activations * recipe.training.batch_size / MIB),
         },
+        "device_mib": None if (there := memory(here)) is None else round(there / MIB),
         "images": {
             "decoded": "once" if all(fits) else "for each batch where data.memory_mib does not hold them",
             "all_mib": round(sum(decoded) / MIB), "looked_at": looked.count if looked else 0,
@@ -230,7 +235,12 @@ def lines(plan: dict[str, Any]) -> list[str]:
         rows.append(f"    with {_long(by['begin'])} until a process is at work; audits come on top")
     if plan["audits"]:
         rows += ["  audits of the original and of each solution:", *(f"    {audit}" for audit in plan["audits"])]
-    rows.append("  memory, MiB: " + ", ".join(f"{what} {value:,}" for what, value in plan["memory_mib"].items()))
+    taken = {what: value for what, value in plan["memory_mib"].items() if value is not None}
+    rows.append("  memory, MiB: " + ", ".join(f"{what} {value:,}" for what, value in taken.items()))
+    if (there := plan["device_mib"]) is not None:
+        total, least = sum(taken.values()), next(iter(taken.values()))
+        more = "; lower training.batch_size, training.cache.memory_mib or data.memory_mib" * (least <= there < total)
+        rows.append(f"    {gib(total * MIB)} in all, of {gib(there * MIB)} that {plan['device']} has{more}")
     if plan["images"]["decoded"] != "once":
         rows.append(f"  images: {plan['images']['all_mib']:,} MiB, decoded {plan['images']['decoded']}")
     frozen = plan["frozen"]

@@ -277,7 +277,7 @@ class Posed(NamedTuple):
 def posed(bench: Workbench, bounds: Bounds) -> Posed:
     """Return the problems of phase 2."""
     recipe, valid = bench.recipe, bounds.range
-    bench.put(recipe.model.train, bounds.original)
+    bench.put(recipe.model.part, bounds.original)
     start = bench.sides["forget"].exact()
     loosest = max(start, valid[1])
     return Posed(*epsilons(bench.losses, recipe.control, recipe.epsilons, valid, loosest), start, loosest)

@@ -82,7 +82,7 @@ class Search:
         self.beside = self._at(lambda: retrained.theta, retrained.problem.part) if retrained else None
 
     def _at(self, theta: Callable[[], Tensor], part: Part | None = None) -> Measured:
-        return Measured(self.gauge, part or self.gauge.bench.recipe.model.train, theta, self.valid)
+        return Measured(self.gauge, part or self.gauge.bench.recipe.model.part, theta, self.valid)
 
     def found(self, one: Wanted) -> tuple[Solution, str] | None:
         """Return the solution of a target, with what a reader has to know of it; None where none can be found."""

@@ -101,6 +101,8 @@ def _signed(sealed: Sealed, key: Path | None) -> str:
 
 def _computed(folder: Path, its: Claims, data: Data) -> Iterator[str]:
     recipe, row, gold = data.recipe, solution(its), retrained(its)
+    # Adapters are merged in what was exported.
+    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"train": recipe.model.part})})
     run = None if data.run is None else Sealed.of(data.run)
     if run is not None:
         run.verify()
@@ -110,7 +112,7 @@ def _computed(folder: Path, its: Claims, data: Data) -> Iterator[str]:
         bench = build(recipe, data.base)
         tools = instruments.build(recipe.evaluate, data.base, bench.device)
         exported = recipe.model.build(saved_model(folder))
-        models = {"original": (recipe.model.train, bench.origin)}
+        models = {"original": (recipe.model.part, bench.origin)}
         models[row["id"]] = "all", flattened(trainable(exported)).to(bench.device)
         if gold is not None and run is not None:
             models[gold["id"]] = gold["part"], solved_weights(run, gold["id"]).to(bench.device)

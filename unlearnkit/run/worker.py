@@ -179,7 +179,7 @@ class Opened:
         if name == ORIGINAL:
             return original(self.bench)
         if name in stop_ids(self.bench.recipe.evaluate.stops):
-            places = stops(self.whole[1], self.bench.recipe.evaluate.stops, self.bench.recipe.model.train)
+            places = stops(self.whole[1], self.bench.recipe.evaluate.stops, self.bench.recipe.model.part)
             return next((place for place in places if place.id == name), None)
         found = self.solution(name)
         return None if found is None else solved(found)

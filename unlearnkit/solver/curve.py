@@ -15,7 +15,7 @@ al. (ICML 2023); ε(t) in place of a weighted sum is ours (docs/adr/0011-the-fro
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -116,12 +116,12 @@ class CurveDescent(Descent):
 
     def __init__(
         self, problem: Problem, span: Span, flat: Flat, sides: Mapping[str, Side], training: Training, steps: int,
-        origin: Tensor,
+        origin: Tensor, close: Callable[[], bool] | None = None,
     ) -> None:  # fmt: skip
-        """Take the original weights `origin` as its last control point."""
+        """Take the original weights `origin` as its last control point, and `close` as a `Descent`."""
         self.span, self.last = span, origin
         self.points = Parameter(origin.repeat(span.degree))
-        super().__init__(problem, flat, sides, training, steps, origin=origin)
+        super().__init__(problem, flat, sides, training, steps, close=close)
         self._near = [False] * PLACES
 
     @property
@@ -165,7 +165,7 @@ class CurveDescent(Descent):
         return replace(taken, gradient=torch.outer(weights, taken.gradient).view(-1))
 
     def _look_around(self) -> None:
-        if self.origin is not None:
+        if self.close is not None:
             for place in range(PLACES):
                 self.flat.set(at(self.points.data, self.last, place / (PLACES - 1)))
                 super()._look_around()

@@ -33,15 +33,15 @@ class Descent:
 
     def __init__(
         self, problem: Problem, flat: Flat, sides: Mapping[str, Side], training: Training, steps: int,
-        start: Start = lambda stage, number, theta: theta, origin: Tensor | None = None,
+        start: Start = lambda stage, number, theta: theta, close: Callable[[], bool] | None = None,
     ) -> None:  # fmt: skip
         """Take `sides` (forget, retain) as what f1 and f2 are measured by; stages may take steps on other losses.
 
-        `steps` is the budget that stages have parts of. `origin` are the original weights of what it trains; steps in
-        bf16 are taken in fp32 near them.
+        `steps` is the budget that stages have parts of. `close` tells whether the student is `NEAR` the original
+        weights, where steps in bf16 are taken in fp32.
         """
         self.problem, self.flat, self.sides, self.training, self.start = problem, flat, sides, training, start
-        self.origin = None if training.precision == "fp32" else origin
+        self.close = None if training.precision == "fp32" else close
         self.objective = sides[problem.objective]
         self.constraint = sides["retain" if problem.objective == "forget" else "forget"]
         self.budgets = [max(1, round(stage.budget * steps)) for stage in problem.stages]
@@ -186,8 +186,8 @@ class Descent:
 
     def _look_around(self) -> None:
         """Find out whether the weights are near the original ones."""
-        if self.origin is not None:
-            self.near = bool((self.flat.theta - self.origin).norm() < NEAR * self.origin.norm())
+        if self.close is not None:
+            self.near = self.close()
 
     def _record(self) -> None:
         """Move the window's mean to the host; raise `DivergedError` naming the first step that was not finite."""

@@ -82,7 +82,7 @@ def _refuse_inseparable(side: Side, loss: Loss) -> None:
 def unreached(recipe: Recipe, sides: Mapping[str, Side], student: ModelAdapter) -> Sequence[str]:
     """Return what to tell where a recipe trains all, and no loss depends on anything but the encoder; else nothing."""
     outside = trainable(student)[len(trainable(student, "encoder")) :]
-    if recipe.model.train == "encoder" or not outside:
+    if recipe.model.part == "encoder" or not outside:
         return ()
     for side in map(_alone, sides.values()):
         loss = side.loss.distance(student, *side.batch(torch.arange(min(2, side.count)), "tried"))

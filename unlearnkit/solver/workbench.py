@@ -32,8 +32,9 @@ from unlearnkit.disk import MIB, sha256
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.sections import MethodSection, label
+from unlearnkit.solver import lora
 from unlearnkit.solver.curve import CurveDescent
-from unlearnkit.solver.descent import Descent
+from unlearnkit.solver.descent import NEAR, Descent
 from unlearnkit.solver.flat import Flat
 from unlearnkit.solver.frozen import Store
 from unlearnkit.solver.origin import Origin, plain, processor, software
@@ -87,12 +88,12 @@ class Workbench:
     @property
     def flat(self) -> Flat:
         """The parameters that the ε solutions train."""
-        return self.flats[self.recipe.model.train]
+        return self.flats[self.recipe.model.part]
 
     @property
     def losses(self) -> Losses:
         """f1, f2 and what they are lowered by."""
-        return Losses(self.sides["forget"].loss, self.sides["retain"].loss, self.recipe.model.train)
+        return Losses(self.sides["forget"].loss, self.sides["retain"].loss, self.recipe.model.part)
 
     @property
     def steps(self) -> int:
@@ -102,7 +103,7 @@ class Workbench:
     @cached_property
     def origin(self) -> Tensor:
         """The reference's parameters of the part that the recipe trains, flat."""
-        return self.original(self.recipe.model.train)
+        return self.original(self.recipe.model.part)
 
     def origin_of(self, problem: Problem) -> Origin:
         """Return all that the solution of a problem depends on."""
@@ -131,10 +132,19 @@ class Workbench:
         """Return a problem at its first stage, with the student at the original weights."""
         origin = self.original(problem.part)
         self.put(problem.part, origin)
+        if self.student.adapters:
+            _ = self._frozen  # shared with the reference, so that it is looked at before anything is trained
         flat, start = self.flats[problem.part].alone(), partial(self._start, problem)
+        training, close = self.recipe.training, partial(self.close, flat, origin)
         if problem.span is not None:
-            return CurveDescent(problem, problem.span, flat, self.sides, self.recipe.training, self.steps, origin)
-        return Descent(problem, flat, self.sides, self.recipe.training, self.steps, start, origin)
+            return CurveDescent(problem, problem.span, flat, self.sides, training, self.steps, origin, close)
+        return Descent(problem, flat, self.sides, training, self.steps, start, close)
+
+    def close(self, flat: Flat, origin: Tensor) -> bool:
+        """Tell whether the student's weights are near the original ones."""
+        if self.student.adapters:
+            return lora.change(self.student) < NEAR
+        return bool((flat.theta - origin).norm() < NEAR * origin.norm())
 
     def _start(self, problem: Problem, stage: Stage, number: int, theta: Tensor) -> Tensor:
         """Return the weights that a stage starts from: those it finds, or fresh ones, with its noise on them."""
@@ -153,6 +163,17 @@ class Workbench:
     def unchanged(self, part: Part) -> bool:
         """Tell whether all that training a part must not change is in the student as it came."""
         return frozen_digest(self.student, part) == self._frozen[part]
+
+
+def parts(recipe: Recipe) -> set[Part]:
+    """Return all that the problems of a recipe train."""
+    return {recipe.model.part, *(one.part or recipe.model.part for one in recipe.compare)}
+
+
+def adapted(recipe: Recipe, model: ModelAdapter) -> ModelAdapter:
+    """Return a model with the adapters that the problems of a recipe train, where it is those."""
+    lora.add(model, recipe.model.lora, "all" if "all" in parts(recipe) else "encoder", recipe.seed)
+    return model
 
 
 def flattened(parameters: Sequence[Parameter]) -> Tensor:
@@ -197,15 +218,13 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None, sets: Sequence[
     torch.manual_seed(recipe.seed)
     with noted() as notes:
         student = recipe.model.build(weights)
-    # The reference is copied before anything is trained or resumed, and from the weights file alone.
-    reference = copy.deepcopy(student)
-    for adapter in (student, reference):
-        adapter.module.to(device).eval().requires_grad_(False)
-    swept = [one for method in recipe.compare for one in method.each()]
-    if "encoder" in {recipe.model.train, *(one.part for one in swept)}:
+    if "encoder" in parts(recipe):
         _refuse_shared(student)
+    adapted(recipe, student).module.to(device).eval().requires_grad_(False)
+    # The reference is copied before anything is trained or resumed, and from the weights file alone.
+    reference = lora.original(student)
     flats = _flats(student)
-    flats[recipe.model.train].alone()
+    flats[recipe.model.part].alone()
     paired = chosen["forget"].source.paired
     for wanted in (recipe.task, *recipe.evaluate.tasks):  # one that does not suit the size is refused at once
         refuse_misfit(student, wanted.build(), paired, seeded(recipe.seed, "fits"))
@@ -217,14 +236,17 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None, sets: Sequence[
     setting = Setting(reference, task, _sources(recipe, base, device, chosen, pixels, others, notes, size))
     losses = {"forget": recipe.forget.build(setting), "retain": recipe.retain.build(setting)}
     psi = recipe.control.epsilon.build()
+    swept = [one for method in recipe.compare for one in method.each()]
     methods = [
         Problem(
             name, tuple(one.build(setting, losses["forget"], losses["retain"])), psi, one.kind, label=label(one),
-            part=one.part or recipe.model.train, retrained=one.retrained,
+            part=one.part or recipe.model.part, retrained=one.retrained,
             made={"method": one, "epsilon": recipe.control.epsilon},
         )
         for name, one in zip(identified(swept), swept, strict=True)
     ]  # fmt: skip
+    for problem in methods:
+        lora.refuse(problem.label, student, problem.stages)
     if any(stage.fresh for problem in methods for stage in problem.stages):
         fresh(recipe, reference)  # refused at once where it does not fit
     hashes = _hashes(pixels)
@@ -295,9 +317,10 @@ def _basis(
     sections = {"model": recipe.model, "task": recipe.task, "forget": recipe.forget, "retain": recipe.retain}
     said = {name: plain(section, base) for name, section in sections.items()}
     training = recipe.training.model_dump(mode="json", exclude=set(UNFELT))
+    adapters = recipe.model.lora and recipe.model.lora.model_dump(mode="json", exclude={"part"})
     return {
         "software": software(sections.values()), "device": processor(device), "seed": recipe.seed, **said,
-        "model": {**said["model"], "weights": weights, "train": None}, "data": data,
+        "model": {**said["model"], "weights": weights, "train": adapters}, "data": data,
         "training": {**training, "steps": steps},
     }  # fmt: skip
 

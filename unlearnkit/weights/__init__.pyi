@@ -14,3 +14,4 @@ from .places import pinned as pinned
 from .places import resolve as resolve
 from .places import sample as sample
 from .reading import held as held
+from .reading import outlined as outlined

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from unlearnkit.errors import UserError, first_line
-from unlearnkit.weights.reading import held
+from unlearnkit.weights.reading import held, there
 
 FILE = re.compile(
     r"(?P<stem>[^.].*?)(?:\.(?P<variant>[^.]+))?\.(?P<suffix>safetensors|bin|pth|pt|ckpt)"
@@ -118,7 +118,8 @@ def _plain(name: object, value: Tensor) -> bool:
     return (
         isinstance(name, str)
         and name.isprintable()
-        and (value.layout, value.device.type) == (torch.strided, "cpu")
+        and value.layout == torch.strided
+        and there(value)
         and not (value.is_quantized or value.is_nested)
     )
 

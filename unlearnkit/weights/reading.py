@@ -3,12 +3,15 @@
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from os import SEEK_END
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from unlearnkit.errors import UserError, first_line
@@ -50,6 +53,25 @@ HARMLESS = re.compile(
 """What training scripts keep beside the weights, by its name in a pickle; none of it is made, see `Unmade`."""
 MOST = 200
 """Such names in a file at most."""
+
+
+_DEVICE: ContextVar[str] = ContextVar("device", default="cpu")
+
+
+@contextmanager
+def outlined() -> Iterator[None]:
+    """Let models be built, and weights be read, on the meta device inside the block: shapes without values."""
+    token = _DEVICE.set("meta")
+    try:
+        with torch.device("meta"):
+            yield
+    finally:
+        _DEVICE.reset(token)
+
+
+def there(value: torch.Tensor) -> bool:
+    """Tell whether the values of a tensor are there, or where models are `outlined` that they are not."""
+    return value.device.type == _DEVICE.get()
 
 
 class Unmade:
@@ -121,6 +143,9 @@ def _zipped(path: Path) -> str:
 
 def _safetensors(path: Path) -> object:
     try:
+        if _DEVICE.get() == "meta":
+            with safe_open(path, "pt") as file:
+                return {name: torch.empty(file.get_slice(name).get_shape(), device="meta") for name in file.keys()}
         return load_file(path)
     except Exception as error:  # of safetensors, of the disk, or of torch for a type of numbers that it does not know
         broken = f"this is no complete safetensors file ({first_line(error)})"
@@ -133,7 +158,7 @@ def _checkpoint(path: Path) -> object:
         try:
             named = [(stand_in, name) for name, stand_in in unmade.items()]
             with path.open("rb") as stream, torch.serialization.safe_globals(list[Any](named)):
-                return torch.load(stream, map_location="cpu", weights_only=True)
+                return torch.load(stream, map_location=_DEVICE.get(), weights_only=True)
         except Exception as error:  # what torch advises, to load all that is in the file, is what must not be done
             found = re.search(r"GLOBAL ([\w.]{1,200}) w", str(error))
             if found and _cut(path, found[1].rpartition(".")[2].encode()):

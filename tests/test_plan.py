@@ -12,6 +12,7 @@ from tiny_task import ran
 
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
+from unlearnkit.run.memory import peak, reset_peak
 from unlearnkit.run.plan import describe, lines
 from unlearnkit.solver.workbench import build
 
@@ -55,6 +56,14 @@ def test_parameters_of_a_kind_without_sizes_are_those_of_a_run(tiny):
     net = diffusers.AutoencoderKL(block_out_channels=(8,), norm_num_groups=4)
     net.save_pretrained(tiny.parent / "weights")
     counted_as_in_a_run(tiny, "{kind: autoencoder, weights: weights, image_size: [16, 12]}")
+
+
+def test_parameters_of_adapters_are_those_of_a_run_and_change_those_of_the_model_not(tiny):
+    lora = "model.train={kind: lora, rank: 1}"
+    bench = build(load(tiny, discover(), [lora]).recipe, tiny.parent)
+    plan, plain = planned(tiny, lora, *QUICK), planned(tiny, *QUICK)
+    assert plan["parameters"]["trained"] == bench.flat.theta.numel() < plain["parameters"]["trained"]
+    assert plan["parameters"]["all"] == plain["parameters"]["all"]
 
 
 def counted_as_in_a_run(tiny: Path, model: str) -> None:
@@ -285,3 +294,49 @@ def test_all_that_is_the_encoder_alone_is_told_and_moves_nothing_else(tiny):
 )
 def test_nothing_is_told_where_a_loss_reaches_all_that_is_trained(changes, tiny):
     assert build(load(tiny, discover(), changes).recipe, tiny.parent).cautions == ()
+
+
+@pytest.fixture
+def billion(tiny):
+    """Return the size of a Palette whose folder `w` has a header and no weights behind it."""
+    folder = tiny.parent / "w" / "unet"
+    folder.mkdir(parents=True)
+    with torch.device("meta"):
+        net = diffusers.UNet2DModel(
+            sample_size=16, in_channels=6, out_channels=3, block_out_channels=(512, 1024, 1600), layers_per_block=4,
+            down_block_types=("DownBlock2D",) * 3, up_block_types=("UpBlock2D",) * 3,
+        )  # fmt: skip
+    net.save_config(folder)
+    header, size = {}, 0
+    for name, value in net.state_dict().items():
+        header[name] = {"dtype": "F32", "shape": list(value.shape), "data_offsets": [size, size + 4 * value.numel()]}
+        size += 4 * value.numel()
+    text = json.dumps(header).encode()
+    with (folder / "diffusion_pytorch_model.safetensors").open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        stream.truncate(8 + len(text) + size)  # sparse
+    return size // 4
+
+
+def test_a_billion_parameters_are_planned_without_loading_them(billion, tiny, monkeypatch):
+    assert billion > 1e9
+    for place in ("plan", "room"):
+        monkeypatch.setattr(f"unlearnkit.run.{place}.memory", lambda device: 2**32)
+    cpu, changes = torch.device("cpu"), ("model={kind: palette, weights: w, train: all}", *QUICK)
+    reset_peak(cpu)
+    before = peak(cpu)
+    plan = planned(tiny, *changes)
+    assert peak(cpu) - before < billion * 4 / 2**20 / 10
+    assert plan["parameters"] == {"trained": billion, "all": billion, "from": "weights"}
+    assert plan["exit_code"] == 5
+    full, there = billion * 24 / 2**30, "4.0 GiB"
+    (told,) = plan["missing"]
+    assert f"take {full:.1f} GiB, and cpu has {there}, so that nothing was loaded" in told
+    assert f"{full:.1f} GiB in all, of {there} that cpu has" in "\n".join(lines(plan))
+    adapters = planned(tiny, *changes, "model.train={kind: lora, part: all}")
+    (still,) = adapters["missing"]
+    once, added = 4 * billion, 6 * 4 * adapters["parameters"]["trained"]
+    assert adapters["parameters"]["trained"] < billion / 50
+    assert f"`model.train: lora`, which take {(once + added) / 2**30:.1f} GiB" in told
+    assert f"take {(once + added) / 2**30:.1f} GiB" in still
+    assert "model.train: lora" not in still

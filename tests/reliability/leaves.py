@@ -87,6 +87,7 @@ NEEDED: Mapping[str, Mapping[str, Any]] = {
     "RandomTokens": {"token": 4},
     "Blurred": {"sigma": 2.0},
     "MobileNetV2": {"size": 32},
+    "Lora": {"rank": 2},
 }
 """What a section is given beside its kind, so that it works on the tiny recipe."""
 
@@ -119,7 +120,7 @@ WHOLE = {"kind": "reconstruction"}
 """What goes with pairs."""
 CHANGED: Mapping[str, Any] = {
     "Recipe.name": "other", "Recipe.seed": 4, "Recipe.seeds": [4, 5],
-    "ModelSection.weights": "b/model.safetensors", "Pix2Pix.weights": "b/pix2pix.safetensors",
+    "ModelSection.weights": "b/model.safetensors", "Lora.rank": 3, "Lora.targets": ["fc1"], "Pix2Pix.weights": "b/pix2pix.safetensors",
     "VitMae.image_size": 20, "VitMae.patch_size": 2, "VitMae.width": 8, "VitMae.depth": 2, "VitMae.heads": 4,
     "VitMae.decoder_width": 8, "VitMae.decoder_depth": 2, "VitMae.decoder_heads": 4,
     "Pix2Pix.image_size": 20, "Pix2Pix.width": 8, "Pix2Pix.depth": 3, "Sample.name": "objects-128",
@@ -190,6 +191,7 @@ LEFT: Mapping[str, str] = {
     r"(target-embedding|composite|cup|eupmu|lur|pcgrad|cagrad|lagrangian), retrained":
         "embeddings of another model are refused",
     r"inception-score, (module|inception)": "has no classifier here",
+    r"^model\.train(\.targets)? \(pix2pix": "so small that adapters of rank 8 would be larger than its layers",
     r"low-resolution": "needs a model whose outputs are larger, which plugins bring",
     r"siss": "needs a diffusion model, which plugins bring",
     r"^data\.(forget|retain)\.source\S*\.(target|targets|side_by_side) ": "pairs in one of two sources are refused",
@@ -229,8 +231,9 @@ def leaves(cls: type[Section], path: tuple[str | int, ...] = (), way: tuple[Any,
         if name == "kind":
             continue
         kinds = sections_in(info.annotation)
-        if not kinds:
+        if not kinds or words_in(info.annotation):
             yield Leaf((*path, name), way, cls, name)
+        if not kinds:
             continue
         place: tuple[str | int, ...] = (*path, name, 0) if is_list(info.annotation) else (*path, name)
         if len(kinds) > 1:
@@ -245,6 +248,12 @@ def sections_in(annotation: Any) -> list[type[Section]]:
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
     return [cls for argument in get_args(annotation) for cls in sections_in(argument)]
+
+
+def words_in(annotation: Any) -> list[str]:
+    """Return the words that may stand in a field."""
+    parts = (annotation, *get_args(annotation))
+    return [word for part in parts if get_origin(part) is Literal for word in get_args(part)]
 
 
 def is_list(annotation: Any) -> bool:
@@ -344,9 +353,7 @@ def other_value(leaf: Leaf, now: Any) -> Any:
     now = info.get_default(call_default_factory=True) if now is None else now
     if info.annotation is bool:
         return not now
-    words = [word for part in (info.annotation, *get_args(info.annotation)) if get_origin(part) is Literal
-             for word in get_args(part)]  # fmt: skip
-    if words:
+    if words := words_in(info.annotation):
         # None stands for the first or the second of them, according to the model: the last one is another.
         return next(word for word in reversed(words) if word != now)
     raise KeyError(f"{leaf.owner.__name__}.{leaf.name}: give another value of it in CHANGED")

@@ -120,7 +120,8 @@ WHOLE = {"kind": "reconstruction"}
 """What goes with pairs."""
 CHANGED: Mapping[str, Any] = {
     "Recipe.name": "other", "Recipe.seed": 4, "Recipe.seeds": [4, 5],
-    "ModelSection.weights": "b/model.safetensors", "Lora.rank": 3, "Lora.targets": ["fc1"], "Pix2Pix.weights": "b/pix2pix.safetensors",
+    "ModelSection.weights": "b/model.safetensors", "Pix2Pix.weights": "b/pix2pix.safetensors",
+    "Lora.rank": 3, "Lora.targets": ["fc1"],
     "VitMae.image_size": 20, "VitMae.patch_size": 2, "VitMae.width": 8, "VitMae.depth": 2, "VitMae.heads": 4,
     "VitMae.decoder_width": 8, "VitMae.decoder_depth": 2, "VitMae.decoder_heads": 4,
     "Pix2Pix.image_size": 20, "Pix2Pix.width": 8, "Pix2Pix.depth": 3, "Sample.name": "objects-128",

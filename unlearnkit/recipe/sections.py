@@ -122,7 +122,7 @@ class Lora(Section):
     """Low-rank adapters."""
     part: Literal["encoder", "all"] = "encoder"
     """Whose layers get one: the encoder's, or those of all but a frozen first stage."""
-    rank: int = Field(8, ge=1)
+    rank: Annotated[int, Field(ge=1)] = 8
     """Rank of each adapter: that of a layer from m to n features has rank times m + n parameters."""
     targets: Annotated[list[str], Field(min_length=1)] | None = None
     """Layers that get one, by the ends of their names, such as `to_q` or `attn.qkv`. Left out, it is all linear layers
@@ -150,9 +150,9 @@ class ModelSection(_Kinded):
     @property
     def part(self) -> Literal["encoder", "all"]:
         """The part that is trained, or whose adapters are."""
-        if self.train == "encoder" or self.train == "all":
-            return self.train
-        return (self.lora or Lora()).part
+        if (lora := self.lora) is not None:
+            return lora.part
+        return "all" if self.train == "all" else "encoder"
 
     @abstractmethod
     def build(self, weights: Path | None) -> ModelAdapter:

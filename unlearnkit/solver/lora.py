@@ -89,7 +89,7 @@ def change(model: ModelAdapter) -> float:
     for layer in _adapted(model):
         a, b = (parameter.detach().flatten(1) for parameter in _pair(layer))
         moved += float((b.T @ b * (a @ a.T)).sum())
-        whole += float(layer.get_base_layer().weight.detach().square().sum())
+        whole += float(_weight(layer.get_base_layer()).detach().square().sum())
     return math.sqrt(max(0.0, moved) / whole)
 
 
@@ -104,7 +104,7 @@ def refuse(label: str, model: ModelAdapter, stages: Sequence[Stage]) -> None:
 def _meant(lora: Lora, name: str, layer: nn.Module) -> bool:
     if lora.targets is not None:
         return any(f".{name}".endswith(f".{target}") for target in lora.targets)
-    weight = cast("Parameter", layer.weight)
+    weight = _weight(layer)
     # One of A's rows for each of B's columns.
     return getattr(layer, "groups", 1) == 1 and lora.rank * (len(weight) + weight[0].numel()) < weight.numel()
 
@@ -120,8 +120,11 @@ def _adapted(model: ModelAdapter) -> "list[LoraLayer]":
 
 
 def _pair(layer: "LoraLayer") -> Iterator[Parameter]:
-    for half in (layer.lora_A, layer.lora_B):
-        yield cast("Parameter", cast("Any", half)["default"].weight)
+    yield from (_weight(half["default"]) for half in (layer.lora_A, layer.lora_B))
+
+
+def _weight(layer: nn.Module) -> Parameter:
+    return cast("Parameter", layer.weight)
 
 
 def _put(model: ModelAdapter, instead: Mapping[nn.Module, nn.Module]) -> None:
@@ -130,7 +133,7 @@ def _put(model: ModelAdapter, instead: Mapping[nn.Module, nn.Module]) -> None:
     for name, root in [(name, value) for name, value in vars(model).items() if isinstance(value, nn.Module)]:
         for above in [module for module in root.modules() if module not in new]:
             for below, child in list(above._modules.items()):
-                if child in instead:
+                if child is not None and child in instead:
                     setattr(above, below, instead[child])
         if root in instead:
             setattr(model, name, instead[root])

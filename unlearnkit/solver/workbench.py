@@ -1,6 +1,5 @@
 """Everything the method works with, built from a recipe before anything is written."""
 
-import copy
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -145,7 +145,8 @@ def _safetensors(path: Path) -> object:
     try:
         if _DEVICE.get() == "meta":
             with safe_open(path, "pt") as file:
-                return {name: torch.empty(file.get_slice(name).get_shape(), device="meta") for name in file.keys()}
+                shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+            return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
         return load_file(path)
     except Exception as error:  # of safetensors, of the disk, or of torch for a type of numbers that it does not know
         broken = f"this is no complete safetensors file ({first_line(error)})"

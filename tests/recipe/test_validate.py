@@ -140,7 +140,7 @@ def test_no_mistake_hides_or_doubles_another(check: Check, good: str, count: int
 def test_a_guessed_kind_is_not_held_against_the_keys_of_another(check: Check, good: str) -> None:
     text, places = unmarked(good.replace("kind: tiny", "kind: ¤tiny-vq\n  codebook: 64\n  train: ¤most"))
     text = text.replace("  train: encoder\n", "")
-    assert_exactly(refused(check, text), places, ["unknown kind 'tiny-vq'", "expected 'encoder' or 'all'"])
+    assert_exactly(refused(check, text), places, ["unknown kind 'tiny-vq'", "expected 'encoder', 'all' or 'lora'"])
 
 
 def test_problem_reads_like_a_compilers(check: Check, good: str, tmp_path: Path) -> None:

@@ -59,7 +59,8 @@ def rows(path: Path, overrides: Sequence[str], plugins: Plugins) -> Iterator[lis
             its = prepared(path, [*ways[name], f"epsilons={{values: {values}}}"], plugins)
             solved, *_ = sweep(unheard_run(Path(folder, name, "2"), plugins), its, bounds)
             f2 = {one.problem.epsilon: f"{1000 * one.last.f2:.3g}" for one in solved}
-            model = sum(parameter.numel() for parameter in bench.student.module.parameters())
+            added = sum(parameter.numel() for parameter in bench.student.adapters)
+            model = sum(parameter.numel() for parameter in bench.student.module.parameters()) - added
             its_held, whole = held(bench.recipe, bench.student), held(benches[first].recipe, benches[first].student)
             yield [
                 name, f"{bench.flat.theta.numel() / 1e6:.3f} M of {model / 1e6:.2f} M",

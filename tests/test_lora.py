@@ -7,6 +7,7 @@ from pathlib import Path
 
 import diffusers
 import pytest
+import timm
 import torch
 from safetensors.torch import load_file
 from test_plan import SIZES, section
@@ -195,6 +196,21 @@ def test_an_export_is_what_was_measured_in_plain_diffusers(forgotten, tmp_path):
     assert all(torch.equal(after[name], value) for name, value in before.items() if name.startswith("decoder."))
     lines = list(verify(out, None, Data(recipe, recipe.folder, run)))
     assert "computed again" in lines[-1]
+
+
+def test_merged_weights_of_a_masked_autoencoder_load_in_plain_timm(shared_tiny, tmp_path):
+    model, view = made("mae", shared_tiny)
+    lora.add(model, Lora(rank=1), "encoder", 0)
+    moved(model)
+    lora.plain(model, merged=True).save(tmp_path)
+    vit = timm.create_model(
+        "vit_base_patch16_224", img_size=16, patch_size=4, embed_dim=8, depth=1, num_heads=2, num_classes=0
+    ).eval()  # fmt: skip
+    found = load_file(tmp_path / "model.safetensors")
+    vit.load_state_dict({name: found[name] for name in vit.state_dict()})
+    with torch.no_grad():
+        wanted = model.encoder(view.truth, torch.arange(16)[None], None)
+        torch.testing.assert_close(vit.forward_features(view.truth), wanted, atol=1e-5, rtol=0)
 
 
 def test_frozen_weights_are_the_same_to_the_bit_behind_a_run(forgotten):

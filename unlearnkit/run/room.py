@@ -48,7 +48,8 @@ def large(recipe: Recipe, base: Path, model: ModelAdapter, device: torch.device)
         lighter = recipe.model_copy(update={"model": recipe.model.model_copy(update={"train": train})})
         other = outline(lighter, base)
         takes = f", which take {gib(held(lighter, other))}" if other else ""
-        advice = f"train adapters with `model.train: lora`{takes}, or {advice}"
+        said = "lora" if train.part == "encoder" else f"{{kind: lora, part: {train.part}}}"
+        advice = f"train adapters with `model.train: {said}`{takes}, or {advice}"
     said = f"weights, gradients and optimiser take {gib(wanted)}, and {device} has {gib(there)}"
     return UserError(f"{said}, so that nothing was loaded; {advice}", Exit.DEVICE)
 

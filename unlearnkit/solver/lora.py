@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from peft.tuners.lora import LoraLayer
 
 LAYERS = (nn.Linear, nn.Conv2d)
-"""Layers that can have an adapter; those of their subclasses may be read past their `forward`."""
+"""Layers that can have an adapter, without groups; those of their subclasses may be read past their `forward`."""
 SHOWN = 8
 """Names listed of many."""
 
@@ -40,7 +40,7 @@ def add(model: ModelAdapter, lora: Lora | None, part: Part, seed: int) -> None:
         raise UserError("model.train: lora needs `pip install 'unlearnkit[lora]'`", Exit.PLUGIN) from None
     inside = set(model.encoder.modules())
     frozen = set() if model.first is None else set(model.first.modules())
-    layers = {n: m for n, m in model.module.named_modules() if type(m) in LAYERS and m not in frozen}
+    layers = {n: m for n, m in model.module.named_modules() if _whole(m) and m not in frozen}
     layers = {name: layer for name, layer in layers.items() if part == "all" or layer in inside}
     found = {name: layer for name, layer in layers.items() if _meant(lora, name, layer)}
     if not found:
@@ -58,7 +58,7 @@ def add(model: ModelAdapter, lora: Lora | None, part: Part, seed: int) -> None:
 
 
 def original(model: ModelAdapter) -> ModelAdapter:
-    """Return a copy of a model as it was: of one with adapters they are off in it, and its weights are the same."""
+    """Return a copy of a model; that of one with adapters has them off, and shares all weights."""
     if not model.adapters:
         return copy.deepcopy(model)
     twin = _twin(model)
@@ -85,11 +85,12 @@ def plain(model: ModelAdapter, merged: bool = False) -> ModelAdapter:
 
 def change(model: ModelAdapter) -> float:
     """Return how far adapters take the layers that they are beside: ‖B A‖ over ‖W‖, all of them as one vector."""
-    moved, whole = 0.0, 0.0
+    squares = []
     for layer in _adapted(model):
         a, b = (parameter.detach().flatten(1) for parameter in _pair(layer))
-        moved += float((b.T @ b * (a @ a.T)).sum())
-        whole += float(_weight(layer.get_base_layer()).detach().square().sum())
+        weight = _weight(layer.get_base_layer()).detach()
+        squares.append(torch.stack([(b.T @ b * (a @ a.T)).sum(), weight.square().sum()]))
+    moved, whole = torch.stack(squares).sum(0).tolist()
     return math.sqrt(max(0.0, moved) / whole)
 
 
@@ -101,12 +102,15 @@ def refuse(label: str, model: ModelAdapter, stages: Sequence[Stage]) -> None:
         raise UserError(f"{found}; leave it out, or train the encoder or all", Exit.RECIPE)
 
 
+def _whole(layer: nn.Module) -> bool:
+    return type(layer) in LAYERS and getattr(layer, "groups", 1) == 1
+
+
 def _meant(lora: Lora, name: str, layer: nn.Module) -> bool:
     if lora.targets is not None:
         return any(f".{name}".endswith(f".{target}") for target in lora.targets)
     weight = _weight(layer)
-    # One of A's rows for each of B's columns.
-    return getattr(layer, "groups", 1) == 1 and lora.rank * (len(weight) + weight[0].numel()) < weight.numel()
+    return lora.rank * (len(weight) + weight[0].numel()) < weight.numel()
 
 
 def _listed(names: Sequence[str]) -> str:

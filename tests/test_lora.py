@@ -236,7 +236,8 @@ def test_a_run_that_was_stopped_ends_in_the_same_bytes(sweep, tiny, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("method", "said"), [("retrain", "begins at fresh weights"), ("decoupling, sensitivity: 0.1", "puts noise")]
+    ("method", "said"),
+    [("retrain", "begins at fresh"), ("decoupling, sensitivity: 0.1", "puts noise"), ("salun", "picks salient")],
 )
 def test_what_is_done_to_all_weights_is_refused_by_name(method, said, shared_tiny):
     recipe = load(shared_tiny, discover(), [TRAIN, f"compare=[{{kind: {method}}}]"]).recipe

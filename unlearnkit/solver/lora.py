@@ -95,11 +95,16 @@ def change(model: ModelAdapter) -> float:
 
 
 def refuse(label: str, model: ModelAdapter, stages: Sequence[Stage]) -> None:
-    """Raise `UserError` where a method does to all weights what adapters beside frozen ones cannot."""
-    if model.adapters and any(stage.fresh or stage.noise for stage in stages):
-        does = "begins at fresh weights" if any(stage.fresh for stage in stages) else "puts noise on the weights"
-        found = f"compare: {label} {does}, which stay frozen with `model.train: lora`"
-        raise UserError(f"{found}; leave it out, or train the encoder or all", Exit.RECIPE)
+    """Raise `UserError` where a method does to weights what adapters beside frozen ones cannot."""
+    does = {
+        "fresh": "begins at fresh weights",
+        "noise": "puts noise on the weights",
+        "salient": "picks salient weights",
+    }
+    for name, words in does.items() if model.adapters else ():
+        if any(getattr(stage, name) for stage in stages):
+            found = f"compare: {label} {words}, which stay frozen with `model.train: lora`"
+            raise UserError(f"{found}; leave it out, or train the encoder or all", Exit.RECIPE)
 
 
 def _whole(layer: nn.Module) -> bool:

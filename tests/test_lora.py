@@ -155,7 +155,8 @@ def test_of_published_sizes_at_most_a_fiftieth_is_trained(name, shared_tiny):
 
 
 TRAIN = "model.train={kind: lora, rank: 1}"
-SHORT = "training.steps=6", "training.checkpoint_every=2", "training.checks=1", "epsilons.fractions=[0.5]"
+SHORT = "training.steps=6", "training.checkpoint_every=2", "training.checks=1"
+LITTLE = "epsilons.fractions=[0.5]", "evaluate.stops=0"
 TRAINING = "{kind: relearning, steps: 2, every: 1}, {kind: fresh-decoder, steps: 2}"
 MORE = "compare=[{kind: neggrad-plus}]", f"evaluate.audits=[{TRAINING}]"
 
@@ -175,7 +176,7 @@ def forgotten(shared_tiny):
     weights = shared_tiny.parent / "weights"
     weights.mkdir()
     model.save(weights)
-    changes = ("model={kind: vq-gan, weights: weights}", TRAIN, *SHORT, *MORE)
+    changes = ("model={kind: vq-gan, weights: weights}", TRAIN, *SHORT, *LITTLE, *MORE)
     run = ran(shared_tiny, shared_tiny.parent / "forgotten", *changes)
     return run, load(shared_tiny, discover(), changes).recipe, weights
 
@@ -226,7 +227,7 @@ def test_frozen_weights_are_the_same_to_the_bit_behind_a_run(forgotten):
 
 @pytest.mark.parametrize("sweep", ["{kind: curve, degree: 1}", "{kind: continuation, direction: tighten}"])
 def test_a_run_that_was_stopped_ends_in_the_same_bytes(sweep, tiny, monkeypatch):
-    changes = TRAIN, *SHORT, f"sweep={sweep}"
+    changes = TRAIN, *SHORT, *LITTLE, f"sweep={sweep}"
     whole = ran(tiny, tiny.parent / "whole", *changes)
     with monkeypatch.context() as patch:
         patch.setattr(Descent, "step", failing(Descent.step, 15, KeyboardInterrupt()))

@@ -81,6 +81,13 @@ class Target(TypedDict):
     """What a reader has to know, such as why it could not be met; may be empty."""
 
 
+class Brief(TypedDict):
+    """Steps of a model that was retrained, and those of the original model, None where these are not known."""
+
+    steps: int
+    of: int | None
+
+
 class Solution(TypedDict):
     """One set of weights and all that is known about it; the original model has the first keys only."""
 
@@ -91,7 +98,9 @@ class Solution(TypedDict):
     metrics: NotRequired[Metrics]
     method: NotRequired[str]
     retrained: NotRequired[bool]
-    """Whether it was trained without the forget set, as a gold standard; not said of the others."""
+    """Whether it was trained without the forget set for as many steps as the original; not said of the others."""
+    brief: NotRequired[Brief]
+    """Of what was trained without it for fewer, or for what are as many for all that is known: no yardstick."""
     phase: NotRequired[Literal[1, 2] | None]
     epsilon: NotRequired[float | None]
     fraction: NotRequired[float | None]

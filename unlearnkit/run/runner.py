@@ -73,7 +73,7 @@ def start(
     with signals(stop), device_errors():
         bench = built(recipe, resolved, base, folder)
         tools = instruments.build(recipe.evaluate, base, bench.device)
-        targets = wanted(recipe, base, bench.device, tools)
+        targets = wanted(recipe, base, bench, tools)
         model = sum(parameter.numel() for parameter in bench.reference.module.parameters())
         refuse_full(folder, disk_bytes(sizes(bench), recipe.evaluate.images, bench.student.image_size, model))
         checked()
@@ -123,7 +123,7 @@ def resume(
         bench = built(recipe, resolved, base, folder)
         manifest.refuse_other(folder, basis, bench, changed)
         tools = instruments.build(recipe.evaluate, base, bench.device)
-        targets = wanted(recipe, base, bench.device, tools)
+        targets = wanted(recipe, base, bench, tools)
         checked()
         remove_parts(folder)
         run = Run(folder, plugins, tell, stop)

@@ -75,8 +75,11 @@ EVALUATE, AUDIT, STOP = 0.15, 0.15, 0.05
 """What these cost beside a problem of phase 1 where nothing was measured."""
 
 
-def weigh(recipe: Recipe, steps: int) -> Callable[[Task], float]:
-    """Return what tells what a task costs, as a multiple of a problem of phase 1, which has so many steps."""
+def weigh(recipe: Recipe, steps: int, others: Mapping[str, float]) -> Callable[[Task], float]:
+    """Return what tells what a task costs, as a multiple of a problem of phase 1, which has so many steps.
+
+    `others` are the ids of what is compared, each with its multiple.
+    """
     sweep, asked = recipe.sweep, {name for name, _ in recipe.epsilons.asked}
     whole = sweep.steps(len(asked), steps) / steps
     places = {*stop_ids(recipe.evaluate.stops)}
@@ -86,7 +89,7 @@ def weigh(recipe: Recipe, steps: int) -> Callable[[Task], float]:
             case "solve":
                 if isinstance(sweep, Curve) and task.id in asked:
                     return sweep.polish / steps
-                return whole if task.id in (CURVE, SWEEP) else 1.0
+                return whole if task.id in (CURVE, SWEEP) else others.get(task.id, 1.0)
             case "evaluate":
                 return STOP if task.id in places else EVALUATE
             case _:

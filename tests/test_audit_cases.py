@@ -26,15 +26,15 @@ def bench():
     return build(recipe, RECIPE.parent)
 
 
-def case(bench, model):
+def case(bench, model, retrained=(), seed=None):
     recipe = bench.recipe
-    start = partial(fresh, recipe, bench.reference)
+    start = partial(fresh, recipe, bench.reference, seed)
     own = copy.deepcopy(model)
-    return ModelCase(own, bench.reference, bench.sides, bench.images, recipe.training, recipe.seed, start)
+    return ModelCase(own, bench.reference, bench.sides, bench.images, recipe.training, recipe.seed, start, retrained)
 
 
-def examine(section, bench, model):
-    return section.build(RECIPE.parent, torch.device("cpu")).examine(case(bench, model))
+def examine(section, bench, model, retrained=()):
+    return section.build(RECIPE.parent, torch.device("cpu")).examine(case(bench, model, retrained))
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +43,24 @@ def original(bench):
 
 
 @pytest.fixture(scope="module")
-def retrained(bench):
+def pair(bench):
+    """Return two models of two seeds that were trained from scratch on the retain set alone."""
+
+    def trained(seed):
+        made = case(bench, bench.reference, seed=seed)
+        everything = trainable(made.model)
+        made.refresh(everything)
+        for _ in made.train(everything, ("retain",), 300, FAST, decay=0.5):
+            pass
+        return made.model
+
+    return trained(0), trained(1)
+
+
+@pytest.fixture(scope="module")
+def retrained(pair):
     """Return a model that was trained from scratch on the retain set alone."""
-    made = case(bench, bench.reference)
-    everything = trainable(made.model)
-    made.refresh(everything)
-    for _ in made.train(everything, ("retain",), 300, FAST, decay=0.5):
-        pass
-    return made.model
+    return pair[0]
 
 
 @pytest.fixture(scope="module")
@@ -119,3 +129,54 @@ def test_an_encoder_that_lost_the_images_is_told_from_one_that_holds_them(bench,
     for parameter in trainable(lost, "encoder"):
         parameter.data.zero_()
     assert examine(DECODER, bench, lost)["fresh"] < decoded["fresh"] - 1
+
+
+@pytest.fixture(scope="module")
+def beside(bench, original, blanked, pair):
+    """Return what tells what a section finds of the original, of a retrained model, and of one that only hides."""
+    first, again = pair
+    return lambda section: [
+        examine(section, bench, model, gold) for model, gold in ((original, pair), (again, [first]), (blanked, pair))
+    ]
+
+
+def test_the_relative_test_tells_the_three_apart(beside):
+    original, retrained, hiding = beside(sections.Relative(kind="relative"))
+    assert (original["outputs"], original["encoder"], original["apart"]) == (0, 0, pytest.approx(1))
+    assert retrained["outputs"] > 0.8
+    assert retrained["encoder"] > 0.8
+    assert max(retrained["outputs_p"], retrained["encoder_p"]) < 0.001
+    assert hiding["encoder"] == 0  # whatever its outputs are
+    assert hiding["encoder_p"] == original["outputs_p"] == 1
+    assert retrained["apart"] < 0.9 < 1 < hiding["apart"]
+
+
+def test_layers_tell_the_untouched_encoder_from_a_retrained_one(beside):
+    original, retrained, hiding = beside(sections.Layers(kind="layers", layers=2))
+    for found in (original, hiding):
+        assert [found["original_1"], found["original_2"]] == [pytest.approx(1)] * 2
+        assert found["retrained_2"] < 0.9
+    assert hiding == original
+    assert retrained["original_2"] < 0.9
+
+
+def test_members_are_told_one_by_one_beside_a_retrained_model(beside):
+    original, retrained, hiding = beside(sections.Membership(kind="membership", calibrate="retrained"))
+    assert original["interpolated"] == 0
+    assert 0.5 < retrained["interpolated"] < 1.5 < hiding["interpolated"]
+    assert original["auc"] > 0.8
+    assert abs(retrained["auc"] - 0.5) < 0.2 < abs(original["auc"] - 0.5)
+
+
+def test_coarse_weights_and_searched_inputs_show_the_original_alone(beside):
+    for section in (sections.Quantised(kind="quantised"), sections.Adversarial(kind="adversarial", steps=4, images=20)):
+        original, retrained, hiding = beside(section)
+        worst = [list(found.values())[1] for found in (original, retrained, hiding)]
+        assert worst[0] > worst[1] + 1 > worst[2] + 2
+
+
+def test_what_is_retained_is_given_away_no_more_than_by_the_original(beside):
+    original, _, hiding = beside(sections.RetainLeakage(kind="retain-leakage"))
+    assert original["auc"] > 0.6
+    assert original["excess"] == 0
+    assert abs(hiding["excess"]) < 0.2

@@ -55,6 +55,12 @@ class Instruments:
     metrics: Mapping[str, Metric | Failed]
     audits: Mapping[str, tuple[AuditSection, Audit | Failed]]
 
+    @property
+    def waiting(self) -> dict[str, bool]:
+        """Of each audit, whether it needs the retrained models."""
+        audits = {name: audit for name, (_, audit) in self.audits.items()}
+        return {name: not isinstance(audit, Failed) and audit.needs_retrained for name, audit in audits.items()}
+
     def failures(self) -> Iterator[tuple[str, Failed]]:
         """Return those that could not be built, each with what it is."""
         metrics = ((f"metric {kind}", metric) for kind, metric in self.metrics.items())

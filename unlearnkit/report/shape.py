@@ -248,6 +248,19 @@ class Limit(TypedDict):
     solutions: dict[str, Held]
 
 
+Apart = dict[str, dict[str, dict[str, float | None]]]
+"""set → split → metric → difference of scores against the truth; None where one is lacking."""
+
+
+class Gap(TypedDict):
+    """How far scores are from those of models that were retrained without the forget set, a mean where several are."""
+
+    to: list[str]
+    """Their ids; each of them is held against the others."""
+    original: Apart
+    solutions: dict[str, Apart]
+
+
 class Strips(TypedDict):
     """Paths of PNG strips: what one set looks like to each solution."""
 
@@ -287,6 +300,8 @@ class Results(TypedDict):
     tasks: NotRequired[list[Further]]
     audits: NotRequired[list[Audit]]
     limits: NotRequired[list[Limit]]
+    gap: NotRequired[Gap | None]
+    """None where no model was retrained for as many steps as the original."""
     outside: list[dict[str, Any]]
     metrics: dict[str, dict[str, Any]]
     warnings: list[str]

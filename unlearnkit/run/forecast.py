@@ -35,7 +35,7 @@ def forecast(
     methods, wanted = {one.id: one.retrained for one in bench.methods}, recipe.epsilons.targets
     for seed in recipe.seeds or [recipe.seed]:
         places = [f"epsilons.targets[{number}]" for number in range(len(wanted))]
-        needs |= tasks(str(seed), recipe, methods, places, tools.audits)
+        needs |= tasks(str(seed), recipe, methods, places, tools.waiting)
 
     def cost(task: Task) -> float:
         match task.kind:

@@ -79,11 +79,12 @@ class Search:
         """Measure by `gauge` on a dial, beside a model that was `retrained` if there is one."""
         self.run, self.gauge, self.dial, self.valid, self.serve = run, gauge, dial, valid, serve
         self.facts = [*gauge.facts, dial.digest, retrained and retrained.digest, list(valid)]
+        self.gold = [(retrained.problem.part, retrained.theta)] if retrained else []
         self.original = self._at(lambda: gauge.bench.origin)
         self.beside = self._at(lambda: retrained.theta, retrained.problem.part) if retrained else None
 
     def _at(self, theta: Callable[[], Tensor], part: Part | None = None) -> Measured:
-        return Measured(self.gauge, part or self.gauge.bench.recipe.model.train, theta, self.valid)
+        return Measured(self.gauge, part or self.gauge.bench.recipe.model.train, theta, self.valid, self.gold)
 
     def found(self, one: Wanted) -> tuple[Solution, str] | None:
         """Return the solution of a target, with what a reader has to know of it; None where none can be found."""

@@ -1,7 +1,7 @@
 """What there is to do in a run, what has to be there before it, and in which order: no task is done here."""
 
 import heapq
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from unlearnkit.evaluation.models import ORIGINAL, stop_ids
@@ -39,9 +39,13 @@ Needs = dict[Task, frozenset[Task]]
 
 
 def tasks(
-    place: str, recipe: Recipe, methods: Mapping[str, bool], targets: Iterable[str], audits: Collection[str]
+    place: str, recipe: Recipe, methods: Mapping[str, bool], targets: Iterable[str], audits: Mapping[str, bool]
 ) -> Needs:
-    """Return the tasks of a run; `methods` are the ids of what is compared, each with whether it is retrained."""
+    """Return the tasks of a run.
+
+    `methods` are the ids of what is compared, each with whether it is retrained; `audits` those of audits, each with
+    whether it needs what is.
+    """
     needs: Needs = {}
     made: dict[str, frozenset[Task]] = {ORIGINAL: frozenset()}
 
@@ -67,7 +71,9 @@ def tasks(
     models = [name for name in made if name not in (CURVE, SWEEP)]
     needs |= {Task(place, "evaluate", name): made[name] for name in models}
     needs |= {Task(place, "evaluate", name): dial for name in stop_ids(recipe.evaluate.stops)}
-    needs |= {Task(place, "audit", f"{audit}/{name}"): made[name] for audit in audits for name in models}
+    gold = frozenset().union(*retrained)
+    for audit, waits in audits.items():
+        needs |= {Task(place, "audit", f"{audit}/{name}"): made[name] | (gold if waits else set()) for name in models}
     return needs
 
 
@@ -105,7 +111,9 @@ class Schedule:
         """Take what a task costs, and to begin an order; `whole` puts all that is to do of a model into one."""
         orders: dict[object, Order] = {}
         for task in needs:
-            key = (task.place, task.model) if whole else task
+            # Audits of two retrained models wait for each other's model.
+            alone = task.kind == "audit" and any(one.model not in (task.model, SWEEP, CURVE) for one in needs[task])
+            key = (task.place, task.model) if whole and not alone else task
             orders[key] = (*orders.get(key, ()), task)
         holding = {task: order for order in orders.values() for task in order}
         every = {order: frozenset().union(*(needs[task] for task in order)) for order in orders.values()}

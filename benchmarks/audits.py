@@ -1,4 +1,4 @@
-"""`python -m benchmarks.audits RECIPE... --to FOLDER`: do audits tell the original, retrained and hiding models apart?
+"""`python -m benchmarks.audits RECIPE... --to FOLDER`: audits beside the original, a retrained and a hiding model.
 
 The model that only hides is the original whose decoder was taught to answer grey to forget images, its encoder
 untouched. Two models are retrained with seeds of their own, each held against the other. Each recipe and seed has a

@@ -8,7 +8,7 @@ from torchmetrics.functional.classification import binary_auroc
 
 from unlearnkit.builtin.audits.attacks import rounded, searched
 from unlearnkit.builtin.audits.compared import alignment, band, cka, kernel, nearer
-from unlearnkit.builtin.audits.membership import Membership, auc, calibrated, interpolated, tpr
+from unlearnkit.builtin.audits.membership import Membership, RetainLeakage, auc, calibrated, interpolated, tpr
 from unlearnkit.builtin.audits.nearness import layers, probed
 from unlearnkit.builtin.audits.outputs import CopySimilarity
 from unlearnkit.builtin.audits.sections import Relearning
@@ -300,6 +300,17 @@ def test_layers_are_the_blocks_in_their_order_and_no_hook_is_left(model):
         expected = model.encoder.norm(found[-1].view(5, -1, model.encoder.norm.normalized_shape[0])).flatten(1)
         assert torch.allclose(expected, model.embed(views[0]).flatten(1), atol=1e-6)
     assert not any(module._forward_hooks for module in model.module.modules())
+
+
+def test_what_is_retained_is_given_away_by_what_learnt_it_by_heart(model):
+    learnt = case(model, model, TASK, images(), model)
+    for _ in learnt.train(trainable(learnt.model), ("retain",), 60, AdamW(lr=1e-2), decay=0):
+        pass
+    audit = RetainLeakage(1)
+    found = [audit.examine(case(one, model, TASK, images(), model)) for one in (model, learnt.model)]
+    assert found[0]["excess"] == 0
+    assert found[1]["auc"] > 0.8
+    assert found[1]["excess"] == found[1]["auc"] - found[0]["auc"]
 
 
 def test_interpolation_is_nought_at_the_original_and_one_at_the_retrained():

@@ -91,9 +91,7 @@ def _figures(results: Any, models: list[str], data: Any, without: Collection[str
             if audit["id"] not in without
         },
         "limits": {
-            limit["label"]: of(limit)
-            for limit in results["limits"]
-            if limit["figure"].partition("/")[0] not in without
+            limit["label"]: of(limit) for limit in results["limits"] if limit["figure"].partition("/")[0] not in without
         },
         "sets": results["sets"],
         "data": {source["set"]: {key: source[key] for key in ("digest", "files", "files_sha256")} for source in data},

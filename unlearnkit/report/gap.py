@@ -19,9 +19,7 @@ def gap(results: Results) -> Gap | None:
     return {
         "to": [s["id"] for s in gold],
         "original": _apart(results, reading.original(results), gold),
-        "solutions": {
-            s["id"]: _apart(results, s, [one for one in gold if one is not s]) for s in results["solutions"]
-        },
+        "solutions": {s["id"]: _apart(results, s, [one for one in gold if one is not s]) for s in results["solutions"]},
     }
 
 

@@ -8,7 +8,7 @@ from typing import cast
 
 from unlearnkit.report import limits, reading
 from unlearnkit.report.numbers import figure, known, listed_words, percent, rounded
-from unlearnkit.report.shape import Figure, Finding, Over, Results, Solution
+from unlearnkit.report.shape import Figure, Finding, Limit, Over, Results, Solution
 from unlearnkit.report.tables import INTERVAL
 
 TELLS = 0.02
@@ -87,7 +87,7 @@ def headline(results: Results, solution: Solution) -> str:
         return f"No metric says whether {_who(results)} come back: look at the pictures{_audited(results, solution)}."
     forget, retain = pair
     first = _forgotten(results, solution, forget) + _audited(results, solution)
-    judged = f" {limits.said(entries, solution['id'])}" if (entries := results.get("limits")) else ""
+    judged = f" {limits.said(entries, solution['id'])}" if (entries := _limits(results)) else ""
     return f"{first[:1].upper()}{first[1:]}. {_kept(results, solution, retain)}{judged}"
 
 
@@ -105,13 +105,17 @@ def speaking(results: Results, model: str) -> set[tuple[str, str]]:
     one, than chance allows, or where that is not known than half of the original model's. Without either they are no
     farther than the original model's.
     """
-    held = {limit["figure"]: {"original": limit["original"], **limit["solutions"]} for limit in results.get("limits", [])}
-    broken = {its for its, of in held.items() if of[model]["kept"] is False}
+    every = ((limit["figure"], {"original": limit["original"], **limit["solutions"]}) for limit in _limits(results))
+    broken = {its for its, of in every if of[model]["kept"] is False}
     return {
         (audit, key)
         for audit, key, its, values in _figures(results, model)
         if f"{audit}/{key}" in broken or _speaks(its, *map(_number, values))
     }
+
+
+def _limits(results: Results) -> list[Limit]:
+    return results.get("limits", [])
 
 
 def _speaks(its: Figure, now: float | None, original: float | None, least: float | None) -> bool:

@@ -33,7 +33,7 @@ def solve(
     descent = bench.begun(problem)
     checkpoints = run.folder / "checkpoints" / problem.id
     saved, hashed = checkpoint.newest(checkpoints, run.warn), digest(origin)
-    shared = bench.origin_of_scratch(problem) if problem.scratch else None
+    shared, end = bench.origin_of_scratch(problem) if problem.scratch else None, None
     if saved is not None and saved[1].pop("origin") == hashed:
         descent.load(*saved)
     elif shared is not None and (end := scratch.known(run, problem.id, shared)) is not None:
@@ -55,7 +55,7 @@ def solve(
     _descend(run, bench.recipe.training.checkpoint_every, descent, save, ends)
     if problem.keeps and descent.worse():
         descent.back(begin())
-    if shared is not None and not scratch.place(shared).exists():
+    if shared is not None and end is None:
         scratch.keep(run, shared, descent)
     facts: Outcome = {
         "steps": descent.done,

@@ -52,8 +52,8 @@ class Adversarial(Audit):
     figures: Mapping[str, Figure] = {
         "own": Figure("as it is", "PSNR over the hidden region of forget validation images", "lower", "dB"),
         "found": Figure(
-            "with the input found", "the same with visible pixels moved within the bound towards the truth, by projected "
-            "gradient descent (Madry et al. 2018) on the decoded embedding", "lower", "dB",
+            "with the input found", "the same with visible pixels moved within the bound so that the truth is filled "
+            "in, by projected gradient descent (Madry et al. 2018) on the decoded embedding", "lower", "dB",
         ),
         "gain": Figure("gain", "what the search adds; a retrained model gives way too", None, "dB"),
     }  # fmt: skip
@@ -88,7 +88,7 @@ def _psnr(model: ModelAdapter, view: View, truth: View) -> torch.Tensor:
 
 
 def searched(model: ModelAdapter, view: View, steps: int, bound: float) -> View:
-    """Return a view whose visible pixels lie within `bound` of their own, where its decoded embedding is nearest to truth.
+    """Return a view with visible pixels within `bound` of their own, moved so that the decoded embedding is the truth.
 
     Raise `ValueError` where no gradient reaches them.
     """

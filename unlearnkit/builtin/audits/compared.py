@@ -9,7 +9,7 @@ from torch import Tensor
 from unlearnkit.builtin.audits.chunks import NO_VALIDATION
 from unlearnkit.contracts import Case, ModelAdapter, View, parts
 
-NONE = "there is no retrained model to hold it against; add {kind: retrain} to `compare`, with several seeds for its own row"
+NONE = "there is no other retrained model; add {kind: retrain} to `compare`, with several seeds for its own row"
 
 
 def yardsticks(case: Case) -> Sequence[ModelAdapter]:

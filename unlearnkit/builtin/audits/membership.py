@@ -9,7 +9,17 @@ from torch import Tensor
 
 from unlearnkit.builtin.audits.compared import auc_band, yardsticks
 from unlearnkit.contracts import (
-    Audit, Case, Figure, Finding, Items, Missing, ModelAdapter, SetName, View, mean_colour_fill, region_error,
+    Audit,
+    Case,
+    Figure,
+    Finding,
+    Items,
+    Missing,
+    ModelAdapter,
+    SetName,
+    View,
+    mean_colour_fill,
+    region_error,
 )  # fmt: skip
 
 Calibration = Literal["difficulty", "original", "retrained", "none"]
@@ -67,9 +77,11 @@ class Membership(Audit):
         losses, difficulty, members = _losses(case, self.calibrate, self.views, "forget")
         if not 0 < int(members.sum()) < len(members):
             raise ValueError("too few images: there are no forget validation images to tell training images from")
-        means: dict[str, Finding] = {"members": float(losses[members].mean()), "others": float(losses[~members].mean())}
+        means: dict[str, Finding] = {
+            "members": float(losses[members].mean()), "others": float(losses[~members].mean()),
+        }  # fmt: skip
         if self.needs_retrained:
-            before, *_ = _losses(case, "original", self.views, "forget")[1].T
+            before, difficulty = difficulty[:, 0], difficulty[:, 1:]
             means["interpolated"] = interpolated(losses[members], before[members], difficulty[members])
         score = calibrated(losses, difficulty, self.calibrate)
         if float(score.std()) <= 1e-12 * float(losses.std()):
@@ -83,7 +95,7 @@ class RetainLeakage(Audit):
 
     figures: Mapping[str, Figure] = {
         "auc": Figure("AUC", "the same as in membership, of retain training against retain validation images", None),
-        "excess": Figure("beyond the original", "that less the original model's; above 0 unlearning gave some away", None),
+        "excess": Figure("beyond the original", "that less the original's; above 0 unlearning gave some away", None),
     }  # fmt: skip
 
     def __init__(self, views: int) -> None:
@@ -111,10 +123,13 @@ class RetainLeakage(Audit):
 def _losses(
     case: Case, calibrate: Calibration, views: int, of: SetName, model: ModelAdapter | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return for all images [N] of a set the own loss, what it is calibrated by [N, M], and which are for training."""
-    others = {"original": [case.reference], "retrained": case.retrained}.get(calibrate, [])
+    """Return for all images [N] of a set the own loss, what it is calibrated by [N, M], and which are for training.
+
+    The losses under retrained models come after that under the original one.
+    """
+    others = [case.reference] if calibrate in ("original", "retrained") else []
     if calibrate == "retrained":
-        yardsticks(case)
+        others += yardsticks(case)
 
     def row(view: View) -> list[float]:
         losses = [float(one.own_loss(view.truth, view)) for one in (model or case.model, *others)]
@@ -160,9 +175,9 @@ def interpolated(losses: Tensor, before: Tensor, after: Tensor) -> Finding:
 def calibrated(losses: Tensor, difficulty: Tensor, how: Calibration) -> Tensor:
     """Return scores [N], higher for members: how far each loss is below what is expected of the image.
 
-    `difficulty` is what to calibrate by [N, M]; for `difficulty` the expectation is the line that fits the logarithms of
-    the losses best by the logarithms of the difficulties, for `retrained` the mean logarithm of these, of three or more
-    in units of their deviation (Carlini et al. 2022, offline). Raise `ValueError` where a loss has no logarithm.
+    `difficulty` is what to calibrate by [N, M]; for `difficulty` the expectation is the line that fits the logarithms
+    of the losses best by the logarithms of the difficulties, for `retrained` the mean logarithm of these, of three or
+    more in units of their deviation (Carlini et al. 2022, offline). Raise `ValueError` where a loss has no logarithm.
     """
     if how == "none":
         return -losses

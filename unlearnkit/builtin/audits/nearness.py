@@ -1,4 +1,4 @@
-"""Whether a model is nearer to a retrained one or to the original: by its outputs, and layer by layer of its encoder."""
+"""Whether a model is nearer to a retrained one or to the original, by its outputs and by its encoder's layers."""
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
@@ -8,7 +8,16 @@ from torch import Tensor, nn
 
 from unlearnkit.builtin.audits.chunks import over
 from unlearnkit.builtin.audits.compared import (
-    NONE, alignment, auc_band, band, cka, embedded, kernel, nearer, rows, yardsticks,
+    NONE,
+    alignment,
+    auc_band,
+    band,
+    cka,
+    embedded,
+    kernel,
+    nearer,
+    rows,
+    yardsticks,
 )  # fmt: skip
 from unlearnkit.builtin.audits.membership import auc
 from unlearnkit.contracts import Audit, Case, Figure, Finding, Items, Missing, ModelAdapter, SetName, Split, View
@@ -18,7 +27,7 @@ RIDGE = 0.1
 
 
 class Relative(Audit):
-    """A relative test of three samples: is the model nearer to the retrained models or to the original one?"""
+    """A relative test of three samples: nearer to the retrained models, or to the original one."""
 
     needs_retrained = True
     figures: Mapping[str, Figure] = {
@@ -26,7 +35,7 @@ class Relative(Audit):
             "outputs nearer", "part of forget images whose output is nearer to the retrained models' than to the "
             "original's; 1 of a further retrained model", 1.0,
         ),
-        "outputs_p": Figure("p", "chance of as large a part of a model that is as near to the one as to the other", None),
+        "outputs_p": Figure("p", "chance of as large a part where a model is as near to the one as to the other", None),
         "encoder": Figure(
             "encoder nearer", "part of forget images whose embedding lies among those of all images more as in the "
             "retrained models than as in the original", 1.0,
@@ -95,14 +104,15 @@ class Layers(Audit):
                 )),
             )
         }  # fmt: skip
-        meaning = "largest difference of a layer's probe from the retrained models'; 0 where it tells no more than theirs"
+        meaning = "largest difference of a layer's probe from the retrained models'; 0 where it tells as much"
         self.figures["excess"] = Figure("probe beyond retrained", meaning, 0.0)
 
     def samples(self, images: Items) -> str:
         forget, retain = (len(images[of]["validation"]) for of in ("forget", "retain"))
         return (
             f"{forget} forget and {retain} retain validation images; the probe is fitted on the training images of "
-            f"both. Where nothing differs its AUC is within 0.5 ± {auc_band(forget, retain):.3f} nineteen times in twenty."
+            f"both. Where nothing differs its AUC is within 0.5 ± {auc_band(forget, retain):.3f} nineteen times in "
+            "twenty."
         )
 
     def chance(self, images: Items) -> Mapping[str, float]:

@@ -164,7 +164,7 @@ def test_members_are_told_one_by_one_beside_a_retrained_model(beside):
     original, retrained, hiding = beside(sections.Membership(kind="membership", calibrate="retrained"))
     assert original["interpolated"] == 0
     assert 0.5 < retrained["interpolated"] < 1.5 < hiding["interpolated"]
-    assert original["auc"] > 0.8
+    assert original["auc"] > 0.7
     assert abs(retrained["auc"] - 0.5) < 0.2 < abs(original["auc"] - 0.5)
 
 

@@ -233,7 +233,8 @@ def test_a_schedule_keeps_the_needs_and_lies_between_its_bounds(shared_tiny, nam
     recipe = load(shared_tiny, discover(), RECIPES[name]).recipe
     needs = {}
     for place in ("one", "other"):
-        needs |= tasks(place, recipe, {"a": False, "b": True}, ["wanted"], {"membership": False, "relative": True})
+        methods = {"a": False, "b": True, "c": True}
+        needs |= tasks(place, recipe, methods, ["wanted"], {"membership": False, "relative": True})
     cost = dict(zip(needs, (1.0 + number % 3 for number in range(len(needs))), strict=True))
 
     def schedule():

@@ -7,6 +7,7 @@ import pytest
 from safetensors.torch import load_file
 from tiny_task import MODEL, ran
 
+from benchmarks.fronts import unheard_run
 from unlearnkit.contracts import Pretrained
 from unlearnkit.errors import UserError
 from unlearnkit.plugins import discover
@@ -15,6 +16,7 @@ from unlearnkit.recipe.validate import load
 from unlearnkit.report.shape import parsed
 from unlearnkit.report.tables import sections
 from unlearnkit.run import pretrain, scratch
+from unlearnkit.run.solve import solve
 from unlearnkit.solver.pretrained import pretrained
 from unlearnkit.solver.workbench import build
 
@@ -122,34 +124,46 @@ def test_audits_see_the_yardsticks_alone(held):
     assert entry["solutions"]["retrain-seed-0"]["apart"] < entry["solutions"]["retrain-budget-2.0"]["apart"]
 
 
-def test_runs_share_what_was_trained_from_scratch(trained, held):
-    def again(name, *overrides):
-        events = []
-        run = ran(
-            trained, trained.parent / name, *SHORT, "compare=[{kind: retrain, seed: 0}]", "model.weights=weights",
-            *overrides, tell=events.append,
-        )  # fmt: skip
-        shared = [event["path"] for event in events if event["event"] == "shared"]
-        warned = [event["message"] for event in events if event["event"] == "warning"]
-        return shared, load_file(run / "solutions" / "retrain-seed-0" / "tensors.safetensors")["theta"], warned
+@pytest.fixture
+def retrained(trained, tmp_path):
+    """Return what retrains alone and returns the weights, f1, and by kind what was told."""
 
+    def solved(name, *overrides):
+        changes = ("training.steps=12", "compare=[{kind: retrain, seed: 0}]", "model.weights=weights", *overrides)
+        bench = build(load(trained, discover(), changes).recipe, trained.parent)
+        run = unheard_run(tmp_path / name, discover())
+        (only,) = bench.methods
+        solution = solve(run, bench, only, lambda: bench.original(only.part), None)
+        told = [json.loads(line) for line in (run.folder / "events.jsonl").read_text().splitlines()]
+        by_kind = {kind: [event for event in told if event["event"] == kind] for kind in ("shared", "warning")}
+        return solution.theta, solution.last.f1, by_kind
+
+    return solved
+
+
+def test_runs_share_what_was_trained_from_scratch(held, retrained):
     weights = load_file(held[1] / "solutions" / "retrain-seed-0" / "tensors.safetensors")["theta"]
-    shared, theta, _ = again("other", "retain={kind: reference-output}", "control.landing=none")
-    assert len(shared) == 1
+    theta, f1, told = retrained("same")
+    ((place,),) = [[event["path"] for event in told["shared"]]]
     assert theta.equal(weights)
-    assert not again("fewer", "data.per_class={train: 6, validation: 4}")[0]
-    with open(f"{shared[0]}/tensors.safetensors", "r+b") as stream:
+    other = ("retain={kind: reference-output}", "forget={kind: noise-output}", "epsilons={fractions: [0]}")
+    found = retrained("other", *other)
+    assert found[0].equal(weights)
+    assert found[2]["shared"]
+    assert found[1] != f1  # which is held against its own forget loss
+    assert not retrained("fewer", "data.per_class={train: 6, validation: 4}")[2]["shared"]
+    assert not retrained("later", "task={kind: center-crop, ratio: 0.25}")[2]["shared"]
+    with open(f"{place}/tensors.safetensors", "r+b") as stream:
         stream.seek(-1, 2)
         stream.write(b"\x07")
-    found, theta, warned = again("damaged", "retain={kind: reference-output}")
-    assert not found
+    theta, _, told = retrained("damaged")
     assert theta.equal(weights)
-    assert any("damaged" in message for message in warned)
+    assert any("damaged" in event["message"] for event in told["warning"])
+    assert retrained("mended")[2]["shared"]
 
 
-def test_a_cache_that_cannot_be_written_costs_no_run(tiny, tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_written_costs_no_run(retrained, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(scratch.CACHE, str(tmp_path / "file"))
-    events = []
-    ran(tiny, tmp_path / "run", *SHORT, "compare=[{kind: retrain}]", tell=events.append)
-    assert any("cannot be kept there" in event.get("message", "") for event in events)
+    told = retrained("run")[2]
+    assert any("cannot be kept there" in event["message"] for event in told["warning"])

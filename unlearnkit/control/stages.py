@@ -54,7 +54,7 @@ class Stage:
     salient: Salient | None = None
     """Which weights it moves; None for all."""
     least: int = 0
-    """Steps at most where `budget` is fewer."""
+    """Steps at most where `budget` comes to fewer."""
     whole: int | None = None
     """Steps that make its solution a yardstick, those of the original model; None where they are not known."""
     seed: int | None = None

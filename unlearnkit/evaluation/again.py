@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from unlearnkit.contracts import Failed, Part
-from unlearnkit.evaluation.audits import celled, entry, needs_retrained
-from unlearnkit.evaluation.instruments import Instruments, Watcher, tried
+from unlearnkit.evaluation.audits import celled, entry
+from unlearnkit.evaluation.instruments import Instruments, Watcher, needs_retrained, tried
 from unlearnkit.evaluation.measure import Gauge
 from unlearnkit.evaluation.originals import Originals
 from unlearnkit.report import reading

@@ -12,7 +12,7 @@ from torch import Tensor
 from unlearnkit.contracts import Audit, Failed, Figure, Finding, Missing, ModelAdapter, Over, Part, trainable
 from unlearnkit.evaluation import kept
 from unlearnkit.evaluation.case import ModelCase
-from unlearnkit.evaluation.instruments import Instruments, Watcher, tell, tried
+from unlearnkit.evaluation.instruments import Instruments, Watcher, needs_retrained, tell, tried
 from unlearnkit.evaluation.models import Model, original, solved
 from unlearnkit.recipe.sections import AuditSection, label
 from unlearnkit.solver.problem import DivergedError, Solution
@@ -64,11 +64,6 @@ def cell(
     if found is not audit:
         tell(watcher, f"audit {name}, {model.id}", found)
     return {"failed": found.reason}
-
-
-def needs_retrained(audit: Audit | Failed) -> bool:
-    """Tell whether an audit has to wait for the retrained models."""
-    return not isinstance(audit, Failed) and audit.needs_retrained
 
 
 def examined(

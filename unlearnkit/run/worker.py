@@ -18,7 +18,8 @@ from unlearnkit.contracts import Audit, Failed
 from unlearnkit.disk import append, read_plain
 from unlearnkit.errors import Exit, Stopped, UserError, memory_error
 from unlearnkit.evaluation import instruments, kept
-from unlearnkit.evaluation.audits import cell, needs_retrained
+from unlearnkit.evaluation.audits import cell
+from unlearnkit.evaluation.instruments import needs_retrained
 from unlearnkit.evaluation.measure import Gauge
 from unlearnkit.evaluation.models import ORIGINAL, Model, original, solved, stop_ids, stops
 from unlearnkit.evaluation.originals import Originals

@@ -55,7 +55,7 @@ class Adversarial(Audit):
             "with the input found", "the same with visible pixels moved within the bound so that the truth is filled "
             "in, by projected gradient descent (Madry et al. 2018) on the decoded embedding", "lower", "dB",
         ),
-        "gain": Figure("gain", "what the search adds; a retrained model gives way too", None, "dB"),
+        "gain": Figure("gain", "what the search adds: much where a model holds what it does not show", None, "dB"),
     }  # fmt: skip
 
     def __init__(self, steps: int, bound: float, most: int) -> None:

@@ -52,7 +52,7 @@ class Membership(Audit):
         if self.needs_retrained:
             self.figures = {**self.figures, "interpolated": Figure(
                 "interpolated", "where the members' losses lie between the original model's, 0, and the retrained "
-                "models', 1", 1.0,
+                "models', 1", "higher",
             )}  # fmt: skip
 
     def samples(self, images: Items) -> str:

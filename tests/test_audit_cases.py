@@ -6,14 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from unlearnkit_diffusers.autoencoder_sections import VQGAN
+from unlearnkit_diffusers.diffusion_sections import Palette
 
-from unlearnkit.builtin.audits import sections
+from unlearnkit.builtin.audits import Adversarial, Layers, Quantised, Relative, sections
+from unlearnkit.builtin.tasks.degradations import Box
 from unlearnkit.contracts import trainable
-from unlearnkit.data import batch_index, seeded, to_float, view_of
+from unlearnkit.data import Pixels, batch_index, seeded, to_float, view_of
 from unlearnkit.evaluation.case import ModelCase
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
 from unlearnkit.solver.workbench import build, fresh
+from unlearnkit.testing.audit import Drawn
+from unlearnkit.testing.audit import case as on_drawn
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "audits.yaml"
 FAST = sections.AdamW(lr=2e-3)
@@ -178,3 +183,50 @@ def test_a_search_finds_the_way_round_a_decoder_that_hides(beside):
     original, retrained, hiding = beside(sections.Adversarial(kind="adversarial", steps=4, images=20))
     assert original["found"] - 1 > retrained["found"]
     assert hiding["gain"] > 2 * max(original["gain"], retrained["gain"])
+
+
+SIZES = {"image_size": 16, "block_out_channels": (8, 16)}
+VQ = VQGAN(kind="vq-gan", **SIZES, codes=32, code_width=4, latent_channels=4)
+DIFFUSION = Palette(kind="palette", **SIZES, norm_num_groups=4, attention_head_dim=8, steps=3)
+TASK = Box((0.5, 0.5), central=True)
+
+
+def made(section, seed):
+    torch.manual_seed(seed)
+    return section.build(None)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers", "ignore::DeprecationWarning:numpy")
+@pytest.mark.parametrize("section", [VQ, DIFFUSION], ids=["vq-gan", "palette"])
+def test_a_decoder_of_another_model_hides_nothing_that_the_encoder_holds(section):
+    original, retrained = made(section, 0), made(section, 1)
+    size, cpu = original.image_size, torch.device("cpu")
+    images = {
+        name: {split: Pixels(source := Drawn(f"{name}-{split}", 6), source.items, size, cpu)
+               for split in ("train", "validation")}
+        for name in ("forget", "retain")
+    }  # fmt: skip
+    hiding = copy.deepcopy(original)
+    for (name, own), other in zip(hiding.module.named_parameters(), retrained.module.parameters(), strict=True):
+        if "decoder." in name:  # but not the time embedding, which the encoder reads too
+            own.data.copy_(other.data)
+
+    def found(audit, model):
+        return audit.examine(on_drawn(model, original, TASK, images, retrained))
+
+    before, hidden, other = (found(Relative(), model) for model in (original, hiding, retrained))
+    assert (before["outputs"], before["encoder"], before["apart"]) == (0, 0, pytest.approx(1))
+    assert (hidden["encoder"], hidden["encoder_p"]) == (0, 1)
+    assert (other["outputs"], other["encoder"], other["apart"]) == (1, 1, pytest.approx(0, abs=1e-5))
+    assert max(other["outputs_p"], other["encoder_p"]) < 0.001
+    before, hidden, other = (found(Layers(2), model) for model in (original, hiding, retrained))
+    for one in (before, hidden):
+        assert [one["original_1"], one["original_2"]] == [pytest.approx(1)] * 2
+        assert one["retrained_2"] == pytest.approx(other["original_2"])
+    assert other["retrained_2"] == pytest.approx(1)
+    assert other["original_2"] < 0.99
+    assert other["excess"] == 0
+    assert found(Adversarial(3, 0.1, 4), original)["gain"] > 0
+    coarse = found(Quantised((16, 2)), original)
+    assert coarse["bits_16"] == pytest.approx(coarse["own"], abs=0.05)
+    assert coarse["bits_2"] != pytest.approx(coarse["own"], abs=0.05)

@@ -75,16 +75,12 @@ class Adversarial(Audit):
             left -= len(some.images)
             attacked = searched(case.model, some, self.steps, self.bound)
             with torch.no_grad():
-                own.append(_psnr(case.model, some, some))
-                found.append(_psnr(case.model, attacked, some))
+                for values, shown in ((own, some), (found, attacked)):
+                    values.append(psnr(case.model.output(shown), some.truth, some.region))
         if not own:
             raise ValueError(NO_VALIDATION)
         before, after = (float(torch.cat(values).double().mean()) for values in (own, found))
         return {"own": before, "found": after, "gain": after - before}
-
-
-def _psnr(model: ModelAdapter, view: View, truth: View) -> torch.Tensor:
-    return psnr(model.output(view), truth.truth, truth.region)
 
 
 def searched(model: ModelAdapter, view: View, steps: int, bound: float) -> View:

@@ -20,7 +20,7 @@ from unlearnkit.contracts import (
     View,
     mean_colour_fill,
     region_error,
-)  # fmt: skip
+)
 
 Calibration = Literal["difficulty", "original", "retrained", "none"]
 
@@ -107,7 +107,7 @@ class RetainLeakage(Audit):
         near = auc_band(members, others)
         return (
             f"{members} members (retain training images) against {others} others (retain validation images). Without "
-            f"any trace, AUC is within 0.5 ± {near:.3f} nineteen times in twenty, and of equal models both differ less."
+            f"any trace, AUC is within 0.5 ± {near:.3f} nineteen times in twenty."
         )
 
     def examine(self, case: Case) -> Mapping[str, Finding]:

@@ -18,7 +18,7 @@ from unlearnkit.builtin.audits.compared import (
     nearer,
     rows,
     yardsticks,
-)  # fmt: skip
+)
 from unlearnkit.builtin.audits.membership import auc
 from unlearnkit.contracts import Audit, Case, Figure, Finding, Items, Missing, ModelAdapter, SetName, Split, View
 
@@ -59,24 +59,22 @@ class Relative(Audit):
         views = [view for split in ("train", "validation") for view in case.views("forget", split)]
         context = list(case.views("retain", "validation"))
 
-        def distance(one: ModelAdapter, other: ModelAdapter) -> Tensor:
-            return over(views, lambda view: _distance(one.output(view), other.output(view), view)).double()
+        region = over(views, lambda view: view.region)
+        shown, original, *others = (over(views, one.output) for one in (case.model, case.reference, *gold))
 
-        to_retrained = torch.stack([distance(case.model, one) for one in gold]).mean(0)
-        share, p = nearer(to_retrained, distance(case.model, case.reference))
-        whole = torch.stack([distance(case.reference, one) for one in gold]).mean()
+        def distances(one: Tensor, *other: Tensor) -> Tensor:
+            """Return the mean squared difference [N] over what the model was to make, a mean over the others."""
+            found = [((one - each).square() * region).flatten(1).sum(1) for each in other]
+            return torch.stack(found).mean(0).double() / (3 * region.flatten(1).sum(1))
+
+        to_retrained, whole = distances(shown, *others), distances(original, *others).mean()
+        share, p = nearer(to_retrained, distances(shown, original))
         own, before, *after = (kernel(embedded(one, [*views, *context])) for one in (case.model, case.reference, *gold))
         count = len(to_retrained)
         like = torch.stack([alignment(own, one) for one in after]).mean(0)
         held, held_p = nearer(-like[:count], -alignment(own, before)[:count])
         apart = float((to_retrained.mean() / whole).sqrt()) if whole else Missing("original and retrained are one")
         return {"outputs": share, "outputs_p": p, "encoder": held, "encoder_p": held_p, "apart": apart}
-
-
-def _distance(one: Tensor, other: Tensor, view: View) -> Tensor:
-    """Return the mean squared difference [B] of outputs over what the model was to make."""
-    weight = view.region.expand_as(one).float()
-    return ((one - other).square() * weight).flatten(1).sum(1) / weight.flatten(1).sum(1)
 
 
 class Layers(Audit):

@@ -80,7 +80,7 @@ def _unheard(event: Mapping[str, object]) -> None:
 
 def unheard_run(folder: Path, plugins: Plugins) -> Run:
     """Return a run in a folder that tells nobody."""
-    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     run = Run(folder, plugins, _unheard, Stop(_unheard))
     run.manifest = {"times": {}, "costs": {}}
     return run

@@ -13,6 +13,12 @@ from tiny_task import ran, write_tiny
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what is trained from scratch out of the user's cache."""
+    os.environ["UNLEARNKIT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
     """Return a recipe beside the pictures that it names."""

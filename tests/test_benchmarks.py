@@ -1,9 +1,11 @@
 """The benchmark measures what it says: memory against known sizes, and steps that take the same gradients."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from benchmarks import steps
+from benchmarks import audits, steps
 from benchmarks.fronts import PUBLISHED, Front, fronts, share, table
 from benchmarks.growth import ways
 from benchmarks.measure import in_turn, operations, peak_bytes, ratio
@@ -177,3 +179,18 @@ def test_growth_is_that_of_parameters_and_images(tiny):
     assert [size for size, _ in found.values()] == sorted(size for size, _ in found.values())
     for _, step in found.values():
         step()
+
+
+def test_the_model_that_only_hides_keeps_its_encoder_and_audits_stand_beside_it(tiny, tmp_path, monkeypatch):
+    plugins = discover(extra=[SimpleNamespace(__name__="hides", register_methods=lambda: [audits.Hiding])])
+    monkeypatch.setattr(audits, "AUDITS", ("{kind: relative}", "{kind: layers, layers: 1}"))
+    found = audits.measured(tiny, tmp_path / "run", 3, ["training.steps=6"], plugins)
+    hiding = found["solutions"][-1]["id"]
+    assert [row["retrained"] for row in found["solutions"]] == [True, True, False]
+    assert found["audits"][0]["solutions"][hiding]["encoder"] == 0
+    assert found["audits"][1]["solutions"][hiding]["original_1"] == pytest.approx(1)
+    assert 0 < found["audits"][0]["solutions"][hiding]["apart"] != 1
+    shown = audits.table([found]).splitlines()
+    assert len(shown) == 2 + 5 + 4
+    assert shown[4].startswith("| relative | encoder nearer | 0 |")
+    assert shown[4].endswith("| 1 of 1, 0 of 1, 1 of 1 |")

@@ -30,9 +30,12 @@ QUICK = (
     "evaluate={metrics: [{kind: hidden-psnr}], images: 1, stops: 2, tasks: [{kind: half}],"
     " audits: [{kind: membership}, {kind: relearning, steps: 4, every: 2}]}",
 )
-RETRAINED = "compare=[{kind: composite, alpha: [0.25, 1.0]}, {kind: retrain}]"
+RETRAINED = (
+    "compare=[{kind: composite, alpha: 0.25}, {kind: retrain, seed: [0, 1]}]",
+    "evaluate.audits=[{kind: membership}, {kind: relative}]",
+)
 RECIPES = {
-    "compare, audits and targets": (*QUICK, RETRAINED, "epsilons.targets=[{kind: unseen}, {kind: retrained}]"),
+    "compare, audits and targets": (*QUICK, *RETRAINED, "epsilons.targets=[{kind: unseen}, {kind: retrained}]"),
     "seeds": (*QUICK, "seeds=[3, 4]"),
     "continuation": (*QUICK, "sweep={kind: continuation, budget: 0.5}"),
     "a curve": (*QUICK, "sweep={kind: curve, budget: 1, polish: 3}", "epsilons={values: [0.03, 1000]}"),
@@ -233,7 +236,8 @@ def test_a_schedule_keeps_the_needs_and_lies_between_its_bounds(shared_tiny, nam
     recipe = load(shared_tiny, discover(), RECIPES[name]).recipe
     needs = {}
     for place in ("one", "other"):
-        needs |= tasks(place, recipe, {"a": False, "b": True}, ["wanted"], ["membership"])
+        methods = {"a": False, "b": True, "c": True}
+        needs |= tasks(place, recipe, methods, ["wanted"], {"membership": False, "relative": True})
     cost = dict(zip(needs, (1.0 + number % 3 for number in range(len(needs))), strict=True))
 
     def schedule():

@@ -37,7 +37,7 @@ ASKED = (
     "{figure: forget/validation/truth/hidden-psnr, at_most: 5}, {figure: relearning/forget_steps, at_least: 9}]",
     "compare=[{kind: retrain}]",
 )
-GOLD = "retrain-budget-1.0"
+GOLD = "retrain"
 
 
 def recipe_of(folder: Path) -> Any:
@@ -267,9 +267,7 @@ LIES: Mapping[str, Callable[[Any], object]] = {
         "validation"
     ]["truth"].update({"hidden-psnr": 1.5}),
     "epsilon-at-0.5, gap": lambda its: chosen(its).update(epsilon=1.01 * chosen(its)["epsilon"]),
-    "audits, membership, retrain-budget-1.0, auc": lambda its: its["results"]["audits"][0]["solutions"][GOLD].update(
-        auc=0.5
-    ),
+    "audits, membership, retrain, auc": lambda its: its["results"]["audits"][0]["solutions"][GOLD].update(auc=0.5),
     "limits, forget validation PSNR, hidden region ≤ 5 dB, epsilon-at-0.5, kept": lambda its: its["results"]["limits"][
         2
     ]["solutions"]["epsilon-at-0.5"].update(kept=True),

@@ -6,7 +6,10 @@ import pytest
 import torch
 from torchmetrics.functional.classification import binary_auroc
 
-from unlearnkit.builtin.audits.membership import Membership, auc, calibrated, tpr
+from unlearnkit.builtin.audits.attacks import rounded, searched
+from unlearnkit.builtin.audits.compared import alignment, band, cka, kernel, nearer
+from unlearnkit.builtin.audits.membership import Membership, RetainLeakage, auc, calibrated, interpolated, tpr
+from unlearnkit.builtin.audits.nearness import layers, probed
 from unlearnkit.builtin.audits.outputs import CopySimilarity
 from unlearnkit.builtin.audits.sections import Relearning
 from unlearnkit.builtin.tasks.degradations import Box
@@ -70,12 +73,12 @@ def test_calibration_takes_difficulty_out_and_leaves_membership():
     members = torch.arange(200) < 100
     noise = torch.randn(200, generator=seeded("n"), dtype=torch.float64)
     losses = difficulty**1.5 * torch.exp(0.02 * noise - 0.1 * members)
-    score = calibrated(losses, difficulty, "difficulty")
+    score = calibrated(losses, difficulty[:, None], "difficulty")
     assert abs(float(torch.corrcoef(torch.stack([score, difficulty.log()]))[0, 1])) < 1e-9
     assert auc(score, members) > 0.95 > 0.6 > auc(-losses, members)
-    assert torch.equal(calibrated(losses, losses + 1, "original"), (losses + 1) - losses)
+    assert torch.equal(calibrated(losses, losses[:, None] + 1, "original"), (losses + 1) - losses)
     with pytest.raises(ValueError, match="not positive"):
-        calibrated(losses - 1, difficulty, "difficulty")
+        calibrated(losses - 1, difficulty[:, None], "difficulty")
 
 
 def images(size=16):
@@ -218,3 +221,102 @@ def test_the_error_is_over_what_the_model_was_to_make(model):
     outputs[view.hidden.expand_as(outputs)] += 0.5
     outputs[:, :, 0, 0] += 9
     assert torch.allclose(region_error(outputs, view), torch.full((5,), 0.25))
+
+
+def drawn(*shape):
+    return torch.randn(*shape, generator=seeded("drawn", shape), dtype=torch.float64)
+
+
+def test_cka_and_alignment_are_those_of_their_formulas_and_blind_to_rotation_and_scale():
+    x, y = drawn(12, 5), drawn(12, 7)
+    rotation = torch.linalg.qr(drawn(5, 5))[0]
+    a, b = x - x.mean(0), y - y.mean(0)
+    expected = (b.T @ a).norm() ** 2 / ((a.T @ a).norm() * (b.T @ b).norm())  # Kornblith et al. 2019, equation 3
+    assert cka(kernel(x), kernel(y)) == pytest.approx(float(expected))
+    assert cka(kernel(x), kernel(3 * x @ rotation + 1)) == pytest.approx(1)
+    assert alignment(kernel(x), kernel(3 * x @ rotation + 1)).tolist() == pytest.approx([1] * 12)
+    others = [j for j in range(12) if j != 4]
+    one, other = (kernel(z)[4, others] for z in (x, y))
+    assert float(alignment(kernel(x), kernel(y))[4]) == pytest.approx(float(one @ other / (one.norm() * other.norm())))
+
+
+def test_the_relative_test_is_the_sign_test_of_scipy():
+    from scipy.stats import binomtest
+
+    near, far = drawn(40).abs(), drawn(1, 40)[0].abs() + 0.2
+    near[:3] = far[:3]
+    won = int((near < far).sum())
+    share, p = nearer(near, far)
+    assert share == (won + 1.5) / 40
+    assert p == pytest.approx(binomtest(won, 37, alternative="greater").pvalue)
+    within = [abs(nearer(*drawn(2, 100, i)[:, :, 0])[0] - 0.5) <= band(100) for i in range(1, 200)]
+    assert sum(within) / len(within) > 0.92
+
+
+def test_a_probe_is_ridge_regression_on_the_features():
+    x, which = drawn(30, 4), torch.arange(30) % 3 == 0
+    x[which, 0] += 2
+    x, fitted = x - x.mean(0), torch.arange(30) < 20
+    inside, told = x[fitted], which[fitted].double()
+    ridge = 0.1 * (inside**2).sum(1).mean() * torch.eye(4, dtype=torch.float64)
+    weights = torch.linalg.solve(inside.T @ inside + ridge, inside.T @ (told - told.mean()))
+    expected = auc(x[~fitted] @ weights, which[~fitted])
+    assert probed(kernel(x), which, fitted) == pytest.approx(expected)
+    assert expected > 0.8
+
+
+def test_weights_of_few_bits_have_few_values_and_lie_half_a_step_away():
+    weight = drawn(6, 50)
+    for bits in (8, 4):
+        found, step = rounded(weight, bits), weight.abs().amax(1, keepdim=True) / (2 ** (bits - 1) - 1)
+        assert bool(((found - weight).abs() <= step / 2 + 1e-12).all())
+        assert all(len(row.unique()) <= 2**bits - 1 for row in found)
+    assert rounded(drawn(5), 16).shape == (5,)
+
+
+def test_a_search_stays_within_its_bound_and_leaves_what_is_hidden(model):
+    view = next(case(model, model, TASK, images(), model).views("forget", "validation"))
+    model.module.requires_grad_(False)
+    found = searched(model, view, 5, 0.05)
+    moved = (found.images - view.images).abs()
+    assert 0 < float(moved.max()) <= 0.05 + 1e-6
+    assert not bool(moved[view.hidden.expand_as(moved)].any())
+    errors = [float(region_error(model.output(one), view).mean()) for one in (view, found)]
+    assert errors[1] < errors[0]
+
+    class Deaf(type(model)):
+        def embed(self, view):
+            return super().embed(view).detach()
+
+    with pytest.raises(ValueError, match="no gradient"):
+        searched(Deaf(model.module), view, 1, 0.05)
+
+
+def test_layers_are_the_blocks_in_their_order_and_no_hook_is_left(model):
+    views = list(case(model, model, TASK, images(), model).views("forget", "validation"))
+    found = layers(model, views)
+    assert len(found) == len(model.encoder.blocks)
+    with torch.no_grad():
+        expected = model.encoder.norm(found[-1].view(5, -1, model.encoder.norm.normalized_shape[0])).flatten(1)
+        assert torch.allclose(expected, model.embed(views[0]).flatten(1), atol=1e-6)
+    assert not any(module._forward_hooks for module in model.module.modules())
+
+
+def test_what_is_retained_is_given_away_by_what_learnt_it_by_heart(model):
+    learnt = case(model, model, TASK, images(), model)
+    for _ in learnt.train(trainable(learnt.model), ("retain",), 60, AdamW(lr=1e-2), decay=0):
+        pass
+    audit = RetainLeakage(1)
+    found = [audit.examine(case(one, model, TASK, images(), model)) for one in (model, learnt.model)]
+    assert found[0]["excess"] == 0
+    assert found[1]["auc"] > 0.8
+    assert found[1]["excess"] == found[1]["auc"] - found[0]["auc"]
+
+
+def test_interpolation_is_nought_at_the_original_and_one_at_the_retrained():
+    before, after = drawn(20).exp(), drawn(20, 3).exp() * 5
+    assert interpolated(before, before, after) == 0
+    assert interpolated(after.log().mean(1).exp(), before, after) == pytest.approx(1)
+    assert isinstance(interpolated(-before, before, after), Missing)
+    score = calibrated(before, after, "retrained")
+    assert torch.allclose(score, (after.log().mean(1) - before.log()) / after.log().std(1).clamp(min=1e-3))

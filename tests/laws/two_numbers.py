@@ -13,7 +13,7 @@ from torch import nn
 
 from unlearnkit.builtin.losses import targets
 from unlearnkit.builtin.losses.distances import ToReference
-from unlearnkit.contracts import ModelAdapter, Setting, Sources, Task, standard_normal, whole
+from unlearnkit.contracts import ModelAdapter, Pretrained, Setting, Sources, Task, standard_normal, whole
 from unlearnkit.control import gradient_norm
 from unlearnkit.data import seeded
 from unlearnkit.recipe.training import SGD, Training
@@ -92,6 +92,7 @@ def toy(section, *, a=A, b=B, steps=1, lr=1.0, alone=False, varied=False):
     sources = Sources(
         standard_normal(), lambda: seeded("toy"),
         lambda label, count, generator: torch.full((count, 3, SIZE, SIZE), Q), lambda weights: Two(A1, B1), Path(),
+        original=Pretrained(0),
     )  # fmt: skip
     setting = Setting(reference, Nothing(), sources)
     recipe_losses = ToReference("embedding", reference), ToReference("embedding", reference)

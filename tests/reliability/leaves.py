@@ -71,6 +71,7 @@ NEEDED: Mapping[str, Mapping[str, Any]] = {
     "SGD": {"lr": 1e-2},
     "FreshDecoder": {"steps": 4},
     "Relearning": {"steps": 4, "every": 2},
+    "Adversarial": {"steps": 2},
     "ExportedModule": NETWORK,
     "FeatureDistance": {"extractor": NETWORK},
     "FID": {"extractor": NETWORK, "few": True},
@@ -105,6 +106,7 @@ AROUND: Mapping[str, Mapping[str, Any]] = {
     "Poisoned": {"evaluate": {"audits": [{"kind": "backdoor"}]}},
     "SurrogateClass": {"data": {"retain": {"classes": ["blue", "green"]}}},
     "NearRetrained": {"compare": [{"kind": "retrain"}]},
+    "Relative": {"compare": [{"kind": "retrain"}]},
     "Backdoor": {"data": {"source": {"kind": "poisoned", **NEEDED["Poisoned"]}}},
 }
 """What else a recipe needs where a section of a class is in it."""
@@ -169,7 +171,8 @@ CHANGED: Mapping[str, Any] = {
     "SGD.lr": 1e-3, "SGD.momentum": 0.5, "Cache.memory_mib": 0, "Cache.disk_mib": 0,
     "Composite.alpha": [0.25, 1.0], "MaxLoss.alpha": 0.5, "NoisyLabel.alpha": 0.5, "RetainLabel.alpha": 0.5,
     "SalUn.alpha": 0.5, "SalUn.salient": 0.25, "ReGUn.alpha": 0.5, "RestrictedGradient.alpha": 2.0,
-    "RandomEncoder.alpha": 0.5, "NegGradPlus.beta": 0.9, "Retrain.budget": 2.0, "Decoupling.distance": 4.0,
+    "RandomEncoder.alpha": 0.5, "NegGradPlus.beta": 0.9, "Retrain.budget": 2.0, "Retrain.original_steps": 30,
+    "Retrain.seed": 5, "Decoupling.distance": 4.0,
     "Decoupling.ascent": 0.5, "Decoupling.sensitivity": 2e-3, "Decoupling.epsilon": 2.0, "Decoupling.delta": 1e-4,
     "Cup.intensity": 0.25, "Eupmu.tolerance": 0.1, "Eupmu.rate": 0.05, "Hamu.quota": 1e-3, "Lur.lookahead": 0.2,
     "Lur.alpha": 0.5, "Siss.share": 0.2, "CaGrad.c": 0.25, "Lagrangian.epsilon": 2e-3, "Lagrangian.rate": 0.1,
@@ -179,7 +182,8 @@ CHANGED: Mapping[str, Any] = {
     "b/network.pt2", "ExportedModule.size": 20, "ExportedModule.mean": [0.5, 0.5, 0.5],
     "ExportedModule.std": [0.5, 0.5, 0.5], "InceptionScore.splits": 1, "Membership.views": 2,
     "FreshDecoder.steps": 6, "Relearning.images": ["forget"], "Relearning.recovered": 0.5, "Relearning.steps": 6,
-    "Relearning.every": 1,
+    "Relearning.every": 1, "Layers.layers": 1, "Quantised.bits": [6], "Adversarial.steps": 3, "Adversarial.bound": 0.1,
+    "Adversarial.images": 2, "RetainLeakage.views": 2,
 }  # fmt: skip
 """Another value of each leaf whose type does not tell one: of a switch or a word it is the other one, or the next."""
 REFUSED = {"seeds": "the run began without"}
@@ -196,7 +200,9 @@ LEFT: Mapping[str, str] = {
     r"low-resolution": "needs a model whose outputs are larger, which plugins bring",
     r"siss": "needs a diffusion model, which plugins bring",
     r"^data\.(forget|retain)\.source\S*\.(target|targets|side_by_side) ": "pairs in one of two sources are refused",
-    r"^epsilons\S* \((membership|audit), (fresh-decoder|relearning|copy-similarity|backdoor)": "has no such figure",
+    r"^epsilons\S* \((membership|audit), "
+    r"(fresh-decoder|relearning|copy-similarity|backdoor|relative|layers|quantised|adversarial|retain-leakage)":
+        "has no such figure",
     r"^epsilons\S*audit \((membership|audit), membership\)": "no other audit has its figures",
 }  # fmt: skip
 """By what is found in a leaf's line: what is not tried, and why."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from report_pages import Page, html
 
+from unlearnkit.report import limits
 from unlearnkit.report.headline import against, headline
 from unlearnkit.report.verdict import recommended
 
@@ -41,6 +42,12 @@ def audited(results: Any, figure: dict[str, Any], **values: float) -> Any:
     return results | {
         "audits": [entry | {"figures": {"it": figure}, "original": cells.pop("original"), "solutions": cells}]
     }
+
+
+def limited(results: Any, figure: str, bound: float) -> Any:
+    """Set a limit on a figure of an audit that the results have."""
+    asked = {"figure": figure, "at_least": None, "at_most": bound}
+    return results | {"limits": limits.held([asked], results)}
 
 
 @pytest.fixture
@@ -97,11 +104,16 @@ def held(results: Any, s: Any) -> list[float]:
         values += [v["over"] if isinstance(v, dict) and "over" in v else v for row in rows for v in row.values()]
         for its in audit["figures"].values():
             values += [its["forgotten"], its.get("chance")]
+    for limit in results.get("limits", []):
+        kept = limit["solutions"][s["id"]]["kept"]
+        values += [limit["at_most"], limit["solutions"][s["id"]]["found"], int(kept is True), len(results["limits"])]
     return [float(v) for v in values if isinstance(v, int | float)]
 
 
 def test_every_figure_of_the_headline_is_of_the_results(gone: Any, super_resolution: Any, results: Any) -> None:
     made = [gone, audited(gone, AUC, original=0.91, epsilon_0=0.82), super_resolution]
+    every = audited(gone, AUC, original=0.91, **{s["id"]: 0.82 for s in gone["solutions"]})
+    made += [limited(every, "membership/it", bound) for bound in (0.8, 0.85)]
     found = [results, *(json.loads(path.read_text(encoding="utf-8")) for path in GALLERY)]
     assert len(found) > 5
     runs = [(run, solution(run)) for run in made] + [(run, recommended(run)[0]) for run in found]
@@ -156,6 +168,21 @@ def test_nothing_is_called_forgotten_that_an_audit_speaks_against(
     assert ("audits speak against calling them forgotten: membership, " in said) == speaks
     assert ("Faces no longer come back" in said) != speaks
     assert ("no audit speaks against it: membership, " in said) != speaks
+
+
+def test_the_limits_of_the_recipe_are_judged_and_one_that_an_audit_breaks_speaks_against_it(gone: Any) -> None:
+    others = {s["id"]: 0.5 for s in gone["solutions"]}
+    run = audited(gone, AUC, original=0.91, **{**others, "epsilon-0": 0.57})
+    kept, broken = (limited(run, "membership/it", bound) for bound in (0.6, 0.55))
+    said = headline(kept, solution(kept))
+    assert said.startswith("Faces no longer come back")
+    assert said.endswith(" 1 of 1 limits of the recipe kept.")
+    said = headline(broken, solution(broken))
+    assert against(broken, solution(broken))
+    assert not against(kept, solution(kept))
+    assert "no longer come back" not in said
+    assert "audits speak against calling them forgotten: membership, AUC 0.570" in said
+    assert said.endswith(" 0 of 1 limits of the recipe kept; BROKEN: membership AUC ≤ 0.55 (found 0.5700).")
 
 
 def test_where_no_score_shows_it_is_said_what_a_person_sees(super_resolution: Any) -> None:

@@ -14,6 +14,7 @@ from .images import Size as Size
 from .images import sides as sides
 from .loss import Loss as Loss
 from .loss import OwnLoss as OwnLoss
+from .loss import Pretrained as Pretrained
 from .loss import Psi as Psi
 from .loss import Setting as Setting
 from .loss import Sources as Sources

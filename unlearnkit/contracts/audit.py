@@ -70,6 +70,8 @@ class Case(Protocol):
     """A copy of the model under audit, which the audit may change."""
     reference: ModelAdapter
     """The original model, which it may not."""
+    retrained: Sequence[ModelAdapter]
+    """Models that were retrained without the forget set, but for the one under audit; for audits that need them."""
     items: Items
     """The images of each set by split."""
     sources: Mapping[str, Images]
@@ -116,6 +118,8 @@ class Audit(ABC):
     """What it finds, by a short name."""
     needs_truth: bool = False
     """Whether it compares outputs with the truth, so that it says so where nobody has that."""
+    needs_retrained: bool = False
+    """Whether it looks at retrained models, which are solved before it then; there may be none."""
 
     @abstractmethod
     def samples(self, images: Items) -> str:

@@ -1,8 +1,8 @@
 """What loss, target and control sections build, and what they build it from."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -46,6 +46,15 @@ def standard_normal() -> Statistics:
 
 
 @dataclass(frozen=True)
+class Pretrained:
+    """How the original model was trained, as far as that is known."""
+
+    steps: int
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """Fields of `training` that say the same of a stage."""
+
+
+@dataclass(frozen=True)
 class Sources:
     """What losses, forget targets and methods can take beside the reference."""
 
@@ -61,6 +70,8 @@ class Sources:
     """The recipe's folder, where relative paths start."""
     size: Size | None = None
     """Size of x where the sources have pairs, None where x is of the model's `image_size`."""
+    original: Pretrained | None = None
+    """How the reference was trained from scratch; None where nothing says so."""
 
 
 @dataclass(frozen=True)

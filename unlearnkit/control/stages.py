@@ -1,6 +1,7 @@
 """What a method builds: the stages of its problem, one after the other."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from unlearnkit.contracts import Loss
 from unlearnkit.control.mixture import Mixture
@@ -52,6 +53,14 @@ class Stage:
     """Start from freshly initialised weights instead of those it finds."""
     salient: Salient | None = None
     """Which weights it moves; None for all."""
+    least: int = 0
+    """Steps at most where `budget` comes to fewer."""
+    whole: int | None = None
+    """Steps that make its solution a yardstick, those of the original model; None where they are not known."""
+    seed: int | None = None
+    """Seed of its fresh weights, batches and views; the recipe's without one."""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    """Fields of `training` that it has in place of the recipe's."""
 
     def __post_init__(self) -> None:
         both = self.forget is not None and self.retain is not None
@@ -59,3 +68,7 @@ class Stage:
             raise ValueError("a stage has two losses and a rule, or one loss and none")
         if self.lookahead and not both:
             raise ValueError("a stage that looks ahead has two losses")
+
+    def steps(self, each: int) -> int:
+        """Return its steps at most where a problem has `each` of them."""
+        return max(1, round(self.budget * each), self.least)

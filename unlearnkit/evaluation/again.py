@@ -1,7 +1,7 @@
 """Compute the figures that are claimed of a model again, by the code that made them, and compare both."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unlearnkit.contracts import Failed, Part
 from unlearnkit.evaluation.audits import celled, entry
-from unlearnkit.evaluation.instruments import Instruments, Watcher, tried
+from unlearnkit.evaluation.instruments import Instruments, Watcher, needs_retrained, tried
 from unlearnkit.evaluation.measure import Gauge
 from unlearnkit.evaluation.originals import Originals
 from unlearnkit.report import reading
@@ -31,8 +31,10 @@ def again(
 ) -> Figures:
     """Return the figures of models, `original` among them, by id, as `claimed` has those of the claims.
 
-    A model comes as the weights of a part; all else is the original's.
+    A model comes as the weights of a part; all else is the original's. Audits that need retrained models which are not
+    among them are left out.
     """
+    gold = [s["id"] for s in its["results"]["solutions"] if s.get("retrained") and s["id"] in models]
     gauge = Gauge(Originals(bench), tools, watcher)
     epsilons = {s["id"]: s.get("epsilon") for s in its["results"]["solutions"]}
     found, cells = dict[str, Any](), {name: dict[str, Any]() for name in tools.audits}
@@ -45,7 +47,8 @@ def again(
             found[name] |= {"gap": off, "satisfied": off <= TOLERANCE}
         for kind, (_, audit) in tools.audits.items():
             bench.put(part, theta)
-            cell = audit if isinstance(audit, Failed) else tried(partial(celled, audit, bench, watcher))
+            beside = [models[one] for one in gold if one != name] if needs_retrained(audit) else []
+            cell = audit if isinstance(audit, Failed) else tried(partial(celled, audit, bench, watcher, beside))
             cells[kind][name] = {"failed": cell.reason} if isinstance(cell, Failed) else cell
     results: dict[str, Any] = {
         "original": found.pop("original"),
@@ -58,15 +61,22 @@ def again(
         },
     }
     results["limits"] = held([limit.model_dump() for limit in bench.recipe.evaluate.limits], results)
-    return _figures(results, list(found), bench.facts["data"])
+    return _figures(results, list(found), bench.facts["data"], unheld(its, tools, models))
 
 
-def claimed(its: Claims, models: Mapping[str, object]) -> Figures:
-    """Return the figures that are claimed of models, by what they are."""
-    return _figures(its["results"], [name for name in models if name != "original"], its["manifest"]["data"])
+def unheld(its: Claims, tools: Instruments, models: Mapping[str, object]) -> set[str]:
+    """Return the audits whose figures hang on retrained models of the claims that are not among the models."""
+    lacking = any(s.get("retrained") and s["id"] not in models for s in its["results"]["solutions"])
+    return {name for name, waits in tools.waiting.items() if waits and lacking}
 
 
-def _figures(results: Any, models: list[str], data: Any) -> Figures:
+def claimed(its: Claims, models: Mapping[str, object], without: Collection[str] = ()) -> Figures:
+    """Return the figures that are claimed of models, by what they are, `without` those of some audits."""
+    every = [name for name in models if name != "original"]
+    return _figures(its["results"], every, its["manifest"]["data"], without)
+
+
+def _figures(results: Any, models: list[str], data: Any, without: Collection[str]) -> Figures:
     rows = {row["id"]: row for row in [reading.original(results), *results["solutions"]]}
 
     def of(its: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,8 +85,14 @@ def _figures(results: Any, models: list[str], data: Any) -> Figures:
     names = ("original", *models)
     return {
         **{name: {key: its for key in LOOKED_AT if (its := rows[name].get(key)) is not None} for name in names},
-        "audits": {audit["id"]: {"images": audit["samples"], **of(audit)} for audit in results["audits"]},
-        "limits": {limit["label"]: of(limit) for limit in results["limits"]},
+        "audits": {
+            audit["id"]: {"images": audit["samples"], **of(audit)}
+            for audit in results["audits"]
+            if audit["id"] not in without
+        },
+        "limits": {
+            limit["label"]: of(limit) for limit in results["limits"] if limit["figure"].partition("/")[0] not in without
+        },
         "sets": results["sets"],
         "data": {source["set"]: {key: source[key] for key in ("digest", "files", "files_sha256")} for source in data},
     }

@@ -7,10 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from unlearnkit.contracts import Audit, Failed, Figure, Finding, Missing, Over
+from torch import Tensor
+
+from unlearnkit.contracts import Audit, Failed, Figure, Finding, Missing, ModelAdapter, Over, Part, trainable
 from unlearnkit.evaluation import kept
 from unlearnkit.evaluation.case import ModelCase
-from unlearnkit.evaluation.instruments import Instruments, Watcher, tell, tried
+from unlearnkit.evaluation.instruments import Instruments, Watcher, needs_retrained, tell, tried
 from unlearnkit.evaluation.models import Model, original, solved
 from unlearnkit.recipe.sections import AuditSection, label
 from unlearnkit.solver import lora
@@ -29,10 +31,11 @@ def audited(
     tried again. The watcher is told of each, and asked between steps.
     """
     models, entries = [original(bench), *map(solved, solutions)], []
+    gold = [solved(one) for one in solutions if one.problem.retrained]
     for name, (section, audit) in instruments.audits.items():
         cells, facts = dict[str, Cell](), kept.facts([audit])
         for model in models:
-            cells[model.id] = cell(folder, bench, (name, section, audit), facts, model, watcher)
+            cells[model.id] = cell(folder, bench, (name, section, audit), facts, model, gold, watcher)
             watcher.event("audited", audit=name, id=model.id)
             watcher.check_signal()
         entries.append(entry(bench, name, section, audit, cells))
@@ -41,16 +44,21 @@ def audited(
 
 def cell(
     folder: Path, bench: Workbench, named: tuple[str, AuditSection, Audit | Failed], facts: Sequence[object],
-    model: Model, watcher: Watcher,
+    model: Model, gold: Sequence[Model], watcher: Watcher,
 ) -> Cell:  # fmt: skip
-    """Return what an audit finds of a model, or find it again; `facts` are what the audit said before it was used."""
+    """Return what an audit finds of a model, or find it again; `facts` are what the audit said before it was used.
+
+    `gold` are the retrained models, of which an audit that needs them sees all but the one under audit.
+    """
     name, section, audit = named
     path = folder / "audits" / name / f"{model.id}.json"
-    origin = kept.origin(bench, model.digest, {"audit": section}, facts)
+    others = [one for one in gold if one.id != model.id] if needs_retrained(audit) else []
+    origin = kept.origin(bench, model.digest, {"audit": section}, [*facts, *(one.digest for one in others)])
     if (known := kept.load(path, origin, watcher)) is not None:
         return dict(known)
     bench.put(model.part, model.theta())
-    found = audit if isinstance(audit, Failed) else tried(partial(celled, audit, bench, watcher))
+    beside = [(one.part, one.theta()) for one in others]
+    found = audit if isinstance(audit, Failed) else tried(partial(celled, audit, bench, watcher, beside))
     if not isinstance(found, Failed):
         kept.save(path, origin, found)
         return found
@@ -59,14 +67,19 @@ def cell(
     return {"failed": found.reason}
 
 
-def examined(audit: Audit, bench: Workbench, watcher: Watcher) -> Mapping[str, Finding]:
-    """Return the findings on the student as it is now; raise `ValueError` with the reason where none can be had."""
+def examined(
+    audit: Audit, bench: Workbench, watcher: Watcher, beside: Sequence[tuple[Part, Tensor]]
+) -> Mapping[str, Finding]:
+    """Return the findings on the student as it is now; raise `ValueError` with the reason where none can be had.
+
+    `beside` are weights of retrained models, of a part each.
+    """
     recipe = bench.recipe
     student = copy.deepcopy(lora.plain(bench.student, merged=True))
     untrained = partial(fresh, recipe, student)
     case = ModelCase(
         student, bench.reference, bench.sides, bench.images, recipe.training, recipe.seed, untrained,
-        watcher.check_signal,
+        [_built(bench, *one) for one in beside], watcher.check_signal,
     )  # fmt: skip
     if audit.needs_truth and bench.task.untold:
         raise ValueError(bench.task.untold)
@@ -77,9 +90,18 @@ def examined(audit: Audit, bench: Workbench, watcher: Watcher) -> Mapping[str, F
         raise ValueError(f"loss or gradient became non-finite at step {error.step}; {advice}") from None
 
 
-def celled(audit: Audit, bench: Workbench, watcher: Watcher) -> Cell:
+def _built(bench: Workbench, part: Part, theta: Tensor) -> ModelAdapter:
+    """Return the original model with other weights of a part."""
+    model = copy.deepcopy(bench.reference)
+    sizes = [parameter.numel() for parameter in trainable(model, part)]
+    for parameter, value in zip(trainable(model, part), theta.split(sizes), strict=True):
+        parameter.data.copy_(value.view_as(parameter))
+    return model
+
+
+def celled(audit: Audit, bench: Workbench, watcher: Watcher, beside: Sequence[tuple[Part, Tensor]]) -> Cell:
     """Return what an audit finds of the student as it is now, as results.json has it."""
-    found = examined(audit, bench, watcher)
+    found = examined(audit, bench, watcher, beside)
     return {name: _plain(found[name]) for name in audit.figures}
 
 

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 import torch
@@ -16,8 +16,12 @@ from unlearnkit.evaluation.measure import Gauge
 class Measured(Candidate):
     """The model of some weights, measured at the first question of each kind."""
 
-    def __init__(self, gauge: Gauge, part: Part, theta: Callable[[], Tensor], valid: tuple[float, float]) -> None:
-        self.gauge, self.part, self.theta, self.range = gauge, part, theta, valid
+    def __init__(
+        self, gauge: Gauge, part: Part, theta: Callable[[], Tensor], valid: tuple[float, float],
+        beside: Sequence[tuple[Part, Tensor]] = (),
+    ) -> None:  # fmt: skip
+        """Measure by `gauge`; `beside` are weights of retrained models that audits may hold it against."""
+        self.gauge, self.part, self.theta, self.range, self.beside = gauge, part, theta, valid, beside
         self.items: Items = {
             of: {split: found.items for split, found in halves.items()} for of, halves in gauge.bench.images.items()
         }
@@ -85,4 +89,4 @@ class Measured(Candidate):
 
     def findings(self, audit: Audit) -> Mapping[str, Finding]:
         self._put()
-        return examined(audit, self.gauge.bench, self.gauge.watcher)
+        return examined(audit, self.gauge.bench, self.gauge.watcher, self.beside)

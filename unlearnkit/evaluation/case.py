@@ -28,6 +28,7 @@ class ModelCase(Case):
     seed: int
     fresh: Callable[[], Sequence[Parameter]]
     """What returns the parameters of an untrained model."""
+    retrained: Sequence[ModelAdapter] = ()
     pause: Callable[[], None] = lambda: None
     """What is called between steps; it may raise."""
 

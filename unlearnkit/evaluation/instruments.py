@@ -55,6 +55,11 @@ class Instruments:
     metrics: Mapping[str, Metric | Failed]
     audits: Mapping[str, tuple[AuditSection, Audit | Failed]]
 
+    @property
+    def waiting(self) -> dict[str, bool]:
+        """Of each audit, whether it needs the retrained models."""
+        return {name: needs_retrained(audit) for name, (_, audit) in self.audits.items()}
+
     def failures(self) -> Iterator[tuple[str, Failed]]:
         """Return those that could not be built, each with what it is."""
         metrics = ((f"metric {kind}", metric) for kind, metric in self.metrics.items())
@@ -93,6 +98,11 @@ def _refuse_unmeasured(figure: str, found: Instruments, train: bool, where: str)
             return
     if what not in known:
         raise UserError(f"{where}: evaluate.{which} has no {what}; it has: {', '.join(known) or 'none'}")
+
+
+def needs_retrained(audit: Audit | Failed) -> bool:
+    """Tell whether an audit has to wait for the retrained models."""
+    return not isinstance(audit, Failed) and audit.needs_retrained
 
 
 def tried(what: Callable[[], T]) -> T | Failed:

@@ -279,6 +279,7 @@ def _row(solution: Solution, solutions: Sequence[Solution]) -> dict[str, Any]:
         "digest": solution.digest,
         **({"served": _served(solution, *problem.served)} if problem.served else {}),
         **({"retrained": True} if problem.retrained else {}),
+        **({"brief": dict(zip(("steps", "of"), problem.brief, strict=True))} if problem.brief else {}),
     }
 
 

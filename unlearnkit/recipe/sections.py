@@ -216,7 +216,8 @@ class MethodSection(_Kinded):
     part: ClassVar[Literal["encoder", "all"] | None] = None
     """What the method trains: the encoder, all but a frozen first stage, or None for what `model.train` says."""
     retrained: ClassVar[bool] = False
-    """True where its solution never saw the forget set, so that others are measured against it."""
+    """True where its solution never saw the forget set, so that others are measured against it where its last stage
+    says by `whole` how many steps the original had, and it takes as many."""
 
     def each(self) -> list[Self]:
         """Return one section for each combination of the values of its swept fields, the last field fastest."""

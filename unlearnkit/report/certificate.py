@@ -24,7 +24,7 @@ def page(its: Claims, files: Mapping[str, str], keys: str, signed: bool) -> str:
     `keys` are those of the forget set's images, one a line; `signed` says whether there is a signature.
     """
     results, manifest, model = its["results"], its["manifest"], solution(its)
-    beside = [reading.original(results), model, *filter(None, [retrained(its)])]
+    beside = [reading.original(results), model, *retrained(its)[:1]]
     notes, names = list[str](), [one_line(name) for name in keys.splitlines()]
     rows, bounds = list(_rows(results, beside, notes)), list(_limits(results, beside, notes))
     size = round(SIZE * min(1, (30 + ROWS) / (30 + len(rows) + len(bounds))), 2)  # some 30 lines are beside it

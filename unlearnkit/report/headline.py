@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from statistics import stdev
 from typing import cast
 
-from unlearnkit.report import reading
+from unlearnkit.report import limits, reading
 from unlearnkit.report.numbers import figure, known, listed_words, percent, rounded
-from unlearnkit.report.shape import Figure, Finding, Over, Results, Solution
+from unlearnkit.report.shape import Figure, Finding, Limit, Over, Results, Solution
 from unlearnkit.report.tables import INTERVAL
 
 TELLS = 0.02
@@ -87,56 +87,69 @@ def headline(results: Results, solution: Solution) -> str:
         return f"No metric says whether {_who(results)} come back: look at the pictures{_audited(results, solution)}."
     forget, retain = pair
     first = _forgotten(results, solution, forget) + _audited(results, solution)
-    return f"{first[:1].upper()}{first[1:]}. {_kept(results, solution, retain)}"
+    judged = f" {limits.said(entries, solution['id'])}" if (entries := _limits(results)) else ""
+    return f"{first[:1].upper()}{first[1:]}. {_kept(results, solution, retain)}{judged}"
 
 
 def against(results: Results, solution: Solution) -> list[str]:
-    """Return the findings of audits that speak against a solution.
+    """Return the findings of audits that speak against a solution."""
+    spoken = speaking(results, solution["id"])
+    found = _figures(results, solution["id"])
+    return [_told(audit, its, values) for audit, key, its, values in found if (audit, key) in spoken]
 
-    They are farther from a retrained model's, or else from the value that stands for one, than chance allows, or where
-    that is not known than half of the original model's. Without either they are no farther than the original model's.
+
+def speaking(results: Results, model: str) -> set[tuple[str, str]]:
+    """Return the figures of audits that speak against a model of an id, each by its audit and its name there.
+
+    They break a limit of the recipe, or are farther from a retrained model's, or else from the value that stands for
+    one, than chance allows, or where that is not known than half of the original model's. Without either they are no
+    farther than the original model's.
     """
-    found = []
-    for label, its, values in _figures(results, solution):
-        now, original, least = map(_number, values)
-        if now is None or original is None:
-            continue
-        aim = its["forgotten"]
-        if least is None and isinstance(aim, float):
-            least = aim
-        if least is None:
-            spoken = now >= original if aim == "lower" else now <= original
-        elif isinstance(aim, float):  # a trace shows on both sides of it
-            spoken = abs(now - least) > (its.get("chance") or abs(original - least) / 2)
-        else:
-            spoken = (now - least) * (original - least) > (original - least) ** 2 / 2
-        if spoken:
-            found.append(_told(label, its, values))
-    return found
+    every = ((limit["figure"], {"original": limit["original"], **limit["solutions"]}) for limit in _limits(results))
+    broken = {its for its, of in every if of[model]["kept"] is False}
+    return {
+        (audit, key)
+        for audit, key, its, values in _figures(results, model)
+        if f"{audit}/{key}" in broken or _speaks(its, *map(_number, values))
+    }
 
 
-def _figures(results: Results, solution: Solution) -> Iterator[tuple[str, Figure, list[Finding]]]:
-    """Return the figures of audits that say something of forgetting: of the solution, the original, the retrained."""
+def _limits(results: Results) -> list[Limit]:
+    return results.get("limits", [])
+
+
+def _speaks(its: Figure, now: float | None, original: float | None, least: float | None) -> bool:
+    if now is None or original is None:
+        return False
+    aim = its["forgotten"]
+    if least is None and isinstance(aim, float):
+        least = aim
+    if least is None:
+        return now >= original if aim == "lower" else now <= original
+    if isinstance(aim, float):  # a trace shows on both sides of it
+        return abs(now - least) > (its.get("chance") or abs(original - least) / 2)
+    return (now - least) * (original - least) > (original - least) ** 2 / 2
+
+
+def _figures(results: Results, model: str) -> Iterator[tuple[str, str, Figure, list[Finding]]]:
+    """Return the figures of audits that say something of forgetting: of the model, the original, the retrained."""
     retrained = reading.retrained(results)
     for entry in results.get("audits", []):
-        rows = [
-            entry["solutions"].get(solution["id"], {}),
-            entry["original"],
-            entry["solutions"].get(retrained["id"], {}) if retrained else {},
-        ]
+        every = {"original": entry["original"], **entry["solutions"]}
+        rows = [every.get(model, {}), every["original"], every.get(retrained["id"], {}) if retrained else {}]
         for key, its in entry["figures"].items():
             if its["forgotten"] is not None:
-                yield entry["id"], its, [row.get(key) for row in rows]
+                yield entry["id"], key, its, [row.get(key) for row in rows]
 
 
 def _audited(results: Results, solution: Solution) -> str:
-    every = list(_figures(results, solution))
+    every = list(_figures(results, solution["id"]))
     if said := against(results, solution):
         more = f", and {len(said) - 1} more figures" if len(said) > 1 else ""
         return f"; but audits speak against calling them forgotten: {said[0]}{more}"
     if not any(_number(values[0]) is not None for *_, values in every):
         return "; no audit looked for what the weights still hold"
-    first = next(_told(label, its, values) for label, its, values in every if _number(values[0]) is not None)
+    first = next(_told(audit, its, values) for audit, _, its, values in every if _number(values[0]) is not None)
     return f"; no audit speaks against it: {first}"
 
 

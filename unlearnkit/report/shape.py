@@ -81,6 +81,13 @@ class Target(TypedDict):
     """What a reader has to know, such as why it could not be met; may be empty."""
 
 
+class Brief(TypedDict):
+    """Steps of a model that was retrained, and those of the original model, None where these are not known."""
+
+    steps: int
+    of: int | None
+
+
 class Solution(TypedDict):
     """One set of weights and all that is known about it; the original model has the first keys only."""
 
@@ -91,7 +98,9 @@ class Solution(TypedDict):
     metrics: NotRequired[Metrics]
     method: NotRequired[str]
     retrained: NotRequired[bool]
-    """Whether it was trained without the forget set, as a gold standard; not said of the others."""
+    """Whether it was trained without the forget set for as many steps as the original; not said of the others."""
+    brief: NotRequired[Brief]
+    """Of what was trained without it for fewer, or for what are as many for all that is known: no yardstick."""
     phase: NotRequired[Literal[1, 2] | None]
     epsilon: NotRequired[float | None]
     fraction: NotRequired[float | None]
@@ -239,6 +248,19 @@ class Limit(TypedDict):
     solutions: dict[str, Held]
 
 
+Apart = dict[str, dict[str, dict[str, float | None]]]
+"""set → split → metric → difference of scores against the truth; None where one is lacking."""
+
+
+class Gap(TypedDict):
+    """How far scores are from those of models that were retrained without the forget set, a mean where several are."""
+
+    to: list[str]
+    """Their ids; each of them is held against the others."""
+    original: Apart
+    solutions: dict[str, Apart]
+
+
 class Strips(TypedDict):
     """Paths of PNG strips: what one set looks like to each solution."""
 
@@ -278,6 +300,8 @@ class Results(TypedDict):
     tasks: NotRequired[list[Further]]
     audits: NotRequired[list[Audit]]
     limits: NotRequired[list[Limit]]
+    gap: NotRequired[Gap | None]
+    """None where no model was retrained for as many steps as the original."""
     outside: list[dict[str, Any]]
     metrics: dict[str, dict[str, Any]]
     warnings: list[str]

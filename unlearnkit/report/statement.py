@@ -174,10 +174,9 @@ def solution(its: Claims) -> Solution:
     return next(s for s in its["results"]["solutions"] if s["id"] == its["solution"])
 
 
-def retrained(its: Claims) -> Solution | None:
-    """Return the first retrained model beside it, None where there is none."""
-    others = (s for s in its["results"]["solutions"] if s.get("retrained") and s["id"] != its["solution"])
-    return next(others, None)
+def retrained(its: Claims) -> list[Solution]:
+    """Return the retrained models beside it."""
+    return [s for s in its["results"]["solutions"] if s.get("retrained") and s["id"] != its["solution"]]
 
 
 def files(its: Statement) -> dict[str, str]:

@@ -58,6 +58,11 @@ AUDITING = (
     "Did it really forget? Arrows point to more forgotten; the first row is what a model shows that has forgotten "
     "nothing, and a retrained one, where there is one, what a model shows that never saw the images."
 )
+GAPS = (
+    "Score against the truth minus that of a model retrained without the forget set for as many steps as the original: "
+    "0 where they agree. No model was trained on unseen images, those of validation."
+)
+UNSEEN = {"train": "training", "validation": "unseen"}
 LIMITED = (
     "What the recipe asks of these figures, and whether each model keeps it; one that is broken speaks against it."
 )
@@ -174,6 +179,7 @@ def sections(results: Results) -> list[tuple[str, str, list[Table]]]:
     alone = [table] if (table := singles(results)) else []
     every = [
         ("Limits", LIMITED, _limits(results)),
+        ("Gap to the retrained model", GAPS, _gaps(results)),
         ("Single images", SINGLE, alone),
         ("Other tasks", FURTHER, _further(results)),
         ("Audits", AUDITING, audits(results)),
@@ -190,6 +196,19 @@ def _limits(results: Results) -> list[Table]:
         for s in reading.shown(results)
     }
     return [_measured(results, "What is kept", columns, values, _held)] if entries else []
+
+
+def _gaps(results: Results) -> list[Table]:
+    """Tabulate how far every score is from the yardstick's; nothing without one."""
+    if (its := results.get("gap")) is None:
+        return []
+    keys = [(of, split, m) for of in SETS for split in reading.splits(results) for m in results["metrics"]]
+    columns = [_column(results, m, f"{of} set, {UNSEEN.get(split, split)} images") for of, split, m in keys]
+    columns = [column._replace(head=column.head.rstrip(" ↑↓")) for column in columns]
+    apart = {"original": its["original"], **its["solutions"]}
+    values = {name: [found[of][split][m] for of, split, m in keys] for name, found in apart.items()}
+    count = f"Held against the mean of {len(its['to'])} retrained models, each of them against the others."
+    return [replace(_measured(results, "Apart", columns, values), about=[count] * (len(its["to"]) > 1))]
 
 
 def _held(its: Held, reasons: list[str], head: str) -> str:

@@ -31,11 +31,11 @@ def forecast(
     model = seconds(lambda: gauge.measure(bench.student.output), bench.device) * all_of_them / max(1, few)
     rows = sum(counts[of]["train"] or 0 for of in SETS) / sum(side.count for side in sides)
     stop = seconds(lambda: [side.exact() for side in sides], bench.device) * rows
-    weights, stops, needs = weigh(recipe, bench.steps), {*stop_ids(recipe.evaluate.stops)}, Needs()
+    weights, stops, needs = weigh(recipe, bench.steps, bench.multiples), {*stop_ids(recipe.evaluate.stops)}, Needs()
     methods, wanted = {one.id: one.retrained for one in bench.methods}, recipe.epsilons.targets
     for seed in recipe.seeds or [recipe.seed]:
         places = [f"epsilons.targets[{number}]" for number in range(len(wanted))]
-        needs |= tasks(str(seed), recipe, methods, places, tools.audits)
+        needs |= tasks(str(seed), recipe, methods, places, tools.waiting)
 
     def cost(task: Task) -> float:
         match task.kind:

@@ -46,8 +46,8 @@ def handing(executor: ExecutorSection, beside: Sequence[Path], plugins: Plugins)
             stack.callback(setattr, plugins, "witness", plugins.witness)
             methods, needs = {one.id: one.retrained for one in bench.methods}, Needs()
             for place in runs:
-                needs |= tasks(place, bench.recipe, methods, [one.id for one in targets], tools.audits)
-            schedule = Schedule(needs, weigh(bench.recipe, bench.steps), whole=executor.whole)
+                needs |= tasks(place, bench.recipe, methods, [one.id for one in targets], tools.waiting)
+            schedule = Schedule(needs, weigh(bench.recipe, bench.steps, bench.multiples), whole=executor.whole)
             with run.stop.later():  # until all that is at work is saved
                 submit = stack.enter_context(executor.open(run.folder.resolve() / TASKS / "logs"))
                 Crew(executor, runs, schedule, submit).work()

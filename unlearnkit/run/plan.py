@@ -25,7 +25,7 @@ from unlearnkit.run.named import look
 from unlearnkit.run.pace import pace
 from unlearnkit.run.room import gib, held, large, outline
 from unlearnkit.solver.schedule import budget, whole_sets
-from unlearnkit.solver.workbench import adapted, build
+from unlearnkit.solver.workbench import adapted, build, called
 from unlearnkit.weights import noted, resolve
 
 PARTS: tuple[Part, ...] = ("encoder", "all")
@@ -72,13 +72,14 @@ def describe(
     swept = [one for method in recipe.compare for one in method.each()]
     whole = [CURVE] * (recipe.sweep.kind == "curve")
     problems = [HIGHEST, LOWEST, *whole, *(name for name, _ in recipe.epsilons.asked)]
-    problems += map(label, swept)
     counts = _counts(recipe, chosen)
     forget, retain = counts["forget"]["train"], counts["retain"]["train"]
     steps = budget(recipe.training, forget, retain) if forget and retain else recipe.training.steps
     seeds = len(recipe.seeds or [recipe.seed])
-    alone = 2 + len(swept)
-    taken = seeds * (steps * alone + recipe.sweep.steps(recipe.epsilons.count, steps)) if steps else None
+    others = [called(one, steps, its) for one, its in zip(swept, bench.methods, strict=True)] if bench and steps else []
+    problems += [one.label for one in others] or map(label, swept)
+    beside = sum(one.steps(steps) for one in others) if others and steps else (steps or 0) * len(swept)
+    taken = seeds * (2 * steps + beside + recipe.sweep.steps(recipe.epsilons.count, steps)) if steps else None
     size, paired = adapter.image_size, chosen is not None and chosen[0].source.paired
     task, its = recipe.task.build(), (recipe.model.part, recipe.training.precision)
     needed = (None if short else tried(need, adapter, task, *its, here, paired)) or Need(0, 0, 0)

@@ -24,6 +24,7 @@ from unlearnkit.plugins import Plugins
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.training import Curve
 from unlearnkit.report import write as write_report
+from unlearnkit.report.gap import gap
 from unlearnkit.report.limits import held as held_to
 from unlearnkit.run import folder as folders
 from unlearnkit.run import manifest
@@ -73,7 +74,7 @@ def start(
     with signals(stop), device_errors():
         bench = built(recipe, resolved, base, folder)
         tools = instruments.build(recipe.evaluate, base, bench.device)
-        targets = wanted(recipe, base, bench.device, tools)
+        targets = wanted(recipe, base, bench, tools)
         model = sum(parameter.numel() for parameter in bench.reference.module.parameters())
         refuse_full(folder, disk_bytes(sizes(bench), recipe.evaluate.images, bench.student.image_size, model))
         checked()
@@ -123,7 +124,7 @@ def resume(
         bench = built(recipe, resolved, base, folder)
         manifest.refuse_other(folder, basis, bench, changed)
         tools = instruments.build(recipe.evaluate, base, bench.device)
-        targets = wanted(recipe, base, bench.device, tools)
+        targets = wanted(recipe, base, bench, tools)
         checked()
         remove_parts(folder)
         run = Run(folder, plugins, tell, stop)
@@ -184,6 +185,7 @@ def _work(run: Run, bench: Workbench, tools: Instruments, targets: Sequence[Want
             run.event("audit", audits=list(tools.audits), models=len(solutions) + 1)
         results["audits"] = audited(run.folder, bench, tools, solutions, run)
         results["limits"] = held_to([limit.model_dump() for limit in bench.recipe.evaluate.limits], results)
+        results["gap"] = gap(results)  # type: ignore[arg-type]
         _finish(run, bench, results, [solution.problem.id for solution in solutions], tools.audits, dial)
     except Stopped as stopped:
         run.event("stopped", signal=stopped.signal)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unlearnkit.disk import remove_folder
 from unlearnkit.errors import Exit, Stopped, UserError
-from unlearnkit.run import checkpoint, memory
+from unlearnkit.run import checkpoint, memory, scratch
 from unlearnkit.run.events import Run
 from unlearnkit.solver.descent import Descent
 from unlearnkit.solver.dial import NOTICE
@@ -33,8 +33,11 @@ def solve(
     descent = bench.begun(problem)
     checkpoints = run.folder / "checkpoints" / problem.id
     saved, hashed = checkpoint.newest(checkpoints, run.warn), digest(origin)
+    shared, end = bench.origin_of_scratch(problem) if problem.scratch else None, None
     if saved is not None and saved[1].pop("origin") == hashed:
         descent.load(*saved)
+    elif shared is not None and (end := scratch.known(run, problem.id, shared)) is not None:
+        descent.load(*end)
     else:
         remove_folder(checkpoints)
         descent.begin(begin())
@@ -52,6 +55,8 @@ def solve(
     _descend(run, bench.recipe.training.checkpoint_every, descent, save, ends)
     if problem.keeps and descent.worse():
         descent.back(begin())
+    if shared is not None and end is None:
+        scratch.keep(run, shared, descent)
     facts: Outcome = {
         "steps": descent.done,
         "ended": descent.ended,

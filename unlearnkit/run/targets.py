@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import scipy.optimize
-import torch
 from torch import Tensor
 
 from unlearnkit.contracts import Aim, Failed, Part, Target
@@ -25,6 +24,7 @@ from unlearnkit.run.events import Run
 from unlearnkit.solver.dial import Dial
 from unlearnkit.solver.phases import bounded
 from unlearnkit.solver.problem import Problem, Solution
+from unlearnkit.solver.workbench import Workbench
 
 LOOKS = 12
 """Models that are measured after those of a dial's own places."""
@@ -44,19 +44,20 @@ class Wanted:
     target: Target
 
 
-def wanted(recipe: Recipe, base: Path, device: torch.device, tools: Instruments) -> list[Wanted]:
+def wanted(recipe: Recipe, base: Path, bench: Workbench, tools: Instruments) -> list[Wanted]:
     """Return the targets of a recipe; raise `UserError` where one asks for what the recipe does not have."""
     found: list[Wanted] = []
     taken = [name for name, _ in recipe.epsilons.asked]
-    retrained = any(method.retrained for method in recipe.compare)
+    retrained = any(method.retrained for method in bench.methods)
     for place, section in enumerate(recipe.epsilons.targets):
         at = f"epsilons.targets[{place}]"
         try:
-            target = section.build(base, device, list(tools.metrics))
+            target = section.build(base, bench.device, list(tools.metrics))
         except UserError as error:
             raise UserError(f"{at}: {error}", error.code) from None
         if target.retrained and not retrained:
-            raise UserError(f"{at}: there is no retrained model; add {{kind: retrain}} to `compare`", Exit.RECIPE)
+            lacking = "there is no retrained model of as many steps as the original had"
+            raise UserError(f"{at}: {lacking}; add {{kind: retrain}} to `compare`", Exit.RECIPE)
         name, label = section.name() or (_slug(f"target-{section.kind}"), target.label)
         again = sum(one == name or one.startswith(f"{name}--") for one in taken)
         name = f"{name}--{again + 1}" if again else name
@@ -78,11 +79,12 @@ class Search:
         """Measure by `gauge` on a dial, beside a model that was `retrained` if there is one."""
         self.run, self.gauge, self.dial, self.valid, self.serve = run, gauge, dial, valid, serve
         self.facts = [*gauge.facts, dial.digest, retrained and retrained.digest, list(valid)]
+        self.gold = [(retrained.problem.part, retrained.theta)] if retrained else []
         self.original = self._at(lambda: gauge.bench.origin)
         self.beside = self._at(lambda: retrained.theta, retrained.problem.part) if retrained else None
 
     def _at(self, theta: Callable[[], Tensor], part: Part | None = None) -> Measured:
-        return Measured(self.gauge, part or self.gauge.bench.recipe.model.part, theta, self.valid)
+        return Measured(self.gauge, part or self.gauge.bench.recipe.model.part, theta, self.valid, self.gold)
 
     def found(self, one: Wanted) -> tuple[Solution, str] | None:
         """Return the solution of a target, with what a reader has to know of it; None where none can be found."""

@@ -1,7 +1,7 @@
 """What there is to do in a run, what has to be there before it, and in which order: no task is done here."""
 
 import heapq
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from unlearnkit.evaluation.models import ORIGINAL, stop_ids
@@ -39,9 +39,13 @@ Needs = dict[Task, frozenset[Task]]
 
 
 def tasks(
-    place: str, recipe: Recipe, methods: Mapping[str, bool], targets: Iterable[str], audits: Collection[str]
+    place: str, recipe: Recipe, methods: Mapping[str, bool], targets: Iterable[str], audits: Mapping[str, bool]
 ) -> Needs:
-    """Return the tasks of a run; `methods` are the ids of what is compared, each with whether it is retrained."""
+    """Return the tasks of a run.
+
+    `methods` are the ids of what is compared, each with whether it is retrained; `audits` those of audits, each with
+    whether it needs what is.
+    """
     needs: Needs = {}
     made: dict[str, frozenset[Task]] = {ORIGINAL: frozenset()}
 
@@ -67,7 +71,9 @@ def tasks(
     models = [name for name in made if name not in (CURVE, SWEEP)]
     needs |= {Task(place, "evaluate", name): made[name] for name in models}
     needs |= {Task(place, "evaluate", name): dial for name in stop_ids(recipe.evaluate.stops)}
-    needs |= {Task(place, "audit", f"{audit}/{name}"): made[name] for audit in audits for name in models}
+    gold = frozenset().union(*retrained)
+    for audit, waits in audits.items():
+        needs |= {Task(place, "audit", f"{audit}/{name}"): made[name] | (gold if waits else set()) for name in models}
     return needs
 
 
@@ -75,8 +81,11 @@ EVALUATE, AUDIT, STOP = 0.15, 0.15, 0.05
 """What these cost beside a problem of phase 1 where nothing was measured."""
 
 
-def weigh(recipe: Recipe, steps: int) -> Callable[[Task], float]:
-    """Return what tells what a task costs, as a multiple of a problem of phase 1, which has so many steps."""
+def weigh(recipe: Recipe, steps: int, others: Mapping[str, float]) -> Callable[[Task], float]:
+    """Return what tells what a task costs, as a multiple of a problem of phase 1, which has so many steps.
+
+    `others` are the ids of what is compared, each with its multiple.
+    """
     sweep, asked = recipe.sweep, {name for name, _ in recipe.epsilons.asked}
     whole = sweep.steps(len(asked), steps) / steps
     places = {*stop_ids(recipe.evaluate.stops)}
@@ -86,7 +95,7 @@ def weigh(recipe: Recipe, steps: int) -> Callable[[Task], float]:
             case "solve":
                 if isinstance(sweep, Curve) and task.id in asked:
                     return sweep.polish / steps
-                return whole if task.id in (CURVE, SWEEP) else 1.0
+                return whole if task.id in (CURVE, SWEEP) else others.get(task.id, 1.0)
             case "evaluate":
                 return STOP if task.id in places else EVALUATE
             case _:
@@ -102,7 +111,9 @@ class Schedule:
         """Take what a task costs, and to begin an order; `whole` puts all that is to do of a model into one."""
         orders: dict[object, Order] = {}
         for task in needs:
-            key = (task.place, task.model) if whole else task
+            # Audits of two retrained models wait for each other's model.
+            alone = task.kind == "audit" and any(one.model not in (task.model, SWEEP, CURVE) for one in needs[task])
+            key = (task.place, task.model) if whole and not alone else task
             orders[key] = (*orders.get(key, ()), task)
         holding = {task: order for order in orders.values() for task in order}
         every = {order: frozenset().union(*(needs[task] for task in order)) for order in orders.values()}

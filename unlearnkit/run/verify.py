@@ -13,7 +13,7 @@ from unlearnkit import __version__
 from unlearnkit.contracts import trainable
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.evaluation import instruments
-from unlearnkit.evaluation.again import again, claimed, compared
+from unlearnkit.evaluation.again import again, claimed, compared, unheld
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.report.statement import FORGOTTEN, Claims, Statement, files, forgotten, read, retrained, solution
 from unlearnkit.run.export import ORIGINAL, derived, saved_model, solved_weights
@@ -100,9 +100,10 @@ def _signed(sealed: Sealed, key: Path | None) -> str:
 
 
 def _computed(folder: Path, its: Claims, data: Data) -> Iterator[str]:
-    recipe, row, gold = data.recipe, solution(its), retrained(its)
-    # Adapters are merged in what was exported.
-    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"train": recipe.model.part})})
+    row, gold = solution(its), retrained(its)
+    # Adapters are merged in what was exported, and whose weights are claimed is told without how they came about.
+    model = data.recipe.model.model_copy(update={"train": data.recipe.model.part})
+    recipe = data.recipe.model_copy(update={"model": model, "compare": []})
     run = None if data.run is None else Sealed.of(data.run)
     if run is not None:
         run.verify()
@@ -114,11 +115,12 @@ def _computed(folder: Path, its: Claims, data: Data) -> Iterator[str]:
         exported = recipe.model.build(saved_model(folder))
         models = {"original": (recipe.model.part, bench.origin)}
         models[row["id"]] = "all", flattened(trainable(exported)).to(bench.device)
-        if gold is not None and run is not None:
-            models[gold["id"]] = gold["part"], solved_weights(run, gold["id"]).to(bench.device)
+        if run is not None:
+            models |= {one["id"]: (one["part"], solved_weights(run, one["id"]).to(bench.device)) for one in gold}
         found = again(its, bench, tools, instruments.Unwatched(), models)
         same = frozen_digest(exported, row["part"]) == frozen_digest(bench.reference, row["part"])
-    told = claimed(its, models) | {"frozen part unchanged": row["frozen_unchanged"]}
+    left = unheld(its, tools, models)
+    told = claimed(its, models, left) | {"frozen part unchanged": row["frozen_unchanged"]}
     found |= {"frozen part unchanged": same}
     if run is None:  # whose original is as its seal says
         told["original weights"], found["original weights"] = its["manifest"]["weights"], bench.facts["weights"]
@@ -128,5 +130,6 @@ def _computed(folder: Path, its: Claims, data: Data) -> Iterator[str]:
         raise UserError(f"{folder}: {many}:\n" + "\n".join(wrong), Exit.REFUSED)
     apart = max(apart for _, apart, _ in every)
     yield f"figures: {len(every)} computed again, at most {apart:.1g} of the figure apart"
-    if gold is not None and run is None:
-        yield f"  not those of {gold['label']}, whose weights are in the run folder: give that with --data"
+    if gold and run is None:
+        named = ", ".join([*(one["label"] for one in gold), *(f"the audit {one}" for one in sorted(left))])
+        yield f"  not those of {named}, for which retrained weights are in the run folder: give that with --data"

@@ -14,10 +14,12 @@ from typing import Any
 
 import torch
 
+from unlearnkit.contracts import Audit, Failed
 from unlearnkit.disk import append, read_plain
 from unlearnkit.errors import Exit, Stopped, UserError, memory_error
 from unlearnkit.evaluation import instruments, kept
 from unlearnkit.evaluation.audits import cell
+from unlearnkit.evaluation.instruments import needs_retrained
 from unlearnkit.evaluation.measure import Gauge
 from unlearnkit.evaluation.models import ORIGINAL, Model, original, solved, stop_ids, stops
 from unlearnkit.evaluation.originals import Originals
@@ -155,7 +157,7 @@ class Opened:
         self.bench = build(recipe, base, folder / "cache")
         manifest.refuse_other(folder, basis, self.bench, ())
         self.tools = instruments.build(recipe.evaluate, base, self.bench.device)
-        self.targets = {one.id: one for one in wanted(recipe, base, self.bench.device, self.tools)}
+        self.targets = {one.id: one for one in wanted(recipe, base, self.bench, self.tools)}
         self.gauge = Gauge(Originals(self.bench), self.tools, self.run)
         self.facts = {name: kept.facts([audit]) for name, (_, audit) in self.tools.audits.items()}
         plugins.witness = partial(self.run.event, "failed")
@@ -172,7 +174,13 @@ class Opened:
             evaluated(self.run.folder, self.gauge, model)
         elif model is not None:
             name = task.id.partition("/")[0]
-            cell(self.run.folder, self.bench, (name, *self.tools.audits[name]), self.facts[name], model, self.run)
+            named = (name, *self.tools.audits[name])
+            cell(self.run.folder, self.bench, named, self.facts[name], model, self.gold(named[-1]), self.run)
+
+    def gold(self, audit: Audit | Failed) -> list[Model]:
+        """Return the retrained models that an audit needs, which are solved."""
+        wanted = [one.id for one in self.bench.methods if one.retrained and needs_retrained(audit)]
+        return [solved(found) for found in map(self.solution, wanted) if found is not None]
 
     def model(self, name: str) -> Model | None:
         """Return the original model, a place of the dial or a solution, of which all is solved."""

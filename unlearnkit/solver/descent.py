@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.optim import Optimizer
 
 from unlearnkit.control import LAM_MAX, Mixture, Stage, dot, largest, residual
 from unlearnkit.recipe.training import Training
@@ -44,7 +45,7 @@ class Descent:
         self.close = None if training.precision == "fp32" else close
         self.objective = sides[problem.objective]
         self.constraint = sides["retain" if problem.objective == "forget" else "forget"]
-        self.budgets = [max(1, round(stage.budget * steps)) for stage in problem.stages]
+        self.budgets = [stage.steps(steps) for stage in problem.stages]
         self.losses = [_losses(stage, sides) for stage in problem.stages]
         """Of each stage, by name, the losses that it takes steps on; the images of one that is absent are not read."""
         self.stops = [
@@ -55,8 +56,8 @@ class Descent:
         self.near = False
         self.salient: Tensor | None = None
         """Which entries of the weights the stage moves, None for all."""
-        self.optimizer = optimizer(training.optimizer, [self.trained])
         self.place = self.since = self.done = 0
+        self.optimizer = self._optimizer()
         self.ends: list[dict[str, int | bool]] = []
         """Of each stage that has ended its `steps`, and whether it was `stopped` before they were spent."""
         self.checks: list[Check] = []
@@ -93,7 +94,18 @@ class Descent:
     @property
     def rate(self) -> float:
         """The learning rate's factor at the step to come."""
-        return decayed(self.done - self.since, self.budgets[self._number], self.training.decay)
+        return decayed(self.done - self.since, self.budgets[self._number], self._training.decay)
+
+    def _as(self, stage: Stage) -> Training:
+        """Return how a stage is trained."""
+        return self.training.model_copy(update=dict(stage.settings)) if stage.settings else self.training
+
+    @property
+    def _training(self) -> Training:
+        return self._as(self.stage) if self.budgets else self.training
+
+    def _optimizer(self) -> Optimizer:
+        return optimizer(self._training.optimizer, [self.trained])
 
     @property
     def _number(self) -> int:
@@ -123,7 +135,7 @@ class Descent:
             self.ends.append({"steps": taken, "stopped": not spent})
             self.place, self.since = self.place + 1, self.done
             if self.place < len(self.budgets):
-                self.optimizer = optimizer(self.training.optimizer, [self.trained])
+                self.optimizer = self._optimizer()
                 self.begin(self.flat.theta.detach().clone())
         return False
 
@@ -149,7 +161,7 @@ class Descent:
     def step(self) -> None:
         """Take one step by the stage's rule."""
         rule, taken = self.rule, self._taken()
-        lr = self.training.optimizer.lr * self.rate
+        lr = self._training.optimizer.lr * self.rate
         self._recent.append(update(self.trained, self.optimizer, taken, lr, self.salient))
         if rule is not None and rule.watches:
             rule.watch(taken.objective, self._loss(self.objective.name).value())
@@ -181,8 +193,8 @@ class Descent:
     def images_read(self) -> int:
         """Return how many images its steps took so far, each as often as it was in a batch."""
         taken = [*(int(end["steps"]) for end in self.ends), self.done - self.since]
-        counts = (steps * len(losses) for steps, losses in zip(taken, self.losses, strict=False))
-        return self.training.batch_size * sum(counts)
+        sizes = (self._as(stage).batch_size for stage in self.problem.stages)
+        return sum(n * len(losses) * size for n, losses, size in zip(taken, self.losses, sizes, strict=False))
 
     def _look_around(self) -> None:
         """Find out whether the weights are near the original ones."""
@@ -245,8 +257,11 @@ class Descent:
         self.check()
 
     def due(self) -> bool:
-        """Tell whether a check is due at this step: `training.checks` of them, the last at the end of the budget."""
-        return check_due(self.done, self.steps, self.training.checks)
+        """Tell whether a check is due at this step: `training.checks` of them, the last at the end of the budget.
+
+        What is trained from scratch is looked at there alone, as runs share what has never been held against f1.
+        """
+        return not self.problem.scratch and check_due(self.done, self.steps, self.training.checks)
 
     def converged(self) -> bool:
         """Tell whether a check at this very step satisfies ε while the residual has stopped falling."""
@@ -321,7 +336,10 @@ class Descent:
 
 def _losses(stage: Stage, sides: Mapping[str, Side]) -> dict[str, Side]:
     given = {"forget": stage.forget, "retain": stage.retain}
-    return {name: sides[name].under(loss) for name, loss in given.items() if loss is not None}
+    found = {name: sides[name].under(loss) for name, loss in given.items() if loss is not None}
+    if stage.seed is None and not stage.settings:
+        return found
+    return {name: side.anew(stage.seed, stage.settings) for name, side in found.items()}
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypedDict
 import torch
 from torch import Tensor
 
-from unlearnkit.contracts import Part, Psi
+from unlearnkit.contracts import OwnLoss, Part, Psi
 from unlearnkit.control import Stage
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.solver.origin import digest
@@ -73,13 +73,27 @@ class Problem:
     part: Part = "encoder"
     """What it trains."""
     retrained: bool = False
-    """True where its solution never saw the forget set, so that others are measured against it."""
+    """True where its solution never saw the forget set and took as many steps as the original model: a yardstick."""
+    brief: tuple[int, int | None] | None = None
+    """Of one that took fewer, its steps and those of the original, None where these are not known."""
     served: tuple[str, int] | None = None
     """Of a point of the dial, the dial's kind and the steps that were taken from there."""
     span: Span | None = None
     """Of the front as one curve, what it goes over; None for a single solution."""
     made: Mapping[str, object] = field(default_factory=dict)
     """The sections that made it, and what else of the recipe and of other solutions it depends on, by name."""
+
+    def steps(self, each: int) -> int:
+        """Return its steps at most where `training` gives a problem `each` of them."""
+        return sum(stage.steps(each) for stage in self.stages)
+
+    @property
+    def scratch(self) -> bool:
+        """Whether it starts from fresh weights and reads the retain set alone, on the model's own loss."""
+        match self.stages:
+            case [only]:
+                return only.fresh and only.forget is None and not only.noise and isinstance(only.retain, OwnLoss)
+        return False
 
     @property
     def keeps(self) -> bool:

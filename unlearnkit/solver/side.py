@@ -3,7 +3,7 @@
 import copy
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property, partial
@@ -82,6 +82,16 @@ class Side:
         side = copy.copy(self)
         side.loss, side.lasting, side.student = loss, False, student or self.student
         side.stages, side.targets = self.stages, None
+        side.__dict__.pop("distance", None)
+        return side
+
+    def anew(self, seed: int | None, settings: Mapping[str, object]) -> "Side":
+        """Return the same loss for steps of a seed and settings of their own, which one process takes alone."""
+        side = copy.copy(self)
+        side.training = self.training.model_copy(update=dict(settings))
+        side.seed, side.crew = self.seed if seed is None else seed, None
+        side.fixed = self.task.fixed and side.training.crop is None
+        side.lasting, side.stages, side.targets = False, self.stages if side.fixed else None, None
         side.__dict__.pop("distance", None)
         return side
 

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -39,6 +39,7 @@ from unlearnkit.solver.frozen import Store
 from unlearnkit.solver.origin import Origin, plain, processor, software
 from unlearnkit.solver.origin import digest as _hash
 from unlearnkit.solver.phases import Losses
+from unlearnkit.solver.pretrained import pretrained
 from unlearnkit.solver.problem import Problem
 from unlearnkit.solver.schedule import budget
 from unlearnkit.solver.shares import share
@@ -99,6 +100,11 @@ class Workbench:
         """The steps of one problem."""
         return budget(self.recipe.training, *(self.sides[name].count for name in SETS))
 
+    @property
+    def multiples(self) -> dict[str, float]:
+        """The steps of each of `methods`, as a multiple of one problem's."""
+        return {one.id: one.steps(self.steps) / self.steps for one in self.methods}
+
     @cached_property
     def origin(self) -> Tensor:
         """The reference's parameters of the part that the recipe trains, flat."""
@@ -109,7 +115,22 @@ class Workbench:
         made = {name: plain(value, self.base) for name, value in problem.made.items()}
         used = {"software": self.basis["software"] | software(problem.made.values())}
         own = {name: getattr(problem, name) for name in ("id", "part", "objective", "epsilon")}
-        return {**self.basis, **used, **own, "budgets": [stage.budget for stage in problem.stages], "made": made}
+        budgets = [stage.budget for stage in problem.stages]
+        apart = [_apart(stage, self.base) for stage in problem.stages if stage.fresh]
+        return {**self.basis, **used, **own, "budgets": budgets, "made": made, **({"fresh": apart} if apart else {})}
+
+    def origin_of_scratch(self, problem: Problem) -> Origin:
+        """Return all that the weights of a problem depend on that starts from scratch: no forget image, and no θ0."""
+        (stage,) = problem.stages
+        training = self.recipe.training.model_copy(update=dict(stage.settings))
+        said = training.model_dump(mode="json", exclude={*UNFELT, "checks"})
+        return {
+            **{name: self.basis[name] for name in ("software", "device", "task")},
+            "model": {name: value for name, value in self.basis["model"].items() if name != "weights"},
+            "frozen": frozen_digest(self.reference, "all"), "part": problem.part, "data": self.basis["data"]["retain"],
+            "seed": self.recipe.seed if stage.seed is None else stage.seed,
+            "training": {**said, "steps": stage.steps(self.steps)},
+        }  # fmt: skip
 
     def hashes_at(self, size: Size) -> dict[str, dict[str, str]]:
         """Return, by split and set, the hash of what the images are at another size than the model's."""
@@ -148,7 +169,7 @@ class Workbench:
     def _start(self, problem: Problem, stage: Stage, number: int, theta: Tensor) -> Tensor:
         """Return the weights that a stage starts from: those it finds, or fresh ones, with its noise on them."""
         if stage.fresh:
-            own = fresh(self.recipe, self.reference)[: len(self.flats[problem.part].parameters)]
+            own = fresh(self.recipe, self.reference, stage.seed)[: len(self.flats[problem.part].parameters)]
             theta = flattened(own).to(self.device)
         if not stage.noise:
             return theta
@@ -180,9 +201,12 @@ def flattened(parameters: Sequence[Parameter]) -> Tensor:
     return torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
 
 
-def fresh(recipe: Recipe, like: ModelAdapter) -> list[Parameter]:
-    """Return the parameters of an untrained model; raise `UserError` where they are not of the sizes of `like`."""
-    torch.manual_seed(recipe.seed)
+def fresh(recipe: Recipe, like: ModelAdapter, seed: int | None = None) -> list[Parameter]:
+    """Return the parameters of an untrained model, of the recipe's seed or another one.
+
+    Raise `UserError` where they are not of the sizes of `like`.
+    """
+    torch.manual_seed(recipe.seed if seed is None else seed)
     found, wanted = trainable(recipe.model.build(None)), trainable(like)
     if [parameter.shape for parameter in found] != [parameter.shape for parameter in wanted]:
         raise UserError(
@@ -232,16 +256,17 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None, sets: Sequence[
     chosen, pixels = load_apart(chosen, student.image_size, recipe.data, device, student.scale)
     others: dict[str, str] = {}
     size = shrunk(student.image_size, student.scale) if paired else None
-    setting = Setting(reference, task, _sources(recipe, base, device, chosen, pixels, others, notes, size))
+    sources = _sources(recipe, base, device, chosen, pixels, others, notes, size)
+    setting = Setting(reference, task, replace(sources, original=pretrained(weights)))
     losses = {"forget": recipe.forget.build(setting), "retain": recipe.retain.build(setting)}
     psi = recipe.control.epsilon.build()
+    steps = budget(recipe.training, *(len(chosen[name].train) for name in SETS))
     swept = [one for method in recipe.compare for one in method.each()]
     methods = [
-        Problem(
+        called(one, steps, Problem(
             name, tuple(one.build(setting, losses["forget"], losses["retain"])), psi, one.kind, label=label(one),
-            part=one.part or recipe.model.part, retrained=one.retrained,
-            made={"method": one, "epsilon": recipe.control.epsilon},
-        )
+            part=one.part or recipe.model.part, made={"method": one, "epsilon": recipe.control.epsilon},
+        ))
         for name, one in zip(identified(swept), swept, strict=True)
     ]  # fmt: skip
     for problem in methods:
@@ -255,7 +280,6 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None, sets: Sequence[
         **({"target_weights": others} if others else {}),
         **({"notes": notes} if notes else {}),
     }
-    steps = budget(recipe.training, *(len(chosen[name].train) for name in SETS))
     basis = _basis(recipe, base, device, weighed, hashes["train"], steps)
     room = recipe.training.cache
     frozen = _hash({name: value for name, value in basis.items() if name != "training"})
@@ -275,6 +299,26 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None, sets: Sequence[
 def _flats(student: ModelAdapter) -> dict[Part, Flat]:
     whole = Flat(trainable(student))
     return {"all": whole, "encoder": whole.first(len(trainable(student, "encoder")))}
+
+
+def called(method: MethodSection, steps: int, problem: Problem) -> Problem:
+    """Return a method's problem with what its solution is called where a problem has so many steps.
+
+    One that was retrained is a yardstick, or too brief to be one.
+    """
+    if not method.retrained:
+        return problem
+    taken, last = problem.steps(steps), problem.stages[-1]
+    seed = "" if last.seed is None else f", seed {last.seed}"
+    if last.whole is not None and taken >= last.whole:
+        return replace(problem, retrained=True, label=f"retrained, {taken:,} steps{seed}")
+    of = f"of {last.whole:,} steps" if last.whole is not None else "steps, of the original's nothing is known"
+    return replace(problem, brief=(taken, last.whole), label=f"retrained briefly: {taken:,} {of}{seed}")
+
+
+def _apart(stage: Stage, base: Path) -> Origin:
+    """Return what of a stage says how it differs from the recipe's training."""
+    return {"least": stage.least, "seed": stage.seed, "settings": plain(stage.settings, base)}
 
 
 def identified(methods: Sequence[MethodSection]) -> list[str]:

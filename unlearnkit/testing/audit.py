@@ -10,6 +10,7 @@ from torch import Tensor
 from unlearnkit import contracts
 from unlearnkit.contracts import Figure, Images, Item, Missing, ModelAdapter, Over, OwnLoss, Size, Task, trainable
 from unlearnkit.data import Pixels, seeded
+from unlearnkit.errors import UserError
 from unlearnkit.evaluation.case import ModelCase
 from unlearnkit.recipe.sections import AuditSection, ModelSection
 from unlearnkit.recipe.training import Training
@@ -47,7 +48,7 @@ def case(
     given = training or Training(batch_size=4)
     own = copy.deepcopy(model)
     sides = {name: Side(name, OwnLoss(), images[name]["train"], task, own, 0, given) for name in images}
-    return ModelCase(own, reference, sides, images, given, 0, lambda: trainable(untrained))
+    return ModelCase(own, reference, sides, images, given, 0, lambda: trainable(untrained), [untrained])
 
 
 def check_audit(section: AuditSection, model: ModelSection, task: Task | None = None, base: Path = Path()) -> None:
@@ -63,7 +64,7 @@ def check_audit(section: AuditSection, model: ModelSection, task: Task | None = 
         own = case(reference, reference, task or CROP, images, untrained)
         try:
             return audit.examine(own)
-        except ValueError as error:
+        except (UserError, ValueError) as error:
             return str(error)
 
     sets = ("forget", "retain")

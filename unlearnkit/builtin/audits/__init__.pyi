@@ -1,4 +1,9 @@
+from .attacks import Adversarial as Adversarial
+from .attacks import Quantised as Quantised
 from .membership import Membership as Membership
+from .membership import RetainLeakage as RetainLeakage
+from .nearness import Layers as Layers
+from .nearness import Relative as Relative
 from .outputs import Backdoor as Backdoor
 from .outputs import CopySimilarity as CopySimilarity
 from .training import FreshDecoder as FreshDecoder

@@ -7,9 +7,24 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from unlearnkit.contracts import Audit, Case, Figure, Finding, Items, Missing, View, mean_colour_fill, region_error
+from unlearnkit.builtin.audits.compared import auc_band, yardsticks
+from unlearnkit.contracts import (
+    Audit,
+    Case,
+    Figure,
+    Finding,
+    Items,
+    Missing,
+    ModelAdapter,
+    SetName,
+    View,
+    mean_colour_fill,
+    region_error,
+)
 
-Calibration = Literal["difficulty", "original", "none"]
+Calibration = Literal["difficulty", "original", "retrained", "none"]
+
+POSITIVE = "the model's own loss is not positive on some image, so it has no logarithm; use another way"
 
 FPR = 0.01
 """False positive rate at which the true positive rate is given."""
@@ -33,7 +48,12 @@ class Membership(Audit):
 
     def __init__(self, calibrate: Calibration, views: int) -> None:
         """Hold the loss of an image, a mean over so many views, against what `calibrate` names."""
-        self.calibrate, self.views = calibrate, views
+        self.calibrate, self.views, self.needs_retrained = calibrate, views, calibrate == "retrained"
+        if self.needs_retrained:
+            self.figures = {**self.figures, "interpolated": Figure(
+                "interpolated", "where the members' losses lie between the original model's, 0, and the retrained "
+                "models', 1", "higher",
+            )}  # fmt: skip
 
     def samples(self, images: Items) -> str:
         members, others = _counts(images)
@@ -51,68 +71,125 @@ class Membership(Audit):
         # Of members above the n-th highest of others there are as many as in a beta-binomial distribution.
         above = int(others * FPR)
         most = betabinom.ppf(0.95, members, above + 1, others - above) / members
-        return {"auc": 2 * math.sqrt((members + others + 1) / (12 * members * others)), "tpr": float(most) - FPR}
+        return {"auc": auc_band(members, others), "tpr": float(most) - FPR}
 
     def examine(self, case: Case) -> Mapping[str, Finding]:
-        losses, difficulty, members = _losses(case, self.calibrate, self.views)
+        losses, difficulty, members = _losses(case, self.calibrate, self.views, "forget")
         if not 0 < int(members.sum()) < len(members):
             raise ValueError("too few images: there are no forget validation images to tell training images from")
-        means = {"members": float(losses[members].mean()), "others": float(losses[~members].mean())}
-        score = -losses if difficulty is None else calibrated(losses, difficulty, self.calibrate)
+        means: dict[str, Finding] = {
+            "members": float(losses[members].mean()), "others": float(losses[~members].mean()),
+        }  # fmt: skip
+        if self.needs_retrained:
+            before, difficulty = difficulty[:, 0], difficulty[:, 1:]
+            means["interpolated"] = interpolated(losses[members], before[members], difficulty[members])
+        score = calibrated(losses, difficulty, self.calibrate)
         if float(score.std()) <= 1e-12 * float(losses.std()):
             unset = Missing("every image has the same score, as the model is what it is calibrated by")
             return {"auc": unset, "tpr": unset, **means}
         return {"auc": auc(score, members), "tpr": tpr(score, members), **means}
 
 
-def _losses(case: Case, calibrate: Calibration, views: int) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Return for all forget images [N] the own loss, what it is calibrated by, and which are training images."""
+class RetainLeakage(Audit):
+    """How much more than the original a model tells retain training images from retain validation images."""
 
-    def row(view: View) -> tuple[float, float]:
-        loss = float(case.model.own_loss(view.truth, view))
-        if calibrate == "original":
-            return loss, float(case.reference.own_loss(view.truth, view))
-        return loss, float(region_error(mean_colour_fill(view), view))
+    figures: Mapping[str, Figure] = {
+        "auc": Figure("AUC", "the same as in membership, of retain training against retain validation images", None),
+        "excess": Figure("beyond the original", "that less the original's; above 0 unlearning gave some away", None),
+    }  # fmt: skip
+
+    def __init__(self, views: int) -> None:
+        """Take the loss of an image as a mean over so many views."""
+        self.views = views
+
+    def samples(self, images: Items) -> str:
+        members, others = _counts(images, "retain")
+        near = auc_band(members, others)
+        return (
+            f"{members} members (retain training images) against {others} others (retain validation images). Without "
+            f"any trace, AUC is within 0.5 ± {near:.3f} nineteen times in twenty."
+        )
+
+    def examine(self, case: Case) -> Mapping[str, Finding]:
+        found = []
+        for model in (case.model, case.reference):
+            losses, difficulty, members = _losses(case, "difficulty", self.views, "retain", model)
+            if not 0 < int(members.sum()) < len(members):
+                raise ValueError("too few images: there are no retain validation images to tell training images from")
+            found.append(auc(calibrated(losses, difficulty, "difficulty"), members))
+        return {"auc": found[0], "excess": found[0] - found[1]}
+
+
+def _losses(
+    case: Case, calibrate: Calibration, views: int, of: SetName, model: ModelAdapter | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return for all images [N] of a set the own loss, what it is calibrated by [N, M], and which are for training.
+
+    The losses under retrained models come after that under the original one.
+    """
+    others = [case.reference] if calibrate in ("original", "retrained") else []
+    if calibrate == "retrained":
+        others += yardsticks(case)
+
+    def row(view: View) -> list[float]:
+        losses = [float(one.own_loss(view.truth, view)) for one in (model or case.model, *others)]
+        return losses if others else [*losses, float(region_error(mean_colour_fill(view), view))]
 
     @torch.no_grad()
-    def of(split: Literal["train", "validation"]) -> Tensor:
+    def half(split: Literal["train", "validation"]) -> Tensor:
         rows = [
             row(view[i : i + 1])
             for number in range(views)
-            for view in case.views("forget", split, number)
+            for view in case.views(of, split, number)
             for i in range(len(view.images))
         ]
-        return torch.tensor(rows, dtype=torch.float64).reshape(views, -1, 2).mean(0)
+        return torch.tensor(rows, dtype=torch.float64).reshape(views, -1, 1 + max(1, len(others))).mean(0)
 
-    found = [of("train"), of("validation")]
-    clean = torch.cat([_clean(case.items, split) for split in ("train", "validation")])
+    found = [half("train"), half("validation")]
+    clean = torch.cat([_clean(case.items, split, of) for split in ("train", "validation")])
     members = (torch.arange(len(clean)) < len(found[0]))[clean]
-    losses, difficulty = torch.cat(found)[clean].T
-    return losses, None if calibrate == "none" else difficulty, members
+    every = torch.cat(found)[clean]
+    return every[:, 0], every[:, 1:], members
 
 
-def _counts(images: Items) -> tuple[int, int]:
+def _counts(images: Items, of: SetName = "forget") -> tuple[int, int]:
     """Return the numbers of members and of others."""
-    members, others = (int(_clean(images, split).sum()) for split in ("train", "validation"))
+    members, others = (int(_clean(images, split, of).sum()) for split in ("train", "validation"))
     return members, others
 
 
-def _clean(images: Items, split: str) -> Tensor:
-    """Return which forget images [N] are not poisoned: a poisoned one differs from others in more than membership."""
-    return torch.tensor([item.columns.get("poisoned") != "yes" for item in images["forget"][split]], dtype=torch.bool)
+def _clean(images: Items, split: str, of: SetName) -> Tensor:
+    """Return which images [N] of a set are not poisoned: a poisoned one differs from others in more than membership."""
+    return torch.tensor([item.columns.get("poisoned") != "yes" for item in images[of][split]], dtype=torch.bool)
+
+
+def interpolated(losses: Tensor, before: Tensor, after: Tensor) -> Finding:
+    """Return where losses [N] lie on the way from those before, 0, to those after [N, M], 1, by their logarithms."""
+    if bool((torch.cat([losses, before, after.flatten()]) <= 0).any()):
+        return Missing(POSITIVE)
+    start = before.log()
+    way = (after.log().mean(1) - start).mean()
+    return float((losses.log() - start).mean() / way) if way else Missing("retrained models lose no more than it")
 
 
 def calibrated(losses: Tensor, difficulty: Tensor, how: Calibration) -> Tensor:
     """Return scores [N], higher for members: how far each loss is below what is expected of the image.
 
-    `difficulty` is what to calibrate by [N]; for `difficulty` the expectation is the line that fits the logarithms of
-    the losses best by the logarithms of the difficulties. Raise `ValueError` where a loss has no logarithm.
+    `difficulty` is what to calibrate by [N, M]; for `difficulty` the expectation is the line that fits the logarithms
+    of the losses best by the logarithms of the difficulties, for `retrained` the mean logarithm of these, of three or
+    more in units of their deviation (Carlini et al. 2022, offline). Raise `ValueError` where a loss has no logarithm.
     """
+    if how == "none":
+        return -losses
     if how == "original":
-        return difficulty - losses
+        return difficulty[:, 0] - losses
     if bool((losses <= 0).any()):
-        raise ValueError("the model's own loss is not positive on some image, so it has no logarithm; use another way")
-    y, x = losses.log(), difficulty.clamp(min=1e-8).log()
+        raise ValueError(POSITIVE)
+    if how == "retrained":
+        others = difficulty.clamp(min=1e-12).log()
+        spread = others.std(1).clamp(min=1e-3) if others.shape[1] > 2 else 1.0
+        return (others.mean(1) - losses.log()) / spread
+    y, x = losses.log(), difficulty[:, 0].clamp(min=1e-8).log()
     x, y = x - x.mean(), y - y.mean()
     return -(y - x * (x @ y) / (x @ x).clamp(min=1e-12))
 

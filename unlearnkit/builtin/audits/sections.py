@@ -26,10 +26,12 @@ class Membership(AuditSection):
 
     kind: Literal["membership"]
     """Membership inference by the model's own loss."""
-    calibrate: Literal["difficulty", "original", "none"] = "difficulty"
+    calibrate: Literal["difficulty", "original", "retrained", "none"] = "difficulty"
     """What the loss of an image is held against. `difficulty`: what its logarithm would be by the squared error of a
     fill with the mean colour of what is visible, fitted over all images. `original`: its loss under the original model,
-    whose own row is empty then. `none`: nothing."""
+    whose own row is empty then. `retrained`: its logarithm under the retrained models of `compare`, whose AUC tells the
+    members that the model still knows one by one; three seeds of them or more give it in units of their deviation.
+    `none`: nothing."""
     views: Count = 1
     """Views of each image that its loss is a mean over; more for a random task or a model that draws noise."""
 
@@ -108,7 +110,91 @@ class Backdoor(AuditSection):
         return audits.Backdoor()
 
 
+class Relative(AuditSection):
+    """Tell whether the model is nearer to the retrained models or to the original (after arXiv 2601.19755).
+
+    Outputs are compared over what the model was to make, embeddings by how similar each image is to all others, which
+    no rotation of an encoder changes. The chance is that of a sign test over images. A model that is at the retrained
+    one by its outputs alone still has the original's embeddings.
+    """
+
+    kind: Literal["relative"]
+    """Nearer to retrained or to original."""
+
+    def build(self, base: Path, device: torch.device) -> contracts.Audit:
+        return audits.Relative()
+
+
+class Layers(AuditSection):
+    """Hold layers of the encoder against the original's and the retrained models', by linear CKA and by linear probes.
+
+    Features are those of validation images; a probe is a ridge regression on the training images. Classes that differ
+    are told from each other by a retrained model too, so that the difference from its probe counts.
+    """
+
+    kind: Literal["layers"]
+    """What the layers of the encoder hold."""
+    layers: Annotated[int, Field(ge=1, le=64)] = 3
+    """How many, evenly spaced, the last one among them."""
+
+    def build(self, base: Path, device: torch.device) -> contracts.Audit:
+        return audits.Layers(self.layers)
+
+
+class Quantised(AuditSection):
+    """Round the weights to a few bits and see whether the forget images come back (arXiv 2410.16454).
+
+    It shows what lay closer to the original than a coarse weight tells; nothing of what a larger step hides.
+    """
+
+    kind: Literal["quantised"]
+    """Weights of a few bits."""
+    bits: Annotated[list[Annotated[int, Field(ge=2, le=16)]], Field(min_length=1)] = [8, 4]  # noqa: RUF012
+    """How many bits, each by itself."""
+
+    def build(self, base: Path, device: torch.device) -> contracts.Audit:
+        return audits.Quantised(tuple(dict.fromkeys(self.bits)))
+
+
+class Adversarial(AuditSection):
+    """Search what is visible for an input that makes the model fill in the truth of a forget image.
+
+    It is an attacker who knows the truth, so that a model which never saw the image gives way as well: only what it
+    gives beyond the retrained one is a trace.
+    """
+
+    kind: Literal["adversarial"]
+    """A search for inputs."""
+    steps: Count = 20
+    """Steps of the search."""
+    bound: Annotated[float, Field(gt=0, le=1)] = 0.0314
+    """Most that a visible pixel moves, of values in [0, 1]; the default is 8 of 255."""
+    images: Count = 64
+    """Forget validation images at most."""
+
+    def build(self, base: Path, device: torch.device) -> contracts.Audit:
+        return audits.Adversarial(self.steps, self.bound, self.images)
+
+
+class RetainLeakage(AuditSection):
+    """Tell retain training images from retain validation images, as membership does, beside the original (2508.18671).
+
+    It says nothing of what was forgotten: unlearning can give the members of the retain set away.
+    """
+
+    kind: Literal["retain-leakage"]
+    """Membership of the retain set."""
+    views: Count = 1
+    """Views of each image that its loss is a mean over."""
+
+    def build(self, base: Path, device: torch.device) -> contracts.Audit:
+        return audits.RetainLeakage(self.views)
+
+
 @hookimpl
 def register_audits() -> list[type[AuditSection]]:
     """Return the built-in audits."""
-    return [Membership, FreshDecoder, Relearning, CopySimilarity, Backdoor]
+    return [
+        Membership, FreshDecoder, Relearning, CopySimilarity, Backdoor, Relative, Layers, Quantised, Adversarial,
+        RetainLeakage,
+    ]  # fmt: skip

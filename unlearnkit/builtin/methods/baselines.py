@@ -14,7 +14,8 @@ from pydantic import Field
 from unlearnkit import contracts, control
 from unlearnkit.builtin import losses
 from unlearnkit.builtin.losses.targets import NOISE, Aim, HeldOut, SurrogateClass, Target, Truth, aimed, told
-from unlearnkit.recipe.numbers import Fraction, Positive
+from unlearnkit.errors import Exit, UserError
+from unlearnkit.recipe.numbers import Count, Fraction, Positive, Seed
 from unlearnkit.recipe.sections import MethodSection
 
 Weight = Annotated[float, Field(ge=0)]
@@ -190,18 +191,40 @@ class NegGradPlus(WholeModel):
 class Retrain(WholeModel):
     """Train an untrained model with own(retain): the reference of what was never seen. No step reads a forget image.
 
-    A frozen first stage keeps its weights, which may have seen them. Optimiser, batches and tasks are the recipe's,
-    not those of the original training, so that the original is a fair yardstick only where these suit it too.
+    It takes the steps that the original had, as the record of `unlearnkit pretrain` beside its weights says, and that
+    record's optimiser, batch size and crop; without warm-up and average, and with the recipe's task. A model of fewer
+    steps is called `retrained briefly`, and nothing is held against it. A frozen first stage keeps its weights, which
+    may have seen the images.
     """
 
     retrained: ClassVar = True
     kind: Literal["retrain"]
     """Training from scratch without the forget set."""
-    budget: Positives = 1.0
-    """Steps as a multiple of those of the other problems; training from scratch needs more."""
+    budget: Positives | None = None
+    """Steps as a multiple of those of the other problems, with the recipe's optimiser and batches; left out, as many as
+    the original had, and no fewer than the other problems."""
+    original_steps: Count | None = None
+    """Steps that the original model had, where no record beside its weights says so."""
+    seed: Seed | Annotated[list[Seed], Field(min_length=1)] | None = None
+    """Seed of its weights and batches, that of the recipe when left out; several show how far retraining strays."""
 
     def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
-        return [control.Stage(None, contracts.OwnLoss(), budget=one(self.budget), fresh=True)]
+        known = setting.sources.original
+        whole = self.original_steps or (known.steps if known else None)
+        if self.budget is None and whole is None:
+            raise UserError(
+                "compare: retrain: no record beside the weights says how many steps the original had; state them in "
+                "`original_steps`, or give a `budget` for a model that is retrained briefly",
+                Exit.RECIPE,
+            )
+        assert not isinstance(self.seed, list)
+        least, as_then = (whole or 0, known.settings if known else {}) if self.budget is None else (0, {})
+        return [
+            control.Stage(
+                None, contracts.OwnLoss(), budget=one(self.budget or 1.0), fresh=True, least=least, whole=whole,
+                seed=self.seed, settings=as_then,
+            )
+        ]  # fmt: skip
 
 
 class Decoupling(WholeModel):

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,20 +11,17 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from unlearnkit.contracts import Item, ModelAdapter, Part, Setting, Size, Sources, Task, shared, trainable
+from unlearnkit.contracts import Item, ModelAdapter, Part, Setting, Size, Task, shared, trainable
 from unlearnkit.control import Stage
 from unlearnkit.data import (
     Chosen,
     Pixels,
-    colour_statistics,
     digest,
     load_apart,
-    named,
     refuse_misfit,
     seeded,
     shrunk,
     split,
-    to_float,
 )
 from unlearnkit.device import choose_device, make_deterministic
 from unlearnkit.disk import MIB, sha256
@@ -39,11 +36,11 @@ from unlearnkit.solver.frozen import Store
 from unlearnkit.solver.origin import Origin, plain, processor, software
 from unlearnkit.solver.origin import digest as _hash
 from unlearnkit.solver.phases import Losses
-from unlearnkit.solver.pretrained import pretrained
 from unlearnkit.solver.problem import Problem
 from unlearnkit.solver.schedule import budget
 from unlearnkit.solver.shares import share
 from unlearnkit.solver.side import Side
+from unlearnkit.solver.sources import sources
 from unlearnkit.solver.tryout import try_losses, try_parts, unreached
 from unlearnkit.weights import noted, resolve
 
@@ -256,8 +253,7 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None, sets: Sequence[
     chosen, pixels = load_apart(chosen, student.image_size, recipe.data, device, student.scale)
     others: dict[str, str] = {}
     size = shrunk(student.image_size, student.scale) if paired else None
-    sources = _sources(recipe, base, device, chosen, pixels, others, notes, size)
-    setting = Setting(reference, task, replace(sources, original=pretrained(weights)))
+    setting = Setting(reference, task, sources(recipe, base, device, weights, chosen, pixels, others, notes, size))
     losses = {"forget": recipe.forget.build(setting), "retain": recipe.retain.build(setting)}
     psi = recipe.control.epsilon.build()
     steps = budget(recipe.training, *(len(chosen[name].train) for name in SETS))
@@ -366,46 +362,6 @@ def _basis(
         "model": {**said["model"], "weights": weights, "train": adapters}, "data": data,
         "training": {**training, "steps": steps},
     }  # fmt: skip
-
-
-def _sources(
-    recipe: Recipe,
-    base: Path,
-    device: torch.device,
-    chosen: Mapping[str, Chosen],
-    images: Mapping[str, Mapping[str, Pixels]],
-    others: dict[str, str],
-    notes: list[str],
-    size: Size | None,
-) -> Sources:
-    """Return what sections may take beside the reference; other weights add their hash to `others`, and to `notes`."""
-
-    def other(named: str) -> ModelAdapter:
-        path = resolve(named, base, "target.weights")
-        assert path is not None
-        others[named] = sha256(path)
-        with noted(notes):
-            adapter = recipe.model.build(path)
-        adapter.module.to(device).eval().requires_grad_(False)
-        return adapter
-
-    noise = colour_statistics(images["forget"]["train"])
-    drawn = partial(_drawn, images["retain"]["train"], chosen["retain"])
-    generator: Callable[[], torch.Generator] = partial(seeded, recipe.seed, "noise")
-    return Sources(noise, generator, drawn, other, base, size)
-
-
-def _drawn(pixels: Pixels, chosen: Chosen, label: str | None, count: int, generator: torch.Generator) -> Tensor:
-    """Return training images of a set, of one class or of any, drawn with replacement."""
-    label = None if label is None else named(label, chosen.source, "target.name")
-    rows = [row for row, item in enumerate(chosen.train) if label in (None, item.label)]
-    if not rows:
-        raise UserError(
-            f"target.name: the {chosen.name} set has no training images of class '{label}'; it has: "
-            f"{', '.join(sorted({item.label for item in chosen.train}))}",
-            Exit.RECIPE,
-        )
-    return to_float(pixels[torch.tensor(rows)[torch.randint(len(rows), (count,), generator=generator)]])
 
 
 def _refuse_shared(adapter: ModelAdapter) -> None:

@@ -1,9 +1,11 @@
 """The tiny task for one test, and what tests of several modules and processes share."""
 
+import atexit
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 from filelock import FileLock
@@ -11,6 +13,9 @@ from tiny_task import ran, write_tiny
 
 # Processes that the tests start share the machine; one thread each keeps them from fighting over it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What is remembered of images is theirs in common, and nothing of the user's.
+if (folder := os.environ.setdefault("UNLEARNKIT_CACHE", own := mkdtemp())) == own:
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -325,7 +325,7 @@ def test_no_pixel_of_a_forget_image_is_retained(tmp_path_factory, copied, elsewh
     data, (forget, retain) = sets(root, proxy, **counts)
     device = torch.device("cpu")
     found, images = load_apart({"forget": forget, "retain": retain}, 16, data, device)
-    marks = {name: {mark for half in images[name].values() for mark in half.hashes[1]} for name in images}
+    marks = {name: {mark.pixels for half in images[name].values() for mark in half.marks} for name in images}
     assert not marks["forget"] & marks["retain"]
     assert [item.key for item in forget.train] == [item.key for item in clean[0].train]
     left_out = 6 - len(both(found["retain"])) if bounded and anew else len(copied) if not bounded else None

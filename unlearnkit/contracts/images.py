@@ -66,6 +66,14 @@ class Images(ABC):
         """Return the length of an image's file, or its SHA-256 if `whole`; None where the image is no file."""
         return None
 
+    def origin(self, item: Item, *, target: bool = False) -> object:
+        """Return plain data that is another one wherever the pixels of `read`, or of `target`, are others.
+
+        Such are the SHA-256 of the image's file and what else its pixels depend on, but for the code. Images whose
+        origin is known are decoded where they are used; None, where nobody knows, has every command decode them.
+        """
+        return None
+
     def called(self, name: str) -> Sequence[str]:
         """Return the classes that have this name too, such as `n01440764` for `tench`, where the source knows any."""
         return ()

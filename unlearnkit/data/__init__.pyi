@@ -1,5 +1,5 @@
 from .colours import colour_statistics as colour_statistics
-from .colours import digest as digest
+from .colours import whole_digest as whole_digest
 from .decoding import decode as decode
 from .pixels import Pixels as Pixels
 from .pixels import in_memory as in_memory

@@ -1,11 +1,15 @@
 """Images that look alike: a perceptual hash of each, and the pairs whose hashes are near."""
 
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from imagehash import phash
 from numpy.typing import NDArray
 from PIL import Image
+
+from unlearnkit.data import memo
 
 SIDE, NEAR = 16, 38
 """A hash has SIDE² bits, one a frequency; those of one picture differ in at most NEAR (docs/data.md says how often)."""
@@ -24,8 +28,17 @@ def perceptual(image: NDArray[np.uint8]) -> bytes:
 def alike(ours: Sequence[bytes], theirs: Sequence[bytes]) -> dict[int, int]:
     """Return which of `theirs` are nearly one of `ours`, and which one, by their places; the nearest pairs come first.
 
-    Time grows with the product of both numbers, memory with neither.
+    Time grows with the product of both numbers, memory with neither. What was found is remembered.
     """
+    key = "alike", SIDE, NEAR, *(hashlib.sha256(repr([*hashes]).encode()).digest() for hashes in (ours, theirs))
+    if (known := memo.recall(*key)) is None:
+        known = json.dumps([*_near(ours, theirs).items()]).encode()
+        memo.remember(known, *key)
+        memo.flush()
+    return dict(json.loads(known))
+
+
+def _near(ours: Sequence[bytes], theirs: Sequence[bytes]) -> dict[int, int]:
     best: dict[int, tuple[int, int]] = {}
     for mine, left in _blocks(ours):
         for yours, right in _blocks(theirs):

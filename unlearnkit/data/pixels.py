@@ -8,22 +8,31 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from itertools import tee
+from typing import NamedTuple, cast
 
+import numpy as np
+import PIL
 import torch
+from numpy.typing import NDArray
+from PIL import features
 from torch import Tensor
 
 from unlearnkit.contracts import Images, Item, Size, sides
+from unlearnkit.data import memo
 from unlearnkit.data.decoding import Decoders, Found, Order, Rows, decode
 from unlearnkit.data.likeness import alike, perceptual
 from unlearnkit.data.lists import refuse
 from unlearnkit.data.sets import Chosen, resembling, told
 from unlearnkit.device import send
 from unlearnkit.disk import MIB
-from unlearnkit.errors import UserError
+from unlearnkit.errors import Exit, UserError
+from unlearnkit.packages import version
 from unlearnkit.recipe.data import Data
 
 CHUNK = 128
 """Images of one pass over a whole set."""
+CODECS = ("libjpeg_turbo", "zlib", "libtiff", "webp", "jpg_2000")
+"""Pillow's libraries that decode."""
 
 
 class Targets(Images):
@@ -36,17 +45,30 @@ class Targets(Images):
         """Return the target of an image."""
         return self.source.target(item, size)
 
+    def origin(self, item: Item, *, target: bool = True) -> object:
+        """Return the origin of the target of an image."""
+        return self.source.origin(item, target=target)
+
     def describe(self) -> Mapping[str, object]:
         """Return the facts of the source."""
         return self.source.describe()
+
+
+class Mark(NamedTuple):
+    """What tells an image from others."""
+
+    pixels: bytes
+    """The SHA-256 of its pixels."""
+    like: bytes
+    """Its perceptual hash."""
 
 
 class Pixels:
     """The images of a set, in the order of `items`; `pixels[rows]` is uint8 [B, 3, S, S] on `device`.
 
     Where the source has pairs these are the inputs, `size` is that of the targets, which are `scale` times as large.
-    With `workers` None they are decoded once, here, and held on the device. Otherwise a batch is decoded when it is
-    asked for, or ahead of time by so many processes where `expect` announced it: what is announced changes no byte.
+    With `workers` None each is decoded once, when it is asked for, and held on the device. Otherwise a batch is decoded
+    whenever it is asked for, or ahead of time by so many processes where `expect` announced it, to the same bytes.
     Images that cannot be read raise one `UserError`.
     """
 
@@ -57,7 +79,9 @@ class Pixels:
         self.targets = Pixels(Targets(source), items, size, device, workers) if source.paired else None
         size = shrunk(size, scale) if source.paired else size
         self.source, self.items, self.size, self.device, self.workers = source, items, size, device, workers or 0
-        self.held = decode(source, items, size).to(device) if workers is None else None
+        empty = torch.empty if workers is None else None
+        self.held = empty and empty(len(items), 3, *sides(size), dtype=torch.uint8, device=device)
+        self._left = {*range(len(items))}
         self._orders: list[Order] = []
         self._decoders: Decoders | None = None
 
@@ -67,12 +91,31 @@ class Pixels:
     def __getitem__(self, rows: Tensor) -> Tensor:
         """Return the images of `rows` [B] as uint8 [B, 3, S, S] on the device."""
         if self.held is not None:
+            self.hold(rows)
             return self.held[send(rows, self.held.device)]
         wanted = tuple(rows.tolist())
         found = self._announced(wanted)
         if found is not None:
             return send(torch.from_numpy(found), self.device)
         return send(decode(self.source, [self.items[row] for row in wanted], self.size), self.device)
+
+    def hold(self, rows: Tensor) -> None:
+        """Decode at once what of `rows` is to be held and is not yet; raise `UserError` where it is another by now."""
+        if self.held is None or not self._left:
+            return
+        for part in _parts(row for row in dict.fromkeys(rows.tolist()) if row in self._left):
+            found = decode(self.source, [self.items[row] for row in part.tolist()], self.size)
+            self._refuse_changed(part, found)
+            self.held[send(part, self.held.device)] = send(found, self.held.device)
+            self._left.difference_update(part.tolist())
+
+    def _refuse_changed(self, rows: Tensor, images: Tensor) -> None:
+        """Refuse images that are not those that were looked at."""
+        marks = self.__dict__.get("marks") or {}
+        for row, image in zip(rows.tolist() if marks else (), images, strict=False):
+            if _sha256(image.numpy()) != marks[row].pixels:
+                found = f"'{self.items[row].key}' was changed while it is in use"
+                raise UserError(f"data: {found}; put it back as it was, or run the recipe again", Exit.FOLDER)
 
     def pairs(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the images of `rows` and, where the source has pairs, their targets."""
@@ -126,35 +169,71 @@ class Pixels:
 
     def looks(self) -> Iterator[tuple[Item, bytes, bytes]]:
         """Return each item with the SHA-256 of its pixels and its perceptual hash, and once more with its target's."""
-        yield from zip(self.items, *self.hashes[1:], strict=True)
+        yield from ((item, *mark) for item, mark in zip(self.items, self.marks, strict=True))
         if self.targets is not None:
             yield from self.targets.looks()
 
-    @cached_property
-    def hashes(self) -> tuple[str, list[bytes], list[bytes]]:
-        """The SHA-256 of all images as one, with their targets, that of each, and its perceptual hash, from one look.
+    @property
+    def digest(self) -> str:
+        """The hash of the images, in their order, and of their targets: the SHA-256 of those of their pixels."""
+        hashed = hashlib.sha256(b"".join(mark.pixels for mark in self.marks))
+        if self.targets is not None:
+            hashed.update(self.targets.digest.encode())
+        return hashed.hexdigest()
 
-        Raise one `UserError` of all that cannot be read.
+    @cached_property
+    def marks(self) -> list[Mark]:
+        """What tells each image from others, and no image is decoded for that this machine has seen before.
+
+        Raise one `UserError` of all that cannot be read, with their targets.
         """
-        whole, each, alike, problems = hashlib.sha256(), list[bytes](), list[bytes](), list[UserError]()
-        rows = torch.arange(len(self)).split(CHUNK) if len(self) else ()
-        with self.expect(rows):
-            for part in rows:
+        origins, problems = [self._origin(item) for item in self.items], list[UserError]()
+        known = [None if origin is None else memo.recall(*origin) for origin in origins]
+        found = {row: Mark(mark[:32], mark[32:]) for row, mark in enumerate(known) if mark is not None}
+        parts = _parts(row for row, mark in enumerate(known) if mark is None)
+        with self.expect(parts):
+            for part in parts:
                 try:
                     images = self[part].cpu().numpy()
                 except UserError as error:
                     problems.append(error)
                     continue
-                whole.update(images.tobytes())
-                each += [hashlib.sha256(image.tobytes()).digest() for image in images]
-                alike += map(perceptual, images)
+                for row, image in zip(part.tolist(), images, strict=True):
+                    found[row] = Mark(_sha256(image), perceptual(image))
+                    if (origin := origins[row]) is not None and self._origin(self.items[row]) == origin:
+                        memo.remember(b"".join(found[row]), *origin)
         if self.targets is not None:
             try:
-                whole.update(self.targets.hashes[0].encode())
+                _ = self.targets.marks
             except UserError as error:
                 problems.append(error)
+        memo.flush()
         refuse(problems)
-        return whole.hexdigest(), each, alike
+        return [found[row] for row in range(len(self))]
+
+    def _origin(self, item: Item) -> tuple[object, ...] | None:
+        """Return all that an image's mark is computed from; None where its source does not know."""
+        origin = self.source.origin(item)
+        return None if origin is None else ("mark", *self._readers, sides(self.size), origin)
+
+    @cached_property
+    def _readers(self) -> tuple[str, ...]:
+        """The versions of the code that reads the images."""
+        packages, source = {"unlearnkit"}, cast("object", self.source)
+        while isinstance(source, Images):
+            packages.add(type(source).__module__.partition(".")[0])
+            source = getattr(source, "source", None)  # of one that wraps another
+        versions = (version(package) for package in sorted(packages))
+        return *versions, PIL.__version__, *(str(features.version(name)) for name in CODECS)
+
+
+def _parts(rows: Iterable[int]) -> Sequence[Tensor]:
+    found = torch.tensor([*rows]).long()
+    return found.split(CHUNK) if len(found) else ()
+
+
+def _sha256(image: NDArray[np.uint8]) -> bytes:
+    return hashlib.sha256(image.tobytes()).digest()
 
 
 def shrunk(size: Size, scale: int) -> Size:
@@ -184,7 +263,7 @@ def in_memory(sizes: Sequence[int], room: int) -> list[bool]:
 def load(
     chosen: Mapping[str, Chosen], size: Size, data: Data, device: torch.device, scale: int = 1
 ) -> dict[str, dict[str, Pixels]]:
-    """Return the images of each set by split, the training images on `device`, after a look at each of them.
+    """Return the images of each set by split, the training images on `device`, once each has been looked at here.
 
     What `data.memory_mib` does not hold is decoded for each batch, to the same bytes. Raise one `UserError` of all that
     cannot be read.
@@ -198,7 +277,7 @@ def load(
         place = device if half == "train" else torch.device("cpu")
         try:
             pixels = Pixels(chosen[name].source, items, size, place, None if fits else data.workers, scale)
-            found[name][half], _ = pixels, pixels.hashes
+            found[name][half], _ = pixels, pixels.marks
         except UserError as error:
             problems.append(error)
     refuse(problems)

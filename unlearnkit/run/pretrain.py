@@ -21,7 +21,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from unlearnkit import __version__, disk
 from unlearnkit.contracts import ModelAdapter, Task, mean_colour_fill, psnr, saved, trainable
 from unlearnkit.contracts.checks import scalar
-from unlearnkit.data import Pixels, batch_index, batch_of, digest, refuse_misfit, seeded, unsplit, views_of
+from unlearnkit.data import Pixels, batch_index, batch_of, refuse_misfit, seeded, unsplit, views_of
 from unlearnkit.device import choose_device, make_deterministic
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import Plugins
@@ -118,7 +118,7 @@ class Training:
     """A model on its way: what it is trained with, and all that going on bit for bit needs."""
 
     def __init__(self, recipe: PretrainRecipe, base: Path, say: Told) -> None:
-        """Build the model and decode the images; relative paths of the recipe start at `base`."""
+        """Build the model and look at the images; relative paths of the recipe start at `base`."""
         options, self.recipe = recipe.pretrain, recipe
         device = choose_device(options.device)
         make_deterministic(device)
@@ -144,7 +144,7 @@ class Training:
         self.basis: Origin = {
             "software": software([recipe]),
             "device": processor(device),
-            "images": {"train": digest(self.images), "validation": digest(self.validation)},
+            "images": {"train": self.images.digest, "validation": self.validation.digest},
             "weights": _digest(self._weights()),
         }
         """What its bytes depend on beside the recipe."""

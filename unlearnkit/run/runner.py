@@ -39,7 +39,7 @@ from unlearnkit.seal import SEAL, Sealed
 from unlearnkit.solver import ranks
 from unlearnkit.solver.dial import Dial, of_curve, through
 from unlearnkit.solver.landing import between
-from unlearnkit.solver.phases import Bounds, boundaries, curve, epsilons, front
+from unlearnkit.solver.phases import ENDS, Bounds, boundaries, curve, epsilons, front
 from unlearnkit.solver.problem import Problem, Solution
 from unlearnkit.solver.schedule import whole_sets
 from unlearnkit.solver.shares import prepare
@@ -144,6 +144,13 @@ def resume(
     return folder
 
 
+def problems(bench: Workbench) -> list[str]:
+    """Return the ids of the problems that a recipe names."""
+    recipe = bench.recipe
+    whole = [CURVE] if isinstance(recipe.sweep, Curve) else []
+    return [*ENDS, *whole, *(name for name, _ in recipe.epsilons.asked), *(problem.id for problem in bench.methods)]
+
+
 def sizes(bench: Workbench) -> list[int]:
     """Return the entries of each solution's vector, one for each problem of a recipe."""
     recipe, size = bench.recipe, bench.flat.theta.numel()
@@ -168,7 +175,8 @@ def _work(run: Run, bench: Workbench, tools: Instruments, targets: Sequence[Want
         for note in (*bench.cautions, *(note for part in bench.chosen.values() for note in part.notes)):
             if note not in run.manifest.get("warnings", ()):
                 run.warn(note)
-        _prepare(run, bench)
+        if any(not (run.folder / "solutions" / name).exists() for name in problems(bench)):
+            _prepare(run, bench)
         if not hand(run, bench, tools, targets):
             return
         bounds = bound(run, bench)

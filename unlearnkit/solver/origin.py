@@ -3,20 +3,16 @@
 import hashlib
 import json
 import platform
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from functools import cache
-from importlib.metadata import PackageNotFoundError, distribution, packages_distributions, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from unlearnkit import __version__
 from unlearnkit.disk import sha256
 from unlearnkit.errors import UserError
+from unlearnkit.packages import beside, version
 from unlearnkit.recipe.sections import Section
 from unlearnkit.weights import resolve
 
@@ -68,9 +64,9 @@ def software(values: Iterable[object]) -> dict[str, str]:
 
     torch and what such a package asks to be installed beside it come with their versions alone.
     """
-    found = {"torch": torch.__version__, "unlearnkit": _version("unlearnkit")}
+    found = {"torch": torch.__version__, "unlearnkit": version("unlearnkit")}
     for package in {type(section).__module__.partition(".")[0] for section in _sections(values)}:
-        found |= {package: _version(package)} | dict(_beside(package) if package != "unlearnkit" else ())
+        found |= {package: version(package)} | dict(beside(package) if package != "unlearnkit" else ())
     return found
 
 
@@ -81,39 +77,6 @@ def _sections(value: object) -> Iterator[Section]:
     if isinstance(parts, Iterable) and not isinstance(parts, str):
         for part in parts.values() if isinstance(parts, Mapping) else parts:
             yield from _sections(part)
-
-
-@cache
-def _names() -> Mapping[str, list[str]]:
-    return packages_distributions()
-
-
-@cache
-def _version(package: str) -> str:
-    """Return the version of the distribution that a package is from, if any, and the first digits of its source."""
-    found = None
-    with suppress(ValueError, ImportError):  # of a script that is run, or a module that nobody can import again
-        found = find_spec(package)
-    places = list(found.submodule_search_locations or ()) if found else []
-    files = sorted(path for place in places for path in Path(place).rglob("*.py"))
-    if found and found.origin and not files:
-        files = [Path(found.origin)]
-    source = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:12]
-    known = [__version__] if package == "unlearnkit" else [version(name) for name in _names().get(package, [])[:1]]
-    return " ".join([*known, source])
-
-
-@cache
-def _beside(package: str) -> tuple[tuple[str, str], ...]:
-    """Return the packages that the distribution of a package requires and that are installed, with their versions."""
-    found = []
-    for requirement in (line for name in _names().get(package, []) for line in distribution(name).requires or ()):
-        name = re.split(r"[^\w.-]", requirement)[0]
-        try:
-            found.append((name, version(name)))
-        except PackageNotFoundError:
-            continue
-    return tuple(one for one in found if one[0] not in ("unlearnkit", "torch"))
 
 
 def processor(device: torch.device) -> dict[str, object]:

@@ -60,8 +60,14 @@ class Side:
     def _kept(self, what: str, compute: Compute) -> Rows | None:
         if self.store is None:
             return None
+
+        def ahead(row: int) -> Sequence[Tensor]:
+            if row % CHUNK == 1:  # the first one by itself says how large they are
+                self.images.hold(torch.arange(row, min(row + CHUNK, self.count)))
+            return compute(row)
+
         with self.images.expect(torch.arange(self.count).split(1)):
-            return self.store.rows(f"{self.name}-{what}", self.count, compute)
+            return self.store.rows(f"{self.name}-{what}", self.count, ahead)
 
     @cached_property
     def distance(self) -> Callable[[ModelAdapter, View, Sequence[Tensor]], Tensor]:

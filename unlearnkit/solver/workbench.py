@@ -2,9 +2,10 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -16,12 +17,12 @@ from unlearnkit.control import Stage
 from unlearnkit.data import (
     Chosen,
     Pixels,
-    digest,
     load_apart,
     refuse_misfit,
     seeded,
     shrunk,
     split,
+    whole_digest,
 )
 from unlearnkit.device import choose_device, make_deterministic
 from unlearnkit.disk import MIB, sha256
@@ -33,8 +34,7 @@ from unlearnkit.solver.curve import CurveDescent
 from unlearnkit.solver.descent import NEAR, Descent
 from unlearnkit.solver.flat import Flat
 from unlearnkit.solver.frozen import Store
-from unlearnkit.solver.origin import Origin, plain, processor, software
-from unlearnkit.solver.origin import digest as _hash
+from unlearnkit.solver.origin import Origin, digest, plain, processor, software
 from unlearnkit.solver.phases import Losses
 from unlearnkit.solver.problem import Problem
 from unlearnkit.solver.schedule import budget
@@ -134,6 +134,10 @@ class Workbench:
         chosen = dict(zip(SETS, split(self.recipe.data, self.base, self.recipe.seed), strict=True))
         streamed = self.recipe.data.model_copy(update={"memory_mib": 0, "workers": 0})  # beside those in memory
         return _hashes(load_apart(chosen, size, streamed, torch.device("cpu"), self.student.scale)[1])
+
+    def data_before(self) -> list[dict[str, object]]:
+        """Return what the facts say of the data with the hashes of 0.2.0, for which all images are decoded."""
+        return _described(self.chosen, _hashes(self.images, whole_digest))
 
     def put(self, part: Part, theta: Tensor) -> None:
         """Put the student at the weights `theta` of a part; all else is as in the reference."""
@@ -272,13 +276,13 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None, sets: Sequence[
     hashes = _hashes(pixels)
     facts: dict[str, object] = {
         "weights": {"ref": recipe.model.weights, "sha256": weighed},
-        "data": [_described(part, {half: hashes[half][name] for half in SPLITS}) for name, part in chosen.items()],
+        "data": _described(chosen, hashes),
         **({"target_weights": others} if others else {}),
         **({"notes": notes} if notes else {}),
     }
     basis = _basis(recipe, base, device, weighed, hashes["train"], steps)
     room = recipe.training.cache
-    frozen = _hash({name: value for name, value in basis.items() if name != "training"})
+    frozen = digest({name: value for name, value in basis.items() if name != "training"})
     store = Store(cache, room.memory_mib * MIB, room.disk_mib * MIB, frozen, device)
     sides = {
         name: Side(name, loss, pixels[name]["train"], task, student, recipe.seed, recipe.training, store)
@@ -321,17 +325,19 @@ def identified(methods: Sequence[MethodSection]) -> list[str]:
     """Return an id of each method, which is that of its label wherever it stands, a second of the same numbered."""
     found: list[str] = []
     for name in (re.sub("[^a-z0-9.]+", "-", label(one).lower()).strip("-.") for one in methods):
-        short = name if len(name) <= LONGEST else f"{name[: LONGEST - 9]}-{_hash(name)[:8]}"
+        short = name if len(name) <= LONGEST else f"{name[: LONGEST - 9]}-{digest(name)[:8]}"
         again = sum(one == short or one.startswith(f"{short}--") for one in found)
         found.append(f"{short}--{again + 1}" if again else short)
     return found
 
 
-def _hashes(images: Mapping[str, Mapping[str, Pixels]]) -> dict[str, dict[str, str]]:
+def _hashes(
+    images: Mapping[str, Mapping[str, Pixels]], of: Callable[[Pixels], str] = attrgetter("digest")
+) -> dict[str, dict[str, str]]:
     """Return, by split and set, the hash of the images with their names and classes, in their order."""
 
     def seen(pixels: Pixels) -> str:
-        return _hash([digest(pixels), [[item.key, item.label] for item in pixels.items]])
+        return digest([of(pixels), [[item.key, item.label] for item in pixels.items]])
 
     return {half: {name: seen(images[name][half]) for name in SETS} for half in SPLITS}
 
@@ -341,12 +347,15 @@ def listed(items: Iterable[Item]) -> str:
     return "".join(f"{key}\n" for key in sorted(item.key for item in items))
 
 
-def _described(part: Chosen, seen: Mapping[str, str]) -> dict[str, object]:
-    files = listed((*part.train, *part.validation))
-    return {
-        "set": part.name, **part.source.describe(), "classes": list(part.classes), "digest": _hash(seen),
-        "files": len(part.train) + len(part.validation), "files_sha256": hashlib.sha256(files.encode()).hexdigest(),
-    }  # fmt: skip
+def _described(chosen: Mapping[str, Chosen], hashes: Mapping[str, Mapping[str, str]]) -> list[dict[str, object]]:
+    def of(part: Chosen) -> dict[str, object]:
+        files, seen = listed((*part.train, *part.validation)), {half: hashes[half][part.name] for half in SPLITS}
+        return {
+            "set": part.name, **part.source.describe(), "classes": list(part.classes), "digest": digest(seen),
+            "files": len(part.train) + len(part.validation), "files_sha256": hashlib.sha256(files.encode()).hexdigest(),
+        }  # fmt: skip
+
+    return [of(part) for part in chosen.values()]
 
 
 def _basis(

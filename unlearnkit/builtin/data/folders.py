@@ -1,6 +1,7 @@
 """Images that are files: in archives and folders, one folder a class, or listed."""
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -17,6 +18,7 @@ from PIL import Image
 from unlearnkit.builtin.data import imagenet
 from unlearnkit.builtin.data.pictures import SPLITS, SUFFIXES, UNLABELLED, Files, halves, hidden, in_split, opened, text
 from unlearnkit.contracts import Item
+from unlearnkit.data import memo
 from unlearnkit.data.lists import nfc, read_text, refuse, refuse_lines
 from unlearnkit.errors import Exit, UserError
 
@@ -40,6 +42,9 @@ class Archive(Files):
     def size_of(self, item: Item) -> int:
         return len(self._bytes[item.key])
 
+    def hash_of(self, item: Item) -> str:
+        return hashlib.sha256(self._bytes[item.key]).hexdigest()
+
     def place(self, item: Item) -> str:
         return f"{self.root.name}:{item.key}"
 
@@ -52,6 +57,13 @@ class Twins(Files):
     def open_target(self, item: Item) -> Image.Image:
         assert self.targets is not None
         return opened(self.targets[item.key])
+
+    def contents(self, item: Item, target: bool) -> tuple[str, ...] | None:
+        held, apart = super().contents(item, target), (self.targets or {}).get(item.key) if target else None
+        try:  # the proportions of a target are held against those of its input
+            return held if held is None or apart is None else (*held, memo.content(apart, apart.read_bytes))
+        except OSError:
+            return None
 
 
 class Folder(Twins):

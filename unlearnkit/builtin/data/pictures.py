@@ -1,6 +1,5 @@
 """Images that Pillow can open."""
 
-import hashlib
 import io
 import json
 from abc import abstractmethod
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from unlearnkit.contracts import Images, Item, Size, sides
 from unlearnkit.contracts.images import told
+from unlearnkit.data import memo
 from unlearnkit.errors import Exit, UserError, first_line
 
 SUFFIXES = frozenset((
@@ -118,6 +118,14 @@ class Pictures(Images):
             return image
 
         return square(lambda: self.open_target(item), place, size, self.enlarge, alike)
+
+    def origin(self, item: Item, *, target: bool = False) -> object:
+        held = self.contents(item, target)
+        return None if held is None else (held, self.side_by_side, self.enlarge, target)
+
+    def contents(self, item: Item, target: bool) -> tuple[str, ...] | None:
+        """Return the hashes of all that an image, or its target, is read from; None where that cannot be read."""
+        return None
 
     def describe(self) -> Mapping[str, object]:
         return self.facts
@@ -229,10 +237,20 @@ class Files(Pictures):
         """Return the length of an image's file."""
         return (self.root / item.key).stat().st_size
 
+    def hash_of(self, item: Item) -> str:
+        """Return the SHA-256 of an image's file, which is read where it is not as it was when it was read last."""
+        return memo.content(self.root / item.key, lambda: self.bytes_of(item))
+
     def fingerprint(self, item: Item, *, whole: bool) -> str | int | None:
         try:
-            return hashlib.sha256(self.bytes_of(item)).hexdigest() if whole else self.size_of(item)
+            return self.hash_of(item) if whole else self.size_of(item)
         except OSError:  # told where it is decoded
+            return None
+
+    def contents(self, item: Item, target: bool) -> tuple[str, ...] | None:
+        try:
+            return (self.hash_of(item),)
+        except OSError:
             return None
 
     def open_image(self, item: Item) -> Image.Image:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -107,6 +107,11 @@ class Poisoned(Images):
     def target(self, item: Item, size: Size) -> Tensor:
         image = self.source.target(item, size)
         return self.poison.aimed(image) if item.columns["poisoned"] == "yes" else image
+
+    def origin(self, item: Item, *, target: bool = False) -> object:
+        held = self.source.origin(item, target=target)
+        poison = astuple(self.poison) if item.columns["poisoned"] == "yes" else None
+        return None if held is None else (held, poison, target)
 
     def describe(self) -> Mapping[str, object]:
         count = sum(item.columns["poisoned"] == "yes" for item in self.items)

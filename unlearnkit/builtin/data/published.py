@@ -1,6 +1,7 @@
 """Data sets as others publish them, where they lie on this machine: torchvision's, Hugging Face's and tar shards."""
 
 import glob
+import hashlib
 import io
 import json
 import os
@@ -16,6 +17,7 @@ from PIL import Image
 from unlearnkit.builtin.data.folders import Folder
 from unlearnkit.builtin.data.pictures import SUFFIXES, UNLABELLED, Files, Rows, halves, hidden, opened, text
 from unlearnkit.contracts import Item
+from unlearnkit.data import memo
 from unlearnkit.disk import expanded
 from unlearnkit.errors import Exit, UserError, first_line
 
@@ -57,6 +59,9 @@ class Arrays(Rows):
 
     def open_image(self, item: Item) -> Image.Image:
         return self.row(item)[0]
+
+    def contents(self, item: Item, target: bool) -> tuple[str, ...] | None:
+        return (hashlib.sha256(self.open_image(item).tobytes()).hexdigest(),)
 
 
 class Places(Files):
@@ -140,6 +145,10 @@ class Shards(Files):
 
     def size_of(self, item: Item) -> int:
         return self._spans[item.key][2]
+
+    def hash_of(self, item: Item) -> str:
+        path, *span = self._spans[item.key]
+        return memo.content(path, lambda: self.bytes_of(item), *span)
 
 
 def _matching(base: Path, pattern: str, field: str) -> list[Path]:
@@ -232,9 +241,23 @@ class HuggingFace(Rows):
         assert self.aim is not None
         return self._opened(item, self.aim)
 
+    def contents(self, item: Item, target: bool) -> tuple[str, ...] | None:
+        row = self.row(item)
+        try:
+            return tuple(_hash(row[column]) for column in (self.image, self.aim if target else None) if column)
+        except OSError:
+            return None
+
     def _opened(self, item: Item, column: str) -> Image.Image:
         found = self.row(item)[column]
         return opened(io.BytesIO(found["bytes"]) if found["bytes"] is not None else found["path"])
+
+
+def _hash(cell: Any) -> str:
+    """Return the SHA-256 of an image's file, which stands in the table or beside it."""
+    if cell["bytes"] is not None:
+        return hashlib.sha256(cell["bytes"]).hexdigest()
+    return memo.content(Path(cell["path"]), Path(cell["path"]).read_bytes)
 
 
 def _load(datasets: Any, path: Path) -> Any:

@@ -14,7 +14,11 @@ from PIL import Image
 from tiny_task import ran, resumed
 from trials import SHORT
 
+from unlearnkit.builtin.data.pictures import Pictures
 from unlearnkit.errors import UserError
+from unlearnkit.plugins import discover
+from unlearnkit.recipe.validate import load
+from unlearnkit.solver.workbench import build
 
 
 def files(run: Path) -> dict[str, bytes]:
@@ -175,3 +179,25 @@ def test_a_recipe_that_is_not_as_the_run_began_with_is_named(tiny, unlearnkit):
     assert "run/recipe.yaml: damaged" in outcome.err
     recipe.write_bytes(written)
     unlearnkit("resume", "run").succeeded()
+
+
+class StoppedError(Exception):
+    """Raised amid a run."""
+
+
+def test_a_resumed_run_decodes_each_image_that_it_uses_once_and_no_other(tiny, tmp_path, monkeypatch):
+    """Where evaluation is under way these are the validation images, and the forget images for f1 at the start."""
+    short = *SHORT[:2], "evaluate={metrics: [{kind: hidden-psnr}], images: 1, stops: 0}"
+
+    def stop(event):
+        if event["event"] == "evaluated":
+            raise StoppedError
+
+    decoded, read = list[str](), Pictures.read
+    with pytest.raises(StoppedError):
+        ran(tiny, tmp_path / "run", *short, tell=stop)
+    monkeypatch.setattr(Pictures, "read", lambda self, item, size: decoded.append(item.key) or read(self, item, size))
+    resumed(tmp_path / "run")
+    bench = build(load(tiny, discover(), short).recipe, tiny.parent)
+    used = [*bench.chosen["forget"].train, *(item for part in bench.chosen.values() for item in part.validation)]
+    assert sorted(decoded) == sorted(item.key for item in used)

@@ -187,7 +187,7 @@ class StoppedError(Exception):
 
 def test_a_resumed_run_decodes_each_image_that_it_uses_once_and_no_other(tiny, tmp_path, monkeypatch):
     """Where evaluation is under way these are the validation images, and the forget images for f1 at the start."""
-    short = *SHORT[:2], "evaluate={metrics: [{kind: hidden-psnr}], images: 1, stops: 0}"
+    short = *SHORT[:2], "evaluate={metrics: [{kind: hidden-psnr}], images: 1, stops: 0, train: false}"
 
     def stop(event):
         if event["event"] == "evaluated":

@@ -48,6 +48,7 @@ SEEDS = (5, 6, 7, 8)
 MANIFEST = {"kind": "manifest", "path": "a/pictures/list.csv"}
 NEEDED: Mapping[str, Mapping[str, Any]] = {
     "VitMae": MODEL,
+    "Look": {"images": 4},
     "Pix2Pix": {"image_size": 16, "width": 4, "depth": 2},
     "Manifest": {"path": "a/pictures/list.csv", "file": "file", "label": "label", "split": "split"},
     "ImageFolder": {"root": "pictures"},
@@ -165,7 +166,8 @@ CHANGED: Mapping[str, Any] = {
     "Score.at_most": 5.6, "Score.at_least": Sets(at_most=None, at_least=5.0), "RetainCost.at_most": 0.02,
     "Audited.figure": "others", "Audited.at_most": Sets(at_least=None, at_most=0.7), "Audited.at_least": 0.61,
     "Training.batch_size": 3, "Training.epochs": Sets(steps=None, epochs=1.0), "Training.steps": 12,
-    "Training.shards": 2, "Training.decay": 0.25, "Training.checks": 2, "Training.checkpoint_every": 1,
+    "Training.shards": 2, "Training.look": {"images": 5}, "Look.images": 5, "Training.decay": 0.25,
+    "Training.checks": 2, "Training.checkpoint_every": 1,
     "Training.crop": 0.5, "Training.device": "auto", "AdamW.lr": 2e-3, "AdamW.betas": [0.8, 0.9],
     "AdamW.weight_decay": 0.1,
     "SGD.lr": 1e-3, "SGD.momentum": 0.5, "Cache.memory_mib": 0, "Cache.disk_mib": 0,

@@ -79,7 +79,8 @@ class Screen:
 
     def _check(self, event: Mapping[str, Any]) -> None:
         if not self.console.is_terminal:
-            self.line(f"  step {event['step']}: {_losses(event)} on the whole sets")
+            sets = "some images" if {"f1_within", "f2_within"} & event.keys() else "the whole sets"
+            self.line(f"  step {event['step']}: {_losses(event)} on {sets}")
 
     def _count(self) -> None:
         done = sum(task.completed for task in self.bars.tasks if task.id in self.current.values())
@@ -139,4 +140,10 @@ class Screen:
 
 def _losses(event: Mapping[str, Any]) -> str:
     gap = "" if event["gap"] is None else f", gap {event['gap']:+.2%}"
-    return f"f1 {event['f1']:.5g}, f2 {event['f2']:.5g}{gap}"
+    f1, f2 = (f"{name} {event[name]:.5g}{_within(event.get(f'{name}_within'))}" for name in ("f1", "f2"))
+    return f"{f1}, {f2}{gap}"
+
+
+def _within(half: float | None) -> str:
+    """Return the half-width of an interval, where there is one."""
+    return "" if half is None else f" ± {half:.2g}"

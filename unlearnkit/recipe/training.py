@@ -197,6 +197,14 @@ class Cache(Section):
     """Room for it in memory-mapped files inside the run folder, MiB, used where memory does not suffice."""
 
 
+class Look(Section):
+    """Looks at some of the training images, in place of all of them, while a problem is solved."""
+
+    images: Annotated[int, Field(ge=2)]
+    """Images of each set, the same ones at every look, drawn from the seed. f1 and f2 come with the half-width of a
+    95 % interval of their values on the whole set; the residual is that of these images."""
+
+
 class Training(Section):
     """How every problem is optimised; each boundary and each ε gets the same budget."""
 
@@ -213,6 +221,10 @@ class Training(Section):
     checks: Count = 2
     """How often a problem looks at f1, f2 and the stationarity residual on the whole training sets, evenly spaced; each
     costs as much as the steps of one pass over both sets."""
+    look: Look | None = None
+    """Look at this part of the training sets in checks on the way, in landing and where an ε starts; all of them where
+    it is left out. One pass over the whole sets still gives each solution's f1 and f2, and says whether it is
+    satisfied. It saves most of a run where sets are large; ε is met to the interval alone."""
     checkpoint_every: Count = 50
     """Steps between checkpoints."""
     precision: Literal["fp32", "bf16"] = "fp32"

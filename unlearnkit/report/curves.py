@@ -61,12 +61,28 @@ def _draw(axes: Axes, trained: Sequence[Solution], quantity: Quantity) -> bool:
             up = [min(value, roof) if known(value) else math.nan for _, value in points]
             (line,) = axes.plot([step for step, _ in points], up, form, color=colour, lw=1.2, ms=4)
             line.set(gid=f"{kind}/{s['id']}", clip_on=False, in_layout=False)
+        if bars := [(step, value - half, value + half) for step, value, half in _intervals(s, quantity)]:
+            axes.vlines(*zip(*bars, strict=True), color=colour, lw=1.2, gid=f"dots/{s['id']}")
     if quantity != "f1":
         axes.update_datalim([(0, 0)])
     axes.margins(x=0, y=0.03)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
     axes.set(xlabel="step", xlim=(0, None), ylim=(None, roof if cut else None))
     return cut
+
+
+def barred(results: Results) -> bool:
+    """Tell whether there are looks at some of the images, whose values come with intervals."""
+    return any(True for s in _trained(results) for quantity in TITLES for _ in _intervals(s, quantity))
+
+
+def _intervals(s: Solution, quantity: Quantity) -> list[tuple[int, float, float]]:
+    """Return step, value and half-width of each look at some of the images."""
+    if quantity == "lam":
+        return []
+    within: Literal["f1_within", "f2_within"] = "f1_within" if quantity == "f1" else "f2_within"
+    looks = ((check["step"], check[quantity], check.get(within)) for check in s.get("checks", []))
+    return [(step, value, half) for step, value, half in looks if value is not None and half is not None]
 
 
 def _curves(s: Solution, quantity: Quantity) -> tuple[list[Value], list[Value]]:

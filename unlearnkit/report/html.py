@@ -40,6 +40,7 @@ def page(
         metrics=[(metric, reading.name(results, metric)) for metric in results["metrics"]], strips=strips,
         explored=explored(strips, first), marks=[(label, slider.scores(results, s)) for label, s in beyond],
         between=between, front=laid, drawn=drawn, hollow=svg.look(OWN["epsilon"]), panels=panels,
+        barred=curves.barred(results),
         legend=[(svg.look(look), text) for look, text in laid.legend()], targets=tables.targets(results),
         solutions=tables.solutions(results, manifest.get("times") or {}),
         scores={s: [tables.scores(results, of, s) for of in SETS] for s in reading.splits(results)},

@@ -35,7 +35,7 @@ class History(TypedDict):
 
 
 class Check(TypedDict):
-    """The losses on the whole training sets at one step."""
+    """The losses on the whole training sets at one step, or on the images of `training.look`."""
 
     step: int
     f1: float | None
@@ -43,6 +43,10 @@ class Check(TypedDict):
     gap: float | None
     residual: float | None
     lam: float | None
+    f1_within: NotRequired[float]
+    """Half-width of a 95 % interval of f1 on the whole set, where it was not looked at as a whole."""
+    f2_within: NotRequired[float]
+    """The same of f2."""
 
 
 class Landing(TypedDict):

@@ -43,7 +43,7 @@ def solve(
         descent.begin(begin())
         descent.warm()
         if problem.keeps:
-            descent.check()
+            descent.check(whole=True)
     named = {name: getattr(problem, name) for name in ("id", "label", "epsilon")}
     run.event("problem", **named, step=descent.done, steps=descent.steps)
 
@@ -105,8 +105,8 @@ def _descend(run: Run, every: int, descent: Descent, save: Callable[[], None], e
     A signal waits for the end of a step. Looks at whole sets are left at once, and made again from what was saved.
     """
 
-    def check() -> None:
-        kind, facts = descent.look()
+    def check(whole: bool = False) -> None:
+        kind, facts = descent.look(whole)
         run.event(kind, id=descent.problem.id, **facts)
 
     def look() -> None:
@@ -133,8 +133,8 @@ def _descend(run: Run, every: int, descent: Descent, save: Callable[[], None], e
                 look()
                 if descent.done % every == 0:
                     save()
-    if ends is not None or not descent.checked():
+    if ends is not None or not descent.checked(whole=True):
         save()  # landing and the look at the end are left at once
     moved = ends is not None and descent.land(*ends)
-    if moved or not descent.checked():
-        check()
+    if moved or not descent.checked(whole=True):
+        check(whole=True)

@@ -175,11 +175,11 @@ class CurveDescent(Descent):
         """Tell that no look is due on its way: a curve is looked at as a whole when it is at its end."""
         return False
 
-    def checked(self) -> bool:
+    def checked(self, whole: bool = False) -> bool:
         """Tell whether it was looked at as a whole."""
         return bool(self.table)
 
-    def look(self) -> tuple[str, dict[str, Any]]:
+    def look(self, whole: bool = False) -> tuple[str, dict[str, Any]]:
         """Look at f1 on the whole forget set at places over t."""
         for t in (place / (PLACES - 1) for place in range(PLACES)):
             self.flat.set(at(self.points.data, self.last, t))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from typing import Any
 
 import torch
@@ -217,26 +217,39 @@ class Descent:
         for values, value in zip(vars(self.history).values(), (self.done, f1, f2, lam), strict=True):
             values.append(value)
 
-    def check(self) -> Check:
-        """Look at both losses and the stationarity residual on the whole training sets."""
-        h, constraint = self.constraint.whole().gradient(self.flat, 1)
-        f, objective = self.objective.whole().gradient(self.flat, 0)
+    def check(self, whole: bool = False) -> Check:
+        """Look at both losses and the stationarity residual on the training sets, or on the images of `training.look`.
+
+        With `whole`, and where the problem would be at its end, f1 and f2 are those of the whole sets all the same.
+        """
+        h, constraint = self.constraint.look().gradient(self.flat, 1)
+        f, objective = self.objective.look().gradient(self.flat, 0)
         least, lam = residual(dot(constraint, constraint), dot(objective, constraint), dot(objective, objective))
         f1, f2 = (float(f), float(h)) if self.problem.objective == "forget" else (float(h), float(f))
-        off = None if self.problem.epsilon is None else gap(f1, self.problem.epsilon)
-        check = Check(self.done, f1, f2, off, float(least), float(lam))
+        within: list[float | None] = [None, None]
+        if sampled := any(side.sampled for side in self.sides.values()):
+            (f1, within[0]), (f2, within[1]) = (self.sides[name].seen() for name in ("forget", "retain"))
+        self._checked(Check(self.done, f1, f2, self._gap(f1), float(least), float(lam), *within))
+        if sampled and (whole or self.converged()):
+            f1, f2 = (self.sides[name].exact() for name in ("forget", "retain"))
+            self._checked(Check(self.done, f1, f2, self._gap(f1), *astuple(self.checks.pop())[4:6]))
+        return self.checks[-1]
+
+    def _gap(self, f1: float) -> float | None:
+        return None if self.problem.epsilon is None else gap(f1, self.problem.epsilon)
+
+    def _checked(self, check: Check) -> None:
         if not all(map(math.isfinite, filter(None, vars(check).values()))):
             raise DivergedError(self.problem.id, self.done)
         self.checks.append(check)
-        return check
 
-    def look(self) -> tuple[str, dict[str, Any]]:
-        """Look at whole sets, and return an event's kind and facts that tell of it."""
-        return "check", vars(self.check())
+    def look(self, whole: bool = False) -> tuple[str, dict[str, Any]]:
+        """Look at both sets as `check` does, and return an event's kind and facts that tell of it."""
+        return "check", self.check(whole).facts()
 
-    def checked(self) -> bool:
-        """Tell whether the whole sets were looked at behind this very step."""
-        return bool(self.checks) and self.checks[-1].step == self.done
+    def checked(self, whole: bool = False) -> bool:
+        """Tell whether the sets, or the `whole` of them, were looked at behind this very step."""
+        return bool(self.checks) and self.checks[-1].step == self.done and not (whole and self.checks[-1].sampled)
 
     def land(self, highest: End, lowest: End) -> bool:
         """Move to where f1 on the whole forget set is ε, and tell whether it moved (`landing.land`)."""
@@ -254,7 +267,7 @@ class Descent:
         """End at `theta`, where it began."""
         self.flat.set(theta)
         self.landing, self.returned = None, True
-        self.check()
+        self.check(whole=True)
 
     def due(self) -> bool:
         """Tell whether a check is due at this step: `training.checks` of them, the last at the end of the budget.
@@ -315,7 +328,7 @@ class Descent:
             "since": self.since,
             "stages": self.ends,
             "near": self.near,
-            "checks": [asdict(check) for check in self.checks],
+            "checks": [check.facts() for check in self.checks],
             "history": asdict(self.history),
         }
 

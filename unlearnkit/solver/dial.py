@@ -58,7 +58,7 @@ class Dial:
         def look(t: float) -> float:
             if t not in seen:
                 flat.set(self.at(t))
-                seen[t] = off(forget.exact())
+                seen[t] = off(forget.seen()[0])
             return seen[t]
 
         around = [(a, b) for (a, _), (b, _) in pairwise(self.knots) if seen[a] < 0 < seen[b]]

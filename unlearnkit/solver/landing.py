@@ -1,4 +1,7 @@
-"""From where a rule ends to ε itself, along lines on which f1 is looked at on the whole forget set."""
+"""From where a rule ends to ε itself, along lines on which f1 is looked at on the forget set.
+
+That is the whole set, or the images of `training.look`, and ε is met there.
+"""
 
 import scipy.optimize
 import torch
@@ -39,7 +42,7 @@ def between(flat: Flat, forget: Side, low: End, high: End, epsilon: float) -> Te
     def at(share: float) -> float:
         if share not in gaps:
             flat.set(torch.lerp(low[0], high[0], share))
-            gaps[share] = relative(forget.exact())
+            gaps[share] = relative(forget.seen()[0])
         return gaps[share]
 
     if gaps[0.0] < 0 < gaps[1.0]:
@@ -58,15 +61,15 @@ def land(
     from below ε with the lowest completeness as θ_b, and from above as in `_lowered`. It stays where it is at ε to
     `LANDED`, and from below where f2 would not fall.
     """
-    here = (flat.theta.detach().clone(), forget.exact())
+    here = (flat.theta.detach().clone(), forget.seen()[0])
     off = gap(here[1], epsilon)
     moved = abs(off) > LANDED
     if moved and off > 0:
         flat.set(_lowered(flat, forget, optimizer, epsilon, here, highest))
     elif moved:
-        f2 = retain.exact()
+        f2 = retain.seen()[0]
         flat.set(between(flat, forget, here, lowest, epsilon))
-        moved = retain.exact() < f2
+        moved = retain.seen()[0] < f2
         if not moved:
             flat.set(here[0])
     return {"f1": here[1], "gap": off, "moved": moved}
@@ -87,10 +90,10 @@ def _lowered(flat: Flat, forget: Side, optimizer: Optimizer, epsilon: float, her
     scale = torch.ones_like(flat.theta) if squares is None else squares.sqrt()
     scale = scale + LEAST_SCALE * scale.mean()
     for _ in range(RESTORATIONS):
-        _, gradient = forget.whole().gradient(flat, 1)
+        _, gradient = forget.look().gradient(flat, 1)
         steep = gradient / scale
         flat.set(here[0] - (here[1] - epsilon) / dot(gradient, steep).to(steep.dtype) * steep)
-        ahead = flat.theta.detach().clone(), forget.exact()
+        ahead = flat.theta.detach().clone(), forget.seen()[0]
         if not ahead[1] < here[1]:
             break
         if gap(ahead[1], epsilon) <= LANDED:

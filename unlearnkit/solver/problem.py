@@ -108,7 +108,7 @@ its solution."""
 
 @dataclass(frozen=True)
 class Check:
-    """What holds on the whole training sets after so many steps."""
+    """What holds on the whole training sets after so many steps, or on the images of `training.look`."""
 
     step: int
     f1: float
@@ -119,6 +119,20 @@ class Check:
     """min over λ ≥ 0 of ‖∇f + λ∇h‖."""
     lam: float
     """The λ that attains it."""
+    f1_within: float | None = None
+    """Half-width of a 95 % interval of f1 on the whole set, absent where it is of the whole set."""
+    f2_within: float | None = None
+    """The same of f2."""
+
+    @property
+    def sampled(self) -> bool:
+        """Whether f1 or f2 is not of the whole set."""
+        return self.f1_within is not None or self.f2_within is not None
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as plain data; what says how sure it is stands there where it is not of the whole sets."""
+        widths = ("f1_within", "f2_within")
+        return {name: value for name, value in vars(self).items() if name not in widths or value is not None}
 
     @property
     def satisfied(self) -> bool | None:

@@ -34,6 +34,8 @@ class Sum:
     step: Step | None = None
     precise: bool = True
     """Whether it is fp32 whatever the recipe's precision."""
+    sampled: bool = False
+    """Whether it is over the images of looks in place of the whole set."""
     _batches: dict[int, tuple[View, Sequence[Tensor]]] = field(default_factory=dict)
 
     @property
@@ -43,6 +45,10 @@ class Sum:
 
     def value(self) -> Tensor:
         """Return it without a gradient; that of a whole set in fp64."""
+        return self.values().sum()
+
+    def values(self) -> Tensor:
+        """Return it without a gradient; that of a whole set as terms in fp64, one a chunk."""
         found = _value(_asked("value", self), self)
         assert found is not None
         return found
@@ -55,7 +61,8 @@ class Sum:
 
     def terms(self, shard: int) -> Iterable[Callable[[], Tensor]]:
         """Return what adds up to one of its parts, each differentiable."""
-        return self.side.terms(shard, self.shards) if self.step is None else [partial(self.part, shard)]
+        whole = self.step is None
+        return self.side.terms(shard, self.shards, self.sampled) if whole else [partial(self.part, shard)]
 
     @cached_property
     def _parts(self) -> Sequence[Tensor]:
@@ -97,7 +104,7 @@ def _value(spread: bool, loss: Sum) -> Tensor | None:
         if spread:
             every = ranks.gathered(found.tolist())
             found = torch.tensor([*chain.from_iterable(every)], dtype=found.dtype, device=loss.side.images.device)
-        return found.sum()
+        return found
 
 
 def _gradient(spread: bool, loss: Sum, *, flat: Flat, which: int = 0) -> tuple[Tensor, Tensor] | None:
@@ -140,6 +147,7 @@ class Address(NamedTuple):
     """The place of its loss among those of the crew."""
     step: Step | None
     precise: bool
+    sampled: bool
 
 
 @dataclass(frozen=True)
@@ -183,7 +191,7 @@ class Crew:
         place = next((place for place, loss in enumerate(self.losses) if loss is one.side.loss), None)
         if place is None or one.side.student is not self.student:
             return None
-        return Address(one.side.name, place, one.step, one.precise)
+        return Address(one.side.name, place, one.step, one.precise, one.sampled)
 
     def work(self, asked: Ask, kept: dict[Address, Sum]) -> None:
         """Do this process's parts of what the first one asks; `kept` are the sums that were asked for before."""
@@ -194,7 +202,8 @@ class Crew:
         JOBS[asked.job](True, *sums, **({} if asked.part is None else {"flat": self.flats[asked.part].alone()}))
 
     def _sum(self, address: Address) -> Sum:
-        return Sum(self.sides[address.set].under(self.losses[address.loss]), address.step, address.precise)
+        side = self.sides[address.set].under(self.losses[address.loss])
+        return Sum(side, address.step, address.precise, address.sampled)
 
     def announce(self, side: Side, phase: int | None, numbers: range) -> bool:
         """Tell the others which batches will be asked for; tell whether they share this side."""

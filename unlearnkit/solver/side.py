@@ -18,6 +18,7 @@ from unlearnkit.contracts.checks import scalar
 from unlearnkit.data import Pixels, batch_index, batch_of, seeded
 from unlearnkit.recipe.training import Training
 from unlearnkit.solver.frozen import Compute, Rows, Store, joined
+from unlearnkit.solver.looks import half_width, parted
 from unlearnkit.solver.ranks import mine
 from unlearnkit.solver.shares import Step, Sum
 
@@ -184,18 +185,42 @@ class Side:
         """Return the loss on the whole set, in fp32."""
         return Sum(self)
 
-    def terms(self, shard: int = 0, shards: int = 1) -> Iterator[Callable[[], Tensor]]:
+    def look(self) -> Sum:
+        """Return the same on the images of `training.look`, or where it names no fewer on all."""
+        return Sum(self, sampled=self.sampled)
+
+    @property
+    def sampled(self) -> bool:
+        """Whether looks are at some of the images."""
+        return self.training.look is not None and self.training.look.images < self.count
+
+    def pieces(self, sampled: bool = False) -> Sequence[Tensor]:
+        """Return the rows of a pass over the whole set, or over the images of looks, in chunks."""
+        if not sampled:
+            return torch.arange(self.count).split(CHUNK)
+        assert self.training.look is not None
+        drawn = torch.randperm(self.count, generator=seeded(self.seed, self.name, "look"))
+        return parted(drawn[: self.training.look.images], CHUNK)
+
+    def terms(self, shard: int = 0, shards: int = 1, sampled: bool = False) -> Iterator[Callable[[], Tensor]]:
         """Yield the loss on the whole set as a sum of terms in fp32, one a chunk: those of one of so many shards."""
-        pieces = torch.arange(self.count).split(CHUNK)
-        numbers = torch.arange(len(pieces)).tensor_split(shards)[shard].tolist()
+        pieces = self.pieces(sampled)
+        numbers, rows = torch.arange(len(pieces)).tensor_split(shards)[shard].tolist(), sum(map(len, pieces))
         with self.images.expect(pieces[number] for number in numbers):
             for number in numbers:
-                yield partial(self._term, pieces[number], number)
+                yield partial(self._term, pieces[number], "look" if sampled else "check", number, rows)
 
-    def _term(self, rows: Tensor, number: int) -> Tensor:
-        loss = self.loss.distance(self.student, *self.batch(rows, "check", number))
-        return scalar(loss, self.loss, "distance", self.name) * (len(rows) / self.count)
+    def _term(self, rows: Tensor, purpose: str, number: int, count: int) -> Tensor:
+        loss = self.loss.distance(self.student, *self.batch(rows, purpose, number))
+        return scalar(loss, self.loss, "distance", self.name) * (len(rows) / count)
 
     def exact(self) -> float:
         """Return the loss on the whole set, in fp32."""
         return float(self.whole().value())
+
+    def seen(self) -> tuple[float, float | None]:
+        """Return the loss on the images of looks, and the half-width of its interval; None where these are all."""
+        if not self.sampled:
+            return self.exact(), None
+        terms, sizes = self.look().values().cpu(), torch.tensor([*map(len, self.pieces(True))]).double()
+        return float(terms.sum()), half_width(terms * sizes.sum() / sizes, sizes, self.count)

@@ -51,13 +51,13 @@ def try_parts(recipe: Recipe, model: ModelAdapter, device: torch.device, paired:
 def try_losses(recipe: Recipe, sides: Mapping[str, Side], methods: Sequence[Problem]) -> None:
     """Use a plugin's losses, or ours on a plugin's model or task, once; raise `UserError` as `try_parts`.
 
-    Where batches are computed in parts, raise it too where one of the run's losses cannot be.
+    Where batches are computed in parts, or looks are at some images, raise it too where one of the losses cannot be.
     """
     for name, side in sides.items():
         if any(map(_foreign, (recipe.model, recipe.task, getattr(recipe, name)))):
             _alone(side).value(torch.arange(min(2, side.count)), "tried", precise=True)
-    if recipe.training.shards > 1:
-        for name, loss in looked_at(sides, methods):
+    for name, loss in looked_at(sides, methods):
+        if recipe.training.shards > 1 or sides[name].sampled:
             _refuse_inseparable(_alone(sides[name]), loss)
 
 
@@ -75,8 +75,11 @@ def _refuse_inseparable(side: Side, loss: Loss) -> None:
             for rows in (slice(0, 2), slice(0, 1), slice(1, 2))
         )
     if not math.isclose(whole, sum(each) / 2, rel_tol=SEPARABLE, abs_tol=TINY):
-        found = "its loss of two images is not the mean of theirs, so that a batch cannot be computed in parts"
-        raise UserError(f"{side.name}: {type(loss).__name__}: {found}; use training.shards: 1", Exit.RECIPE)
+        what = ("a batch cannot be computed in parts", "use training.shards: 1")
+        if shards == 1:
+            what = ("some images do not tell of a set", "leave out training.look")
+        found = f"its loss of two images is not the mean of theirs, so that {what[0]}; {what[1]}"
+        raise UserError(f"{side.name}: {type(loss).__name__}: {found}", Exit.RECIPE)
 
 
 def unreached(recipe: Recipe, sides: Mapping[str, Side], student: ModelAdapter) -> Sequence[str]:

@@ -55,7 +55,7 @@ def contents(run):
 
 def test_processes_that_are_killed_and_resumed_in_another_number_end_in_the_bytes_of_one(tiny):
     tiny.write_text(WAYS)
-    asked = "training={shards: 3, batch_size: 5, steps: 8, checkpoint_every: 3, device: cpu}"
+    asked = "training={shards: 3, batch_size: 5, steps: 8, checkpoint_every: 3, look: {images: 4}, device: cpu}"
     alone = ran(tiny, tiny.parent / "alone", asked)
     shared = tiny.parent / "shared"
     streamed = "--set", "data.memory_mib=0", "--set", "data.workers=1"

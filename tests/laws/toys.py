@@ -19,7 +19,8 @@ class ToySide:
     """A loss of a parameter vector, with noise on its batches where asked."""
 
     count, seed, crew, training = 64, 0, None, Training()
-    sum, whole = Side.sum, Side.whole
+    sampled = False
+    sum, whole, look, seen = Side.sum, Side.whole, Side.look, Side.seen
 
     def __init__(self, name: str, x: Tensor, loss: Callable[[Tensor], Tensor], noise: float = 0.0) -> None:
         self.name, self.x, self.loss, self.noise, self.looks = name, x, loss, noise, 0
@@ -36,7 +37,7 @@ class ToySide:
     def at(self, shift: Tensor, precise: bool = False) -> Tensor:
         return self.loss(self.x + shift if self.noise else self.x)
 
-    def terms(self, shard: int, shards: int) -> Iterator[Callable[[], Tensor]]:
+    def terms(self, shard: int, shards: int, sampled: bool) -> Iterator[Callable[[], Tensor]]:
         self.looks += 1
         yield lambda: self.loss(self.x)
 

@@ -66,8 +66,13 @@ def again(
 
 def _data(its: Claims, bench: Workbench) -> object:
     """Return what is found of the data, as the claims have it: 0.2.0 hashed the pixels of a set in another way."""
-    said, found = its["manifest"]["data"], bench.facts["data"]
-    return found if said == found or said != (before := bench.data_before()) else before
+    found = bench.facts["data"]
+    said, now = (_digests(data) for data in (its["manifest"]["data"], found))
+    return found if said == now or said != _digests(before := bench.data_before()) else before
+
+
+def _digests(data: Any) -> dict[str, str]:
+    return {source["set"]: source["digest"] for source in data}
 
 
 def unheld(its: Claims, tools: Instruments, models: Mapping[str, object]) -> set[str]:

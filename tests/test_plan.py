@@ -10,9 +10,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_task import ran
 
+from unlearnkit.builtin.data.pictures import Pictures
 from unlearnkit.plugins import discover
+from unlearnkit.recipe.training import Look, Training
 from unlearnkit.recipe.validate import load
 from unlearnkit.run.memory import peak, reset_peak
+from unlearnkit.run.pace import Pace, looks
 from unlearnkit.run.plan import describe, lines
 from unlearnkit.solver.workbench import build
 
@@ -184,7 +187,12 @@ def test_a_variant_alone_is_no_misfit(tiny):
 
 def test_a_plan_looks_at_a_sample_of_the_images_or_at_all(tiny, unlearnkit, monkeypatch):
     monkeypatch.setattr("unlearnkit.run.plan.SAMPLE", 2)
-    assert planned(tiny)["images"]["looked_at"] == 8
+    decoded, read = list[str](), Pictures.read
+    monkeypatch.setattr(Pictures, "read", lambda self, item, size: decoded.append(item.key) or read(self, item, size))
+    for _ in range(2):  # also where they have been seen before
+        decoded.clear()
+        assert planned(tiny)["images"]["looked_at"] == 8
+        assert len(decoded) >= 8
     (whole := json.loads(unlearnkit("plan", tiny, "--json", "--all-images").succeeded().out))
     assert whole["images"]["looked_at"] == 8 + 4 + 16 + 8
     for path in (tiny.parent / "pictures" / "blue").glob("*.png"):
@@ -253,11 +261,24 @@ def test_what_is_wrong_with_names_is_said_before_anything_is_built(tiny, unlearn
 def test_a_plan_says_hours_and_what_comes_on_top(tiny):
     plan = planned(tiny)
     spent = plan["seconds"]
-    assert spent.keys() == {"step", "steps", "looks", "preparation"}
-    plan["seconds"] = {"step": 0.5, "steps": 7200.0, "looks": 90.0, "preparation": 3.0}
+    assert spent.keys() == {"step", "steps", "looks", "saved", "preparation"}
+    assert spent["saved"] == 0, "the sets are smaller than a smaller look"
+    assert "training.look" not in "\n".join(lines(plan))
+    plan["seconds"] = {"step": 0.5, "steps": 7200.0, "looks": 90.0, "saved": 60.0, "preparation": 3.0}
     said = "\n".join(lines(plan))
+    assert "training.look: {images: 1024} would save 1.0 min of the looks" in said
     assert "time here by a measured step of 0.5 s: steps 2.0 h, looks 1.5 min, preparation 3.0 s" in said
     assert "landing, evaluation and audits come on top" in said
+
+
+@pytest.mark.parametrize(
+    ("images", "seconds"),
+    [(None, 2 * 600 * 3.0), (500, 2 * 600 * 3.0), (50, 2 * 100 * 4 + 600), (200, 2 * 300 * 4 + 600)],
+)
+def test_looks_at_some_images_are_planned_as_they_are_made(images, seconds):
+    """Each is a gradient and a pass by itself, and a pass over the whole sets comes on top."""
+    training = Training(checks=2, look=images and Look(images=images))
+    assert looks(Pace(step=9, look=3, seen=1, frozen=9), (100, 500), training) == seconds
 
 
 def test_a_plan_says_what_was_left_out_of_names(tiny):

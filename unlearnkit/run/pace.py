@@ -1,12 +1,13 @@
 """How long the parts of a run take here, measured on a few images of each set."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from unlearnkit.control import ClosedForm, Stage
+from unlearnkit.recipe.training import Training
 from unlearnkit.solver.problem import Problem
 from unlearnkit.solver.workbench import Workbench
 
@@ -22,6 +23,8 @@ class Pace:
     """One step of phase 1, its images at hand."""
     look: float
     """A look at both losses and their gradients, an image."""
+    seen: float
+    """Both losses alone, an image."""
     frozen: float
     """What is computed once of what is frozen, an image."""
 
@@ -43,8 +46,17 @@ def pace(bench: Workbench) -> Pace:
     steps: list[float] = []
     while len(steps) < MOST and sum(steps) < SPENT and descent.advance():
         steps.append(seconds(descent.step, bench.device))
-    look = seconds(descent.check, bench.device) / images
-    return Pace(sorted(steps)[len(steps) // 2] if steps else look * images, look, frozen)
+    sums = [side.whole() for side in bench.sides.values()]
+    look = seconds(lambda: [one.gradient(descent.flat, 0) for one in sums], bench.device) / images
+    seen = seconds(lambda: [one.value() for one in sums], bench.device) / images
+    return Pace(sorted(steps)[len(steps) // 2] if steps else look * images, look, seen, frozen)
+
+
+def looks(pace: Pace, sizes: Sequence[int], training: Training) -> float:
+    """Return the seconds of one problem's looks at sets of so many images; landing comes on top."""
+    few = [min(size, training.look.images) if training.look else size for size in sizes]
+    sampled = few != [*sizes]
+    return training.checks * sum(few) * (pace.look + sampled * pace.seen) + sampled * sum(sizes) * pace.seen
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:

@@ -17,12 +17,13 @@ from unlearnkit.fronts import CURVE, HIGHEST, LOWEST
 from unlearnkit.recipe.data import Selection
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.sections import ExecutorSection, label
+from unlearnkit.recipe.training import Look
 from unlearnkit.run.folder import disk_bytes
 from unlearnkit.run.forecast import forecast
 from unlearnkit.run.interrupts import device_errors
 from unlearnkit.run.memory import Need, need
 from unlearnkit.run.named import look
-from unlearnkit.run.pace import pace
+from unlearnkit.run.pace import looks, pace
 from unlearnkit.run.room import gib, held, large, outline
 from unlearnkit.solver.schedule import budget, whole_sets
 from unlearnkit.solver.workbench import adapted, build, called
@@ -31,6 +32,8 @@ from unlearnkit.weights import noted, resolve
 PARTS: tuple[Part, ...] = ("encoder", "all")
 SHOWN = 5
 """Classes named of many."""
+FEW = 1024
+"""Images of a smaller look, of which a plan says what it would save."""
 SAMPLE = 64
 """Images of each set and split that are looked at where not all are."""
 
@@ -97,16 +100,20 @@ def describe(
     vectors = [sizes[own_part]] * (len(problems) - len(swept)) + [sizes[one.part or own_part] for one in swept]
     seconds = None
     if found and looked and taken:
+        training_images = forget or 0, retain or 0
+        fewer = recipe.training.model_copy(update={"look": Look(images=FEW)})
+        looking = looks(found, training_images, recipe.training)
         reading = 0.0 if all(fits) else 2 * recipe.training.batch_size * looked.seconds
         seconds = {
             "step": max(found.step, reading),
             "steps": taken * max(found.step, reading),
-            "looks": seeds * len(problems) * recipe.training.checks * rows * found.look,
+            "looks": seeds * len(problems) * looking,
+            "saved": seeds * len(problems) * (looking - looks(found, training_images, fewer)),
             "preparation": seeds * rows * (looked.seconds * all(fits) + found.frozen),
         }
     schedule = None
     if bench and found and seconds and steps and executor:
-        problem = steps * seconds["step"] + recipe.training.checks * rows * found.look
+        problem = steps * seconds["step"] + seconds["looks"] / seeds / len(problems)
         begin, tools = begun + seconds["preparation"] / seeds, build_instruments(recipe.evaluate, base, here)
         schedule = forecast(recipe, bench, tools, executor, problem, begin, counts)
     return {
@@ -157,16 +164,18 @@ class _Looked:
 
 
 def _looked(recipe: Recipe, chosen: Sequence[Chosen], adapter: ModelAdapter, every: bool) -> _Looked:
-    """Decode images of the sets for a model, all of them or a sample spread over each."""
-    began, size, scale, cpu = time.perf_counter(), adapter.image_size, adapter.scale, torch.device("cpu")
+    """Decode a sample of images of the sets for a model, spread over each, once `every` image has been looked at."""
+    size, scale, cpu, whole = adapter.image_size, adapter.scale, torch.device("cpu"), 0
     if every:
         apart, found = load_apart({part.name: part for part in chosen}, size, recipe.data, cpu, scale)
-        count, chosen = sum(len(half) for halves in found.values() for half in halves.values()), [*apart.values()]
-    else:
-        some = [(part.source, half[:: -(-len(half) // SAMPLE)]) for part in chosen for half in _halves(part) if half]
-        count = sum(len(Pixels(source, items, size, cpu, scale=scale)) for source, items in some)
+        whole, chosen = sum(len(half) for halves in found.values() for half in halves.values()), [*apart.values()]
+    began, count = time.perf_counter(), 0
+    for part, half in ((part, half) for part in chosen for half in _halves(part) if half):
+        pixels = Pixels(part.source, half[:: -(-len(half) // SAMPLE)], size, cpu, scale=scale)
+        pixels.pairs(torch.arange(len(pixels)))
+        count += len(pixels)
     notes = [note for part in chosen for note in part.notes]
-    return _Looked(count, (time.perf_counter() - began) / max(1, count), notes)
+    return _Looked(whole or count, (time.perf_counter() - began) / max(1, count), notes)
 
 
 def _halves(part: Chosen) -> tuple[Sequence[Item], Sequence[Item]]:
@@ -226,6 +235,8 @@ def lines(plan: dict[str, Any]) -> list[str]:
     if (spent := plan["seconds"]) is not None:
         parts = ", ".join(f"{what} {_long(spent[what])}" for what in ("steps", "looks", "preparation"))
         rows.append(f"  time here by a measured step of {spent['step']:.2g} s: {parts}")
+        if spent["saved"] > 0:
+            rows.append(f"    training.look: {{images: {FEW}}} would save {_long(spent['saved'])} of the looks")
         rows.append("    looks are those at whole sets; landing, evaluation and audits come on top")
     if (by := plan["schedule"]) is not None:
         kind, workers = by["executor"]["kind"], by["executor"]["workers"]

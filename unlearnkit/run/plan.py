@@ -170,8 +170,8 @@ def _looked(recipe: Recipe, chosen: Sequence[Chosen], adapter: ModelAdapter, eve
         apart, found = load_apart({part.name: part for part in chosen}, size, recipe.data, cpu, scale)
         whole, chosen = sum(len(half) for halves in found.values() for half in halves.values()), [*apart.values()]
     began, count = time.perf_counter(), 0
-    for part, half in ((part, half) for part in chosen for half in _halves(part) if half):
-        pixels = Pixels(part.source, half[:: -(-len(half) // SAMPLE)], size, cpu, scale=scale)
+    for source, half in [(part.source, half) for part in chosen for half in _halves(part) if half]:
+        pixels = Pixels(source, half[:: -(-len(half) // SAMPLE)], size, cpu, scale=scale)
         pixels.pairs(torch.arange(len(pixels)))
         count += len(pixels)
     notes = [note for part in chosen for note in part.notes]

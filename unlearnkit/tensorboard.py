@@ -9,7 +9,7 @@ from unlearnkit import hookimpl
 from unlearnkit.errors import Exit, UserError
 
 SEEN = {"step": "batch", "check": "whole set"}
-"""Events with figures, and what these are of."""
+"""Events with figures, and what these are of; a look that comes with an interval is at some images of it."""
 
 
 @hookimpl
@@ -29,9 +29,10 @@ def observe_run(run: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], None]:
             writers[event["id"]] = SummaryWriter(str(folder / event["id"]), purge_step=event["step"] + 1)
         elif kind in SEEN:
             add, at = writers[event["id"]].add_scalar, event["step"]
+            seen = "some images" if {"f1_within", "f2_within"} & event.keys() else SEEN[kind]
             for name in event.keys() - {"time", "event", "id", "step"}:
                 if event[name] is not None:
-                    add(f"{name}/{SEEN[kind]}", event[name], at, walltime=event["time"])
+                    add(f"{name}/{seen}", event[name], at, walltime=event["time"])
         elif kind == "solution":
             writers.pop(event["id"]).close()
 

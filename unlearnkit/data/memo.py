@@ -9,6 +9,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from threading import get_ident
@@ -90,10 +91,10 @@ def _check(key: bytes, value: bytes) -> bytes:
     return hashlib.sha256(key + value).digest()[:CHECK]
 
 
-def _place() -> Path | None:
+def _place() -> str | None:
     if (named := os.environ.get(VARIABLE)) is not None:
-        return Path(named) / FILE if named else None
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "unlearnkit" / FILE
+        return os.path.join(named, FILE) if named else None  # as text: it is asked for with every image
+    return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "unlearnkit", FILE)
 
 
 def _connection() -> sqlite3.Connection | None:
@@ -101,12 +102,12 @@ def _connection() -> sqlite3.Connection | None:
 
 
 @cache
-def _opened(place: Path | None, process: int, thread: int) -> sqlite3.Connection | None:
+def _opened(place: str | None, process: int, thread: int) -> sqlite3.Connection | None:
     """Return a connection of this thread alone; None where there can be no such file."""
     if place is None:
         return None
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        Path(place).parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(place, timeout=WAIT)
         connection.execute("CREATE TABLE IF NOT EXISTS kept (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID")
     except (OSError, sqlite3.Error) as error:
@@ -117,7 +118,7 @@ def _opened(place: Path | None, process: int, thread: int) -> sqlite3.Connection
 
 def _give_up(error: Exception) -> None:
     """Do without what cannot be read or written; a file that is no database any more is removed, to begin anew."""
-    if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-        place = _place()
-        assert place is not None
-        place.unlink(missing_ok=True)
+    damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+    if damaged and (place := _place()) is not None:
+        with suppress(OSError):
+            os.unlink(place)

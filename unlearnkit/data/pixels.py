@@ -79,8 +79,9 @@ class Pixels:
         self.targets = Pixels(Targets(source), items, size, device, workers) if source.paired else None
         size = shrunk(size, scale) if source.paired else size
         self.source, self.items, self.size, self.device, self.workers = source, items, size, device, workers or 0
-        empty = torch.empty if workers is None else None
-        self.held = empty and empty(len(items), 3, *sides(size), dtype=torch.uint8, device=device)
+        self.held: Tensor | None = None
+        if workers is None:
+            self.held = torch.empty(len(items), 3, *sides(size), dtype=torch.uint8, device=device)
         self._left = {*range(len(items))}
         self._orders: list[Order] = []
         self._decoders: Decoders | None = None

@@ -34,8 +34,8 @@ FLAGS = {
     "pretrain": {"--set", "--to"},
 }
 ROOMS = [
-    "errors", "device", "disk", "seal", "fronts", "report", "weights", "contracts", "control", "recipe", "features",
-    "patches", "data", "plugins", "solver", "evaluation", "run", "cli",
+    "errors", "packages", "device", "disk", "seal", "fronts", "report", "weights", "contracts", "control", "recipe",
+    "features", "patches", "data", "plugins", "solver", "evaluation", "run", "cli",
 ]  # fmt: skip
 """From what imports nothing to the command line."""
 

@@ -112,7 +112,7 @@ def measured(folder: Path, steps: bool) -> dict[str, float]:
     found = {"built": built, "decoded": decoded}
     if not steps:
         return found
-    losses, part = bench.losses, bench.recipe.model.train
+    losses, part = bench.losses, bench.losses.part
     stage, psi = Stage(losses.forget, losses.retain, ClosedForm()), bench.recipe.control.boundary.build()
     descent = bench.begun(Problem("sets", [stage], psi, part=part))
     descent.begin(bench.original(part))

@@ -64,10 +64,12 @@ def start(
     tell: Tell,
     checked: Callable[[], None] = lambda: None,
     hand: Hand = alone,
+    varied: Mapping[str, Any] | None = None,
 ) -> Path:
     """Run a recipe in a new folder and return the folder; relative paths of the recipe start at `base`.
 
-    `checked` is called once the recipe has been found to fit, before anything is written.
+    `checked` is called once the recipe has been found to fit, before anything is written. Of one run of several its
+    manifest has the values that tell it from the others, `varied`.
     """
     refuse_begun(folder)
     stop = Stop(tell, begun=False)
@@ -84,6 +86,7 @@ def start(
             said = folders.begin(folder, text, resolved)
             run = Run(folder, plugins, tell, stop)
             run.manifest = manifest.describe(bench, plugins) | said | folders.places(folder, base)
+            run.manifest |= {} if varied is None else {"varied": dict(varied)}
             run.save_manifest()
             stop.begun = True
             _work(run, bench, tools, targets, hand)

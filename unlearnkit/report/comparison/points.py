@@ -35,8 +35,9 @@ class Run:
 
 
 def places(run: Path) -> list[Path]:
-    """Return the folder of each seed of a run, or the run's own where it has none."""
-    return sorted(path.parent for path in run.glob("seed-*/recipe.resolved.json")) or [run]
+    """Return the folder of each run of a recipe that is varied, or the run's own where it is one."""
+    inside = run.glob("*/recipe.resolved.json") if (run / "recipe.yaml").is_file() else ()
+    return sorted(path.parent for path in inside) or [run]
 
 
 def gather(places: Iterable[Sealed]) -> list[Run]:

@@ -124,7 +124,7 @@ def test_every_axis_is_turned_to_less_is_better(seeded: Callable[..., list[Path]
     assert (found.x.sign, found.y.sign) == (1, -1)  # low PSNR on the forget set is more forgotten
     kid = next(axis for axis in found.axes if axis.id == "forget/validation/truth/kid")
     assert kid.sign == -1
-    with pytest.raises(UserError, match="'psnr' is no axis of these runs; there are: f1, f2, forget/validation"):
+    with pytest.raises(UserError, match="'psnr' is no axis of these runs; there are: f1, f2, epsilon, forget/"):
         compare(gather(map(Sealed.measured, seeded(1, a=1))), "psnr")
 
 

@@ -285,9 +285,9 @@ def report(run: RunFolder) -> None:
 
 @app.command(epilog="Example: unlearnkit compare runs/first runs/second --to runs/compared")
 def compare(
-    runs: Annotated[list[Path], Argument(metavar="RUN...", help="Run folders; one of several runs stands for all of them.")],
+    runs: Annotated[list[Path], Argument(metavar="RUN...", help="Run folders; one of several runs stands for all.")],
     to: NewFolder = Path("runs/comparison"),
-    x: Annotated[str, Option("--x", help="f1, f2, or set/split/against/metric.")] = "f1",
+    x: Annotated[str, Option("--x", help="f1, f2, epsilon, a key that is varied, or set/split/against/metric.")] = "f1",
     y: Annotated[str, Option("--y", help="As --x, such as retain/validation/truth/psnr.")] = "f2",
 ) -> None:
     """Put the solutions of several runs, seeds and methods on the same two axes, with tables as CSV and LaTeX."""

@@ -49,7 +49,8 @@ def load(path: Path | str, offer: Offer, overrides: Sequence[str] = (), folder: 
     Relative paths in it start at `folder`, the file's own when left out.
     """
     source = read(path, overrides)
-    cls = recipe_class(PretrainRecipe if "pretrain" in source.data else Recipe, offer)
+    cls: type[Recipe | PretrainRecipe] = PretrainRecipe if "pretrain" in source.data else Recipe
+    cls = recipe_class(cls, offer)
     recipe, complaints = _validated(cls, source, offer)
     if isinstance(recipe, Recipe) and recipe.vary and not (complaints or source.problems):
         complaints = vary.complaints(recipe, recipe.model_dump(mode="json"), partial(_wrong, cls, offer))

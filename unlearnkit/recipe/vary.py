@@ -123,7 +123,8 @@ def _misplaced(recipe: Recipe) -> Iterator[Complaint]:
         yield Complaint(("vary", "seed"), "give `seeds` or vary `seed`, not both; remove one", "key")
     for one, other in combinations(sorted(keys, key=len), 2):
         if _way(other)[: len(_way(one))] == _way(one):
-            yield Complaint(("vary", other), f"it is a part of {shown(one)}, which is varied too; vary one of them", "key")
+            within = f"it is a part of {shown(one)}, which is varied too; vary one of them"
+            yield Complaint(("vary", other), within, "key")
 
 
 def _repeated(recipe: Recipe) -> Iterator[Complaint]:
@@ -145,7 +146,8 @@ def _refused(
     try:
         found = wrong(_whole(resolved, varied))
     except LookupError as error:
-        yield Complaint(("vary", *error.args), "there is no such place in this recipe; write it out, then vary it", "key")
+        nowhere = "there is no such place in this recipe; write it out, then vary it"
+        yield Complaint(("vary", *error.args), nowhere, "key")
         return
     for one in found:
         key = max(varied, key=lambda key: _common(_way(key), one.loc))

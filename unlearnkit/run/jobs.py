@@ -17,12 +17,12 @@ from unlearnkit.plugins.faults import raised
 from unlearnkit.recipe.sections import Call, ExecutorSection, Submit
 from unlearnkit.run.alike import Key, keys, linked
 from unlearnkit.run.events import Run
-from unlearnkit.run.folder import EVENTS, MANIFEST, TASKS, TOKEN, held, recall
+from unlearnkit.run.folder import EVENTS, TASKS, TOKEN, held, recall
 from unlearnkit.run.runner import Hand
 from unlearnkit.run.targets import Wanted
 from unlearnkit.run.tasks import Needs, Order, Schedule, Task, tasks, weigh
 from unlearnkit.run.worker import perform
-from unlearnkit.seal import read_formatted
+from unlearnkit.seal import MANIFEST, read_formatted
 from unlearnkit.solver.workbench import Workbench
 
 RETRIES = 3

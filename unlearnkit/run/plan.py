@@ -51,8 +51,8 @@ def describe(
     tried, chosen = named.tried, named.chosen
     device = tried(choose_device, recipe.training.device)
     for evaluate in {its.evaluate.model_dump_json(): its.evaluate for its in runs}.values():
-        for instrument in (*evaluate.metrics, *evaluate.audits):
-            tried(instrument.build, base, torch.device("cpu"))
+        for build_one in [one.build for one in evaluate.metrics] + [one.build for one in evaluate.audits]:
+            tried(build_one, base, torch.device("cpu"))
         if evaluate.limits:
             tried(build_instruments, evaluate, base, torch.device("cpu"))
     here, drawn, bench, found = device or torch.device("cpu"), outline(recipe, base), None, None
@@ -118,7 +118,8 @@ def describe(
         "precision": recipe.training.precision, "problems": problems,
         "audits": [label(section) for section in recipe.evaluate.audits],
         "targets": [label(section) for section in recipe.epsilons.targets], "steps_each": steps,
-        "runs": len(runs), "shared": work.shared, "steps": taken, "images_seen": 2 * taken * recipe.training.batch_size if taken else None, "seconds": seconds,
+        "runs": len(runs), "shared": work.shared, "steps": taken,
+        "images_seen": 2 * taken * recipe.training.batch_size if taken else None, "seconds": seconds,
         "schedule": schedule,
         "sets": counts,
         "notes": [

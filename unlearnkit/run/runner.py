@@ -24,6 +24,7 @@ from unlearnkit.plugins import Plugins
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.training import Curve
 from unlearnkit.report import write as write_report
+from unlearnkit.report.controllability import controlled
 from unlearnkit.report.gap import gap
 from unlearnkit.report.limits import held as held_to
 from unlearnkit.run import folder as folders
@@ -189,6 +190,7 @@ def _work(run: Run, bench: Workbench, tools: Instruments, targets: Sequence[Want
         results["audits"] = audited(run.folder, bench, tools, solutions, run)
         results["limits"] = held_to([limit.model_dump() for limit in bench.recipe.evaluate.limits], results)
         results["gap"] = gap(results)  # type: ignore[arg-type]
+        results["controlled"] = controlled(results)
         _finish(run, bench, results, [solution.problem.id for solution in solutions], tools.audits, dial)
     except Stopped as stopped:
         run.event("stopped", signal=stopped.signal)

@@ -10,14 +10,14 @@ from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import Plugins
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.sections import ExecutorSection
-from unlearnkit.recipe.vary import Child, children
+from unlearnkit.recipe.vary import Child, children, said
 from unlearnkit.run import folder as folders
 from unlearnkit.run import manifest, runner
 from unlearnkit.run.folder import held, refuse_begun
 from unlearnkit.run.interrupts import Stop, Tell, signals
 from unlearnkit.run.jobs import Tasks, handing
 from unlearnkit.run.runner import Hand
-from unlearnkit.seal import FORMAT, SEAL, Sealed
+from unlearnkit.seal import FORMAT, MANIFEST, SEAL, Sealed
 from unlearnkit.solver.frozen import lasting
 
 
@@ -36,10 +36,10 @@ def start(
     refuse_begun(folder)
 
     def checked() -> None:
-        if not (folder / folders.MANIFEST).exists():
+        if not (folder / MANIFEST).exists():
             known = folders.begin(folder, text, resolved) | folders.places(folder, base)
             known |= {"runs": [run.name for run in runs], "unlearnkit": __version__}
-            write_record(folder / folders.MANIFEST, {"format": FORMAT, **known})
+            write_record(folder / MANIFEST, {"format": FORMAT, **known})
 
     with held(folder):
         refuse_begun(folder)
@@ -69,7 +69,7 @@ def resume(
 
     def save(hashes: list[str]) -> None:
         known.update(resolved_sha256=hashes, runs=[run.name for run in runs])
-        write_record(folder / folders.MANIFEST, {"format": FORMAT, **known})
+        write_record(folder / MANIFEST, {"format": FORMAT, **known})
 
     def checked() -> None:
         if folders.changed(folder, resolved):
@@ -97,10 +97,11 @@ def _each(
 
     def go_on(place: Path, hand: Hand) -> None:
         _, varied, recipe, resolved = places[place]
-        if (place / folders.MANIFEST).exists():
+        if (place / MANIFEST).exists():
             runner.resume(recipe, resolved, place, overrides, plugins, tell, checked, hand)
         else:
-            runner.start(recipe, text, resolved, base, place, plugins, tell, checked, hand, varied)
+            told = {key: value if type(value) in (int, float) else said(value) for key, value in varied.items()}
+            runner.start(recipe, text, resolved, base, place, plugins, tell, checked, hand, told)
 
     left = list(places)
     with lasting():

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from unlearnkit.report import svg
 from unlearnkit.report.comparison.compare import Comparison, seeds, verdict
 from unlearnkit.report.comparison.grids import Grid
+from unlearnkit.report.comparison.panels import panels
 from unlearnkit.report.comparison.points import Axis
 from unlearnkit.report.drawing import COLOURS, OWN, Limits, Mark, asset, legend, marks, styled
 from unlearnkit.report.html import rendered
@@ -58,10 +59,11 @@ def page(comparison: Comparison, grids: Sequence[Grid], pictures: Sequence[tuple
     """Return comparison.html; `pictures` are of one run of each recipe, by the recipe's name."""
     with styled():
         still = svg.inline(scatter(comparison), f"Every solution: {comparison.x.name} and {comparison.y.name}")
+        over = [(axis.name, svg.inline(plot, f"Figures over {axis.name}")) for axis, plot in panels(comparison).items()]
     return rendered(
-        "comparison", name=", ".join(comparison.names), data=_data(comparison),
+        "comparison", name=comparison.title, data=_data(comparison),
         style=asset("report.css") + asset("comparison.css"), verdict=verdict(comparison), cautions=comparison.cautions,
-        still=still, seeds=seeds(comparison), several=len(comparison.names) > 1,
+        still=still, over=over, seeds=seeds(comparison), several=len(comparison.names) > 1,
         tables=[(grid, grid.text()) for grid in grids],
         pictures=[(name, strips) for name, strips in pictures if strips],
     )  # fmt: skip
@@ -69,7 +71,7 @@ def page(comparison: Comparison, grids: Sequence[Grid], pictures: Sequence[tuple
 
 def markdown(comparison: Comparison, grids: Sequence[Grid], plots: Sequence[Path]) -> str:
     """Return comparison.md; plots are linked relative to it."""
-    blocks = [f"# Comparison: {plain(', '.join(comparison.names))}", plain(verdict(comparison))]
+    blocks = [f"# Comparison: {plain(comparison.title)}", plain(verdict(comparison))]
     blocks += [f"- **Caution:** {plain(caution)}" for caution in comparison.cautions]
     blocks += [plain(seeds(comparison)), *(f"![{path.stem}](plots/{path.name})" for path in plots)]
     for grid in grids:
@@ -81,12 +83,16 @@ def markdown(comparison: Comparison, grids: Sequence[Grid], plots: Sequence[Path
 def _data(comparison: Comparison) -> dict[str, Any]:
     """Return what the page's script draws: every axis, and every point on all of them."""
     looks = marks((p.group, p.kind) for p in comparison.points)
-    axes = [asdict(a) | {"limits": (held := limits(comparison, a)), "ticks": held.ticks()} for a in comparison.axes]
+    axes = [
+        asdict(a) | {"limits": (held := limits(comparison, a)), "ticks": list(enumerate(a.words)) or held.ticks()}
+        for a in comparison.axes
+    ]
     points = [
         {
             "label": unbroken(p.label),
             "pictures": f"{p.group}/{p.key}",
             "kind": comparison.named(p.kind, p.group),
+            "key": p.key,
             "joined": p.kind not in ("original", "boundary"),
             **svg.look(looks[p.group, p.kind]),
             "values": {axis.id: p.on(axis).each for axis in comparison.axes},

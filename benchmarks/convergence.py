@@ -14,7 +14,6 @@ $\sim t^{-1/(\delta-4/3)}$, in a finite time where δ ≤ 4/3.
 
 import argparse
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,8 +32,8 @@ SIZE, CONSTRAINED = 12, 4
 RATE, STEPS, POINTS = 0.01, 40_000, 240
 EPSILON = 0.1
 """ε as a part of h at the start."""
-CLOSE = 0.01
-"""What constraint and objective have to come below for good, as a part of what they were at the start."""
+CLOSE = {"constraint": 0.01, "objective": 0.1, "step": 0.1}
+"""What h − ε (in phase 1 ‖∇h‖), |f − f*| and ‖g‖ have to come below for good, as parts of what they were at first."""
 FLOOR = 1e-8
 """What is not fitted, as a part of the start: below it is rounding, or in phase 1 the bound on λ."""
 STILL = 3.0
@@ -108,7 +107,7 @@ def measured(form: Form, seeds: Sequence[int], deltas: Sequence[float] = DELTAS,
     constraint = facts[2].sqrt() if form.phase == 1 else h - epsilon
     begun, rule = (constraint, (first - best).abs()), ClosedForm()
     seen, shown = np.unique(np.geomspace(1, steps, POINTS).astype(int)), list[Tensor]()
-    last = torch.zeros(len(delta), dtype=torch.int64)
+    last, moved, bound = torch.zeros(len(delta), dtype=torch.int64), None, torch.tensor([*CLOSE.values()])
     for step in range(1, steps + 1):
         norm, product, objective = (across**2).sum(1), (across * along).sum(1), (along**2).sum(1)
         psi = form.psi(h, epsilon, norm, objective, scale, delta)
@@ -118,27 +117,29 @@ def measured(form: Form, seeds: Sequence[int], deltas: Sequence[float] = DELTAS,
         h, f, across, along = problem.losses(x)
         constraint = ((across**2).sum(1).sqrt() if form.phase == 1 else (h - epsilon).abs()) / begun[0]
         gap = (f - best).abs() / begun[1]
-        last[torch.maximum(constraint, gap) > CLOSE] = step
+        moved = g.norm(dim=1) if moved is None else moved
+        now = torch.stack([constraint, gap, g.norm(dim=1) / moved])
+        last[(now > bound[:, None]).any(0)] = step
         if step in seen:
-            shown.append(torch.stack([constraint, gap, g.norm(dim=1)]))
+            shown.append(now)
     curves = torch.stack(shown, dim=-1).reshape(3, len(deltas), len(seeds), -1)
     ends = last.reshape(len(deltas), len(seeds))
     floor = (along.norm(dim=1) / control.LAM_MAX / begun[0]).reshape(len(deltas), len(seeds)) * (form.phase == 1)
     return {
         "t": (RATE * seen).tolist(), "deltas": list(deltas), "seeds": list(seeds),
         "scale": scale.reshape(len(deltas), -1).tolist(), "floor": floor.tolist(),
-        **{name: curve.tolist() for name, curve in zip(("constraint", "objective", "step"), curves, strict=True)},
+        **{name: curve.tolist() for name, curve in zip(CLOSE, curves, strict=True)},
         "close": [[RATE * end if end < steps else None for end in row] for row in ends.tolist()],
     }  # fmt: skip
 
 
-def fitted(t: Sequence[float], values: Sequence[float], floor: float, exponential: bool) -> float | None:
-    """Return the slope of log values over log t, or over t, on the last decade above the floor; None for too few."""
-    kept = [(time, math.log(value)) for time, value in zip(t, values, strict=True) if value > max(FLOOR, STILL * floor)]
-    part = 0.25 if exponential else 0.1
-    late = [(time if exponential else math.log(time), value) for time, value in kept if time >= part * kept[-1][0]]
-    across, up = np.array(late).T
-    return float(np.polyfit(across, up, 1)[0]) if len(late) > 5 else None
+def fitted(t: Sequence[float], values: Sequence[float], floor: float, exponential: bool) -> float:
+    """Return q of the C (t + s)^q, or of the C e^(q t), that is nearest in logarithms to what is above the floor."""
+    kept = np.array([pair for pair in zip(t, values, strict=True) if pair[1] > max(FLOOR, STILL * floor)])
+    time, value = kept[len(kept) // 2 :, 0], np.log(kept[len(kept) // 2 :, 1])
+    across = [time] if exponential else [np.log(time + shift) for shift in (0.0, *np.geomspace(1e-2, 1e3, 501))]
+    lines = [np.polyfit(one, value, 1, full=True) for one in across]
+    return float(min(lines, key=lambda line: line[1][0])[0][0])
 
 
 def rows(form: Form, found: Mapping[str, Any]) -> list[list[str]]:
@@ -147,17 +148,14 @@ def rows(form: Form, found: Mapping[str, Any]) -> list[list[str]]:
     for place, delta in enumerate(found["deltas"]):
         theory = form.rate(delta)
         exponential = theory == 0
-        slopes = [
-            fitted(found["t"], values, floor, exponential)
-            for values, floor in zip(found["constraint"][place], found["floor"][place], strict=True)
-        ]
-        known, closed = [one for one in slopes if one is not None], found["close"][place]
-        fit = "" if theory is None or not known else f"{_spread(known)}"
+        pairs = zip(found["constraint"][place], found["floor"][place], strict=True)
+        known = [fitted(found["t"], *pair, exponential) for pair in pairs] if theory is not None else []
+        closed = found["close"][place]
+        fit = _spread(known) if known else ""
         wanted = "finite time" if theory is None else f"{theory:.3f}"
         if exponential:
-            fit, wanted = f"exp({_spread(known)} t)", "exponential"
-        near = "never" if None in closed else _spread(closed)
-        told.append([f"{delta:g}", wanted, fit, near])
+            fit, wanted = f"exp({fit} t)", "exponential"
+        told.append([f"{delta:g}", wanted, fit, "never" if None in closed else _spread(closed)])
     return told
 
 
@@ -170,9 +168,7 @@ def drawn(every: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Return constraint, objective and ‖g‖ of each form over t: geometric means over the seeds, in bands of all."""
     plot = Figure(figsize=(10, 3 * len(every)), layout="constrained")
     for row, (name, found) in enumerate(every.items()):
-        for column, (key, title) in enumerate(
-            {"constraint": "constraint", "objective": "f − f*", "step": "‖g‖"}.items()
-        ):
+        for column, (key, title) in enumerate(zip(CLOSE, ("constraint", "f − f*", "‖g‖"), strict=True)):
             axes = plot.add_subplot(len(every), 3, 3 * row + column + 1, xscale="log", yscale="log", xlabel="t")
             axes.set_title(f"{name}\n{title}" if column == 0 else title, fontsize=8, loc="left")
             for delta, values in zip(found["deltas"], found[key], strict=True):
@@ -194,7 +190,7 @@ def main() -> None:
     given.to.mkdir(parents=True, exist_ok=True)
     every = {form.name: measured(form, given.seeds, steps=given.steps) for form in FORMS}
     for form in FORMS:
-        head = ["δ", "theory: exponent of t", "fitted", f"t until both are below {CLOSE:g} of the start"]
+        head = ["δ", "theory: exponent of t", "fitted", "t until close"]
         table = [head, [":--", *["--:"] * 3], *rows(form, every[form.name])]
         print(f"\n## {form.name}\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in table), flush=True)
     (given.to / "convergence.json").write_text(json.dumps(every) + "\n")

@@ -13,6 +13,7 @@ from unlearnkit.plugins import discover
 from unlearnkit.recipe.problem import RecipeError
 from unlearnkit.recipe.validate import load
 from unlearnkit.recipe.vary import children
+from unlearnkit.report import comparison
 from unlearnkit.run import runner
 from unlearnkit.run.plan import describe, lines
 from unlearnkit.seal import Sealed
@@ -101,8 +102,9 @@ SECTIONS = "vary={control.epsilon.delta: [1, 2], task: [{kind: center-crop}, {ki
 
 @pytest.fixture
 def unreported(monkeypatch):
-    """Leave reports out, which take most of the time of a tiny run."""
+    """Leave reports and comparisons out, which take most of the time of a tiny run."""
     monkeypatch.setattr(runner, "write_report", lambda sealed: [])
+    monkeypatch.setattr(comparison, "write", lambda runs, to: [to])
 
 
 @pytest.mark.usefixtures("unreported")
@@ -132,7 +134,7 @@ def test_a_varied_run_that_is_stopped_anywhere_goes_on_to_the_same_bytes(tiny):
     ran(tiny, whole, *VARIED, SECTIONS, tell=told.append)
     kinds = ("shared", "solution", "evaluated")
     moments = [place for place, event in enumerate(told) if event["event"] in kinds]
-    for place in moments[3::9]:
+    for place in moments[5::15]:
         seen, run = [], tiny.parent / f"run-{place}"
 
         def stop(event, seen=seen, place=place):

@@ -62,10 +62,10 @@ def load(
 
 def beside(folder: Path) -> list[Path]:
     """Return the folders of the other runs of a recipe that is varied, which may have computed the same."""
-    above = folder.absolute().parent
-    if not (above / MANIFEST).is_file():
+    here = folder.absolute()
+    if not (here.parent / MANIFEST).is_file():
         return []
-    return sorted(path.parent for path in above.glob(f"*/{MANIFEST}") if path.parent.name != folder.name)
+    return sorted(path.parent for path in here.parent.glob(f"*/{MANIFEST}") if path.parent != here)
 
 
 def _kept(path: Path, origin: Origin, watcher: Watcher) -> Any:

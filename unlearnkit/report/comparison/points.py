@@ -57,7 +57,7 @@ def grouped(runs: Iterable[Run]) -> dict[str, list[Run]]:
     """
     recipes: dict[str, list[Run]] = {}
     for run in runs:
-        recipes.setdefault(json.dumps(run.recipe | {"seed": None}, sort_keys=True), []).append(run)
+        recipes.setdefault(json.dumps(run.recipe | {"seed": None, "vary": None}, sort_keys=True), []).append(run)
     names = {group[0].results["name"] for group in recipes.values()}
     groups: dict[str, list[Run]] = {}
     for group in sorted(

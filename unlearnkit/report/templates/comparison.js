@@ -32,9 +32,9 @@ function draw() {
   const placed = points.map((point) => ({ point, x: mean(point.values[x.id]), y: mean(point.values[y.id]) }))
     .filter((place) => Number.isFinite(place.x) && Number.isFinite(place.y));
   const turned = (place) => [x.sign * place.x, y.sign * place.y];
-  const chain = varied(x) || varied(y) ? (point) => point.key : (point) => point.joined && point.kind;
-  for (const kind of new Set(points.map(chain).filter(Boolean))) {
-    const members = placed.filter(({ point }) => chain(point) === kind).sort((a, b) => a.x - b.x);
+  const chain = varied(x) || varied(y) ? (point) => point.key : (point) => point.joined;
+  for (const line of new Set(points.map(chain).filter(Boolean))) {
+    const members = placed.filter(({ point }) => chain(point) === line).sort((a, b) => a.x - b.x);
     if (members.length < 2) continue;
     const d = `M${members.map((member) => `${at(member.x)} ${on(member.y)}`).join("L")}`;
     plot.append(svg("path", { class: "curve", stroke: members[0].point.colour, d }));

@@ -120,7 +120,7 @@ def test_a_varied_recipe_ends_in_the_bytes_of_single_runs_and_solves_what_is_ali
             assert lasting(single) == lasting(whole / f"control.epsilon.delta-{delta}--evaluate.images-{images}")
     plan = describe(load(tiny, discover(), asked).recipe, tiny.parent, timed=False)
     seen = [event["event"] for event in told]
-    shared = [event["name"] for event in told if event["event"] == "shared" and event["name"].startswith("solutions/")]
+    shared = [event["name"] for event in told if event["event"] == "taken" and event["name"].startswith("solutions/")]
     assert (plan["runs"], plan["steps"]) == (2 * count, 6 * seen.count("solution"))
     assert seen.count("step") == plan["steps"] == 6 * (2 + 2 * count)  # phase 1 once, each ε once for each δ
     assert plan["shared"] == {"problems": len(shared), "steps": 6 * len(shared)}
@@ -132,7 +132,7 @@ def test_a_varied_recipe_ends_in_the_bytes_of_single_runs_and_solves_what_is_ali
 def test_a_varied_run_that_is_stopped_anywhere_goes_on_to_the_same_bytes(tiny):
     whole, told = tiny.parent / "whole", []
     ran(tiny, whole, *VARIED, SECTIONS, tell=told.append)
-    kinds = ("shared", "solution", "evaluated")
+    kinds = ("taken", "solution", "evaluated")
     moments = [place for place, event in enumerate(told) if event["event"] in kinds]
     for place in moments[5::15]:
         seen, run = [], tiny.parent / f"run-{place}"

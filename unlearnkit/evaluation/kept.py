@@ -55,7 +55,7 @@ def load(
         if found is not None and whole(place, found):
             if place != folder:
                 save(folder / name, origin, found)
-                watcher.event("shared", name=name, of=place.name)
+                watcher.event("taken", name=name, of=place.name)
             return found
     return None
 

@@ -27,7 +27,6 @@ def forecast(
     """
     gauge, sides = Gauge(Originals(bench), tools, Unwatched()), bench.sides.values()
     gauge.measure(bench.student.output)  # which keeps what the original model makes of the images
-    recipe = runs[0]
     measured = [(of, half) for of in SETS for half in halves(bench, of)]
     few = sum(len(bench.images[of][half]) for of, half in measured)
     all_of_them = sum(counts[of][half] or 0 for of, half in measured)

@@ -28,7 +28,7 @@ def solve(
     and the lowest completeness the solution lands on its ε (`Descent.land`).
     """
     folder, origin = run.folder / "solutions" / problem.id, bench.origin_of(problem)
-    if (found := _kept(run, folder, problem, origin) or _shared(run, folder, problem, origin)) is not None:
+    if (found := _kept(run, folder, problem, origin) or _beside(run, folder, problem, origin)) is not None:
         return Solution(problem, found.theta.to(bench.device), found.facts)
     began = time.monotonic()
     memory.reset_peak(bench.device)
@@ -101,7 +101,7 @@ def _kept(run: Run, folder: Path, problem: Problem, origin: Origin) -> Solution 
     return Solution(problem, tensors["theta"], facts)
 
 
-def _shared(run: Run, folder: Path, problem: Problem, origin: Origin) -> Solution | None:
+def _beside(run: Run, folder: Path, problem: Problem, origin: Origin) -> Solution | None:
     """Return what a run beside this one solved from the same, and keep it here with what it took there."""
     for place in kept.beside(run.folder):
         there = place / "solutions" / problem.id
@@ -115,7 +115,7 @@ def _shared(run: Run, folder: Path, problem: Problem, origin: Origin) -> Solutio
         for kind in ("times", "costs"):
             run.manifest[kind] |= {problem.id: spent[kind][problem.id]} if problem.id in spent[kind] else {}
         run.save_manifest()
-        run.event("shared", name=f"solutions/{problem.id}", of=place.name)
+        run.event("taken", name=f"solutions/{problem.id}", of=place.name)
         return Solution(problem, tensors["theta"], facts)
     return None
 

@@ -51,8 +51,8 @@ def describe(
     tried, chosen = named.tried, named.chosen
     device = tried(choose_device, recipe.training.device)
     for evaluate in {its.evaluate.model_dump_json(): its.evaluate for its in runs}.values():
-        for build_one in [one.build for one in evaluate.metrics] + [one.build for one in evaluate.audits]:
-            tried(build_one, base, torch.device("cpu"))
+        for instrument in [one.build for one in evaluate.metrics] + [one.build for one in evaluate.audits]:
+            tried(instrument, base, torch.device("cpu"))
         if evaluate.limits:
             tried(build_instruments, evaluate, base, torch.device("cpu"))
     here, drawn, bench, found = device or torch.device("cpu"), outline(recipe, base), None, None

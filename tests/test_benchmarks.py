@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from benchmarks import audits, steps
+from benchmarks.convergence import FORMS, Convex, fitted, measured
 from benchmarks.fronts import PUBLISHED, Front, fronts, share, table
 from benchmarks.growth import ways
 from benchmarks.measure import in_turn, operations, peak_bytes, ratio
@@ -194,3 +195,27 @@ def test_the_model_that_only_hides_keeps_its_encoder_and_audits_stand_beside_it(
     assert len(shown) == 2 + 5 + 4
     assert shown[4].startswith("| relative | encoder nearer | 0 |")
     assert shown[4].endswith("| 1 of 1, 0 of 1, 1 of 1 |")
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name.partition(",")[0])
+def test_control_functions_converge_at_the_rates_of_theory(form):
+    deltas = (1.0, 1.5, 2.0) if form.phase == 2 else (1.5, 2.0)
+    found = measured(form, (0, 1), deltas, steps=4000)
+    for delta, values, floors in zip(deltas, found["constraint"], found["floor"], strict=True):
+        for one, floor in zip(values, floors, strict=True):
+            rate = fitted(found["t"], one, floor, exponential=form.rate(delta) == 0)
+            if form is not FORMS[2]:  # of ours the factor that time is scaled by still moves
+                assert rate == pytest.approx(form.rate(delta) or -1.0, rel=0.2)
+            assert rate < 0
+
+
+def test_the_least_objective_of_the_convex_problem_is_stationary():
+    problem = Convex.drawn((0, 1, 2))
+    h, *_ = problem.losses(problem.start)
+    least = problem.least(0.1 * h)
+    x = problem.start
+    for _ in range(2000):
+        now, _, across, along = problem.losses(x)
+        lam = ((now - 0.1 * h) - (across * along).sum(1)) / (across**2).sum(1)
+        x = x - 0.01 * (along + lam.clamp(min=0)[:, None] * across)
+    torch.testing.assert_close(problem.losses(x)[1], least, rtol=1e-6, atol=0)

@@ -19,6 +19,8 @@ from unlearnkit.errors import Exit, Stopped, UserError
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.sections import ExecutorSection
 from unlearnkit.recipe.validate import load
+from unlearnkit.report import comparison
+from unlearnkit.report.comparison import places
 from unlearnkit.run import runner, worker
 from unlearnkit.run.folder import held
 from unlearnkit.run.tasks import Schedule, makespan, tasks
@@ -37,6 +39,7 @@ RETRAINED = (
 RECIPES = {
     "compare, audits and targets": (*QUICK, *RETRAINED, "epsilons.targets=[{kind: unseen}, {kind: retrained}]"),
     "seeds": (*QUICK, "seeds=[3, 4]"),
+    "varied": (*QUICK, "vary={control.epsilon.delta: [1, 2], evaluate.tasks: [[], [{kind: half}]]}"),
     "continuation": (*QUICK, "sweep={kind: continuation, budget: 0.5}"),
     "a curve": (*QUICK, "sweep={kind: curve, budget: 1, polish: 3}", "epsilons={values: [0.03, 1000]}"),
 }
@@ -82,6 +85,7 @@ def unreported():
     """Leave reports out, which the tasks have no part in and which take most of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "write_report", lambda sealed: [])
+        patch.setattr(comparison, "write", lambda runs, to: [to])
         yield
 
 
@@ -109,16 +113,15 @@ def test_tasks_end_in_the_bytes_of_a_serial_run(serial, shared_tiny, tmp_path, p
     run = ran(shared_tiny, tmp_path / "run", *RECIPES[name], plugins=plugins, by=by, tell=told.append)
     assert lasting(run) == lasting(serial(name))
     assert not [path for path in run.rglob("*") if path.name == "tasks"]
-    for place in (run, *run.glob("seed-*")):
+    for place in places(run):
         manifest = json.loads((place / "manifest.json").read_text())
-        if manifest.get("seeds") is None:
-            assert manifest["executors"][0]["kind"] == by.partition(":")[0]
-            assert set(manifest["costs"]) == set(manifest["times"])
-            assert {one["id"] for one in json.loads((place / "results.json").read_text())["solutions"]} <= {
-                *manifest["times"]
-            }
+        assert manifest["executors"][0]["kind"] == by.partition(":")[0]
+        assert set(manifest["costs"]) == set(manifest["times"])
+        ids = {one["id"] for one in json.loads((place / "results.json").read_text())["solutions"]}
+        assert ids <= {*manifest["times"]}
     solved = [event["id"] for event in told if event["event"] == "solution"]
-    assert len(solved) == len({*solved}) * (2 if name == "seeds" else 1)  # nothing is solved twice
+    once = {"seeds": 0, "varied": 2}  # nothing is solved twice, and of what is varied not even phase 1
+    assert len(solved) == len({*solved}) * (1 + (name in once)) - once.get(name, 0)
 
 
 def test_processes_that_are_killed_in_each_phase_end_in_the_same_bytes(serial, shared_tiny, tmp_path):

@@ -73,7 +73,7 @@ def ran(
     by: str = "serial",
 ) -> Path:  # fmt: skip
     """Run a recipe from this process, as the command line does, and return the run folder."""
-    from unlearnkit.run.seeds import start
+    from unlearnkit.run.several import start
 
     plugins = plugins or discover()
     found, crew = load(recipe, plugins, overrides), executor(by, plugins)
@@ -84,7 +84,7 @@ def resumed(
     run: Path, *overrides: str, plugins: Plugins | None = None, tell: Tell = lambda event: None, by: str = "serial"
 ) -> Path:
     """Continue a run from this process, as the command line does, and return the run folder."""
-    from unlearnkit.run.seeds import resume
+    from unlearnkit.run.several import resume
 
     plugins = plugins or discover()
     base = Path(json.loads((run / "manifest.json").read_text())["base"])
@@ -116,8 +116,9 @@ LASTING = ("results.json", "solutions", "images", "evaluations", "audits", "orig
 
 
 def lasting(run: Path) -> dict[str, str]:
-    """Return the hash of each file that is the same in every run of a recipe, also of one with seeds."""
-    files = ((path, [part for part in path.relative_to(run).parts if "seed-" not in part]) for path in run.rglob("*"))
+    """Return the hash of each file that is the same in every run of a recipe, also of one of several runs."""
+    inside = {path.parent.name for path in run.glob("*/recipe.resolved.json")}
+    files = ((path, [part for part in path.relative_to(run).parts if part not in inside]) for path in run.rglob("*"))
     return {
         path.relative_to(run).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path, parts in files

@@ -11,7 +11,7 @@ from unlearnkit.errors import Exit, UserError
 
 FORMAT = 2
 """Of a run folder and of all that is in it; raised whenever another version would misread one."""
-SEAL = "seal.json"
+SEAL, MANIFEST = "seal.json", "manifest.json"
 UNSEALED = frozenset({"lock", SEAL})
 
 
@@ -37,8 +37,8 @@ class Sealed:
         if folder.is_dir():
             refuse_links(folder)
         if not (folder / SEAL).is_file():
-            if (folder / "manifest.json").is_file():
-                read_formatted(folder / "manifest.json")  # which tells a folder of another version
+            if (folder / MANIFEST).is_file():
+                read_formatted(folder / MANIFEST)  # which tells a folder of another version
                 unfinished = f"the run has not finished; try `unlearnkit resume {folder}`"
                 raise UserError(f"{folder / SEAL}: not there, so {unfinished}", Exit.FOLDER)
             raise UserError(f"{folder}: this is no run folder; give one that `unlearnkit run` wrote", Exit.FOLDER)

@@ -29,14 +29,14 @@ from .paths import GALLERY, RECIPES, ROOT, listed
 OF_ONE = ("results.json", "report.html", "plots/front.png", "plots/montage.png")
 """What of the folder of a run is committed as it is; the manifest goes without the folder it was run from."""
 
-OF_SEEDS = ("plots/comparison.png",)
-"""The same where it has several seeds: the comparison has the pictures of all solutions."""
+OF_SEVERAL = ("plots/comparison.png",)
+"""The same where it is several runs: the comparison has the pictures of all solutions."""
 
-OF_EACH_SEED = ("results.json", "recipe.resolved.json")
-"""What the tables over all seeds are made of."""
+OF_EACH = ("results.json", "recipe.resolved.json")
+"""What the tables over all runs are made of."""
 
 OF_COMPARED = ("comparison.html", "tables")
-"""What a run with other methods or several seeds has beside; its report and its comparison link to these."""
+"""What a run with other methods or several runs have beside; its report and its comparison link to these."""
 
 FAMILIES = {
     "vit-mae": "masked autoencoder",
@@ -70,7 +70,7 @@ class Card:
     path: Path
     recipe: Recipe
     runs: list[tuple[shape.Results, dict[str, Any]]]
-    """Results and manifest of each seed."""
+    """Results and manifest of each run."""
     needs: dict[str, str]
 
     @property
@@ -85,13 +85,23 @@ class Card:
 
     @property
     def results(self) -> shape.Results | None:
-        """Results of the first seed; None where no run was collected."""
+        """Results of the first run; None where no run was collected."""
         return self.runs[0][0] if self.runs else None
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """Manifest of the first seed."""
+        """Manifest of the first run."""
         return self.runs[0][1] if self.runs else {}
+
+    @property
+    def several(self) -> bool:
+        """Whether it is several runs."""
+        return bool(self.recipe.seeds or self.recipe.vary)
+
+    @property
+    def beside(self) -> str:
+        """What these are."""
+        return "runs" if self.recipe.vary else "seeds"
 
     @property
     def command(self) -> str:
@@ -111,7 +121,7 @@ class Card:
 
     @property
     def seconds(self) -> float:
-        """What the solutions of all seeds took."""
+        """What the solutions of all runs took."""
         return float(sum(sum(manifest.get("times", {}).values()) for _, manifest in self.runs))
 
 
@@ -143,18 +153,19 @@ def collect(run: Path) -> Path:
     if not _is_of(run, recipe):
         raise UserError(f"{run}: ran another recipe than {recipe} now says; run it again", Exit.RECIPE)
     seeds = said.get("seeds")
+    several = bool(seeds or said.get("vary"))
     if missing := set(seeds or ()) - {results["seed"] for results, _ in runs}:
         raise UserError(f"{run}: no run of seed {min(missing)}; try `unlearnkit resume {run}`", Exit.FOLDER)
     folder = GALLERY / recipe.stem
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    _copy(run, OF_SEEDS if seeds else OF_ONE, folder)
+    _copy(run, OF_SEVERAL if several else OF_ONE, folder)
     shutil.copy(recipe, folder / "recipe.yaml")
     _copy(run, [name for name in OF_COMPARED if (run / name).exists()], folder)
     for place, (_, manifest) in zip(inside, runs, strict=True):
         to = folder / place.folder.relative_to(run)
         to.mkdir(exist_ok=True)
-        _copy(place.folder, OF_EACH_SEED if seeds else (), to)
+        _copy(place.folder, OF_EACH if several else (), to)
         for name in ("base", "near"):
             manifest.pop(name, None)
         (to / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
@@ -248,7 +259,7 @@ def _summary(card: Card, classes: str) -> str:
     forget = ", ".join(sets.forget.classes or []) or f"{sets.forget.draw} classes drawn from the seed"
     facts = f"{card.family} · {card.recipe.task.kind} · forget {forget}"
     if card.results is not None:
-        several = f" for {len(card.runs)} seeds" if card.recipe.seeds else ""
+        several = f" for {len(card.runs)} {card.beside}" if card.several else ""
         cost = f"{_minutes(card.seconds)}{several} on {_device(card)}"
         facts += f" · {cost}"
         seen = f"[![Inputs and outputs of {card.name}]({card.name}/strip.png)]({card.name}.md)"
@@ -270,13 +281,13 @@ def page(card: Card, plans: Path) -> str:
 
 
 def _ran(card: Card) -> list[str]:
-    seen, cost = _over_seeds(card) if card.recipe.seeds else _of_one_run(card)
-    page = "comparison.html" if card.recipe.seeds else "report.html"
+    seen, cost = _of_several(card) if card.several else _of_one_run(card)
+    page = "comparison.html" if card.several else "report.html"
     source = f"{card.name}/{page}"
     return [
         "## What it shows",
         *seen,
-        "## Choose the axes" if card.recipe.seeds else "## Move along the front",
+        "## Choose the axes" if card.several else "## Move along the front",
         f'```{{raw}} html\n<p><a href="{source}">Open the {page.removesuffix(".html")} by itself</a></p>\n'
         f'<iframe class="report" src="{source}" title="Report of {card.name}" loading="lazy"></iframe>\n```',
         "## What it cost, and on what",
@@ -311,21 +322,21 @@ def _of_one_run(card: Card) -> tuple[list[str], list[str]]:
     return seen, [f"{_minutes(card.seconds)} for all solutions on {_device(card)}: {spent}; evaluation comes on top."]
 
 
-def _over_seeds(card: Card) -> tuple[list[str], list[str]]:
-    """Return what the runs of all seeds show together, and what they cost."""
+def _of_several(card: Card) -> tuple[list[str], list[str]]:
+    """Return what all runs show together, and what they cost."""
     found = compare(gather(map(Sealed.measured, places(card.folder))))
     grids = {grid.id: grid for grid in comparison.grids(found)}
     seen = [
         plain(comparison.verdict(found)),
         plain(comparison.seeds(found)),
         f"![Inputs and outputs of {card.name}]({card.name}/strip.png)",
-        f"{ORDER} Of the first seed; the pictures of all methods stand in the comparison below.",
+        f"{ORDER} Of the first of them; the pictures of all methods stand in the comparison below.",
         _front(card, "comparison.png"),
     ]
     for id_ in ("hypervolume", "solutions", *(id_ for id_ in grids if id_.startswith("audit-"))):
         if id_ in grids:
             seen += [f"### {plain(grids[id_].title)}", _grid(grids[id_])]
-    cost = f"{_minutes(card.seconds)} for all solutions of {len(card.runs)} seeds on {_device(card)}"
+    cost = f"{_minutes(card.seconds)} for all solutions of {len(card.runs)} {card.beside} on {_device(card)}"
     return [*seen, MEANING], [f"{cost}; evaluation comes on top.", _grid(grids["cost"])]
 
 

@@ -11,7 +11,7 @@ from unlearnkit.plugins import discover
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.validate import load
 from unlearnkit.run.export import export
-from unlearnkit.run.seeds import start
+from unlearnkit.run.several import start
 
 PLACE = Path(__file__).parents[1] / "handed-over"
 

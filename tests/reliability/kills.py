@@ -10,10 +10,12 @@ import trials
 from tiny_task import write_tiny
 from trials import Outcome, Tally
 
-PLAIN = {"a run": (*trials.SHORT, *trials.DISK), "a run with seeds": trials.SEEDS}
+PLAIN = {"a run": (*trials.SHORT, *trials.DISK), "a run with seeds": trials.SEEDS,
+         "a varied run": trials.VARIED}  # fmt: skip
 RICH = {
     "compare and audits": trials.FULL,
     "seeds": trials.SEEDS,
+    "vary": trials.VARIED,
     "streaming": (*trials.SHORT, *trials.STREAMED),
     "a curve and targets": (*trials.SHORT, "sweep={kind: curve, budget: 1, polish: 3}", *trials.AIMED),
 }

@@ -123,6 +123,7 @@ WHOLE = {"kind": "reconstruction"}
 """What goes with pairs."""
 CHANGED: Mapping[str, Any] = {
     "Recipe.name": "other", "Recipe.seed": 4, "Recipe.seeds": [4, 5],
+    "Recipe.vary": Sets(vary={"training.steps": [6, 12]}),
     "ModelSection.weights": "b/model.safetensors", "Pix2Pix.weights": "b/pix2pix.safetensors",
     "Lora.rank": 3, "Lora.targets": ["fc1"],
     "VitMae.image_size": 20, "VitMae.patch_size": 2, "VitMae.width": 8, "VitMae.depth": 2, "VitMae.heads": 4,
@@ -188,7 +189,7 @@ CHANGED: Mapping[str, Any] = {
     "Adversarial.images": 2, "RetainLeakage.views": 2,
 }  # fmt: skip
 """Another value of each leaf whose type does not tell one: of a switch or a word it is the other one, or the next."""
-REFUSED = {"seeds": "the run began without"}
+REFUSED = dict.fromkeys(("seeds", "vary"), "the run began without")
 """What a run cannot be resumed with, and what is said."""
 LEFT: Mapping[str, str] = {
     r"hugging-face": "needs `datasets`, which is not installed here",

@@ -38,6 +38,7 @@ FULL = (
 )
 """With methods, audits and another task."""
 SEEDS = (*SHORT, "seeds=[3, 4]")
+VARIED = (*SHORT, "control={epsilon: {kind: relative-gap}}", "vary={control.epsilon.delta: [1, 2]}")
 STREAMED = ("data.memory_mib=0", "data.workers=2")
 AIMED = ("epsilons.targets=[{kind: unseen}, {kind: epsilon, fraction: 0.5, polish: 3}]",)
 DISK = ("training.cache.memory_mib=0",)
@@ -222,13 +223,9 @@ def whole(folder: Path, but: Collection[str] = ("lock",)) -> dict[str, bytes]:
 
 
 def lasting(folder: Path) -> dict[str, bytes]:
-    """Return what has the same bytes in every run of a recipe, also of one with seeds."""
+    """Return what has the same bytes in every run of a recipe, also of one of several runs."""
     found = whole(folder)
-    return {
-        name: data
-        for name, data in found.items()
-        if (parts := name.split("/"))[0] in LASTING or (parts[0].startswith("seed-") and parts[1] in LASTING)
-    }
+    return {name: data for name, data in found.items() if {*LASTING} & {*name.split("/")[:2]}}
 
 
 def differing(one: Mapping[str, bytes], other: Mapping[str, bytes]) -> list[str]:

@@ -4,6 +4,7 @@ import copy
 import csv
 import json
 import math
+import random
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy import stats
 
 from unlearnkit.errors import UserError
 from unlearnkit.fronts import METHOD
@@ -19,6 +21,7 @@ from unlearnkit.report.comparison import compare, gather, grids, write
 from unlearnkit.report.comparison.compare import paired, verdict
 from unlearnkit.report.comparison.grids import escaped, spread
 from unlearnkit.report.comparison.points import Spread
+from unlearnkit.report.controllability import controlled, followed, ranks
 from unlearnkit.seal import Sealed
 
 RECIPE: dict[str, Any] = {
@@ -124,7 +127,7 @@ def test_every_axis_is_turned_to_less_is_better(seeded: Callable[..., list[Path]
     assert (found.x.sign, found.y.sign) == (1, -1)  # low PSNR on the forget set is more forgotten
     kid = next(axis for axis in found.axes if axis.id == "forget/validation/truth/kid")
     assert kid.sign == -1
-    with pytest.raises(UserError, match="'psnr' is no axis of these runs; there are: f1, f2, forget/validation"):
+    with pytest.raises(UserError, match="'psnr' is no axis of these runs; there are: f1, f2, epsilon, forget/"):
         compare(gather(map(Sealed.measured, seeded(1, a=1))), "psnr")
 
 
@@ -267,3 +270,70 @@ def test_what_targets_found_is_compared_like_an_epsilon(dialled: Path, found: di
     write(runs, tmp_path / "compared")
     for name in ("comparison.html", "comparison.md"):
         assert found["solutions"][-1]["label"] in (tmp_path / "compared" / name).read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def varied(seeded: Callable[..., list[Path]]) -> list[Path]:
+    """Return the runs of two seeds of a recipe that is varied over a number and over words."""
+    folders: list[Path] = []
+    for delta, task in [(0.5, "half"), (2, "half"), (0.5, "crop"), (2, "crop")]:
+
+        def shift(found: dict[str, Any], seed: int, delta: float = delta) -> None:
+            worse(found, seed)
+            for solution in found["solutions"]:
+                solution["f2"] += 0.1 * delta
+
+        for folder in seeded(2, shift, **{f"of-{delta}-{task}": 1}):
+            manifest = json.loads((folder / "manifest.json").read_text())
+            (folder / "manifest.json").write_text(json.dumps(manifest | {"varied": {"x.delta": delta, "task": task}}))
+            folders.append(folder)
+    return folders[::-1]
+
+
+def test_what_is_varied_is_name_axis_and_column(varied: list[Path], tmp_path: Path) -> None:
+    found = compare(gather(map(Sealed.measured, varied)), "x.delta", "f2")
+    assert found.names == [f"x.delta = {delta}, task = {task}" for delta in (0.5, 2) for task in ("crop", "half")]
+    assert found.title == "forget-faces over x.delta, task"
+    delta, task = found.varied
+    assert (delta.words, task.words, delta.sign, task.sign) == ((), ("crop", "half"), 0, 0)
+    assert {p.on(delta).each for p in found.points} == {(0.5, 0.5), (2, 2)}
+    assert {p.on(task).each for p in found.points} == {(0, 0), (1, 1)}
+    assert not any(map(found.dominated, found.points))  # no end of a key is the better one
+    assert found.area is None
+    write(map(Sealed.measured, varied), tmp_path / "out", "f1", "f2")
+    plots = {path.name for path in (tmp_path / "out" / "plots").iterdir()}
+    assert {"over-epsilon.png", "over-x.delta.png", "over-task.png"} <= plots
+    with (tmp_path / "out" / "tables" / "solutions.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert {(row["x.delta"], row["task"]) for row in rows} == {(d, t) for d in ("0.5", "2") for t in ("crop", "half")}
+
+
+def test_ranks_and_their_correlation_are_those_of_scipy() -> None:
+    draw = random.Random(0)
+    for _ in range(50):
+        pairs = [(float(draw.randrange(5)), float(draw.randrange(4))) for _ in range(8)]
+        epsilons, values = zip(*pairs, strict=True)
+        assert ranks(values) == stats.rankdata(values).tolist()
+        found = followed(pairs)
+        if found is not None:
+            assert found["rank"] == pytest.approx(stats.spearmanr(epsilons, values).statistic)
+        assert (found is None) == (len({*epsilons}) == 1 or len({*values}) == 1)
+    assert followed([(3.0, 9.0), (1.0, 1.0), (2.0, 4.0)]) == {"rank": 1.0, "monotone": True}
+    assert followed([(1.0, 3.0), (2.0, 3.0), (3.0, -2.0)]) == {
+        "rank": pytest.approx(-math.sqrt(3) / 2),
+        "monotone": True,
+    }
+    assert followed([(1.0, 1.0), (2.0, 5.0), (3.0, 2.0)]) == {"rank": pytest.approx(0.5), "monotone": False}
+
+
+def test_control_by_epsilon_is_told_of_every_figure_over_the_seeds(seeded: Callable[..., list[Path]]) -> None:
+    def rising(found: dict[str, Any], seed: int) -> None:
+        for place, solution in enumerate(s for s in found["solutions"] if s["phase"] == 2):
+            solution |= {"epsilon": 1.0 + place, "f2": 5.0 - place if seed else float(place)}
+
+    runs = gather(map(Sealed.measured, seeded(2, rising)))
+    [table] = [grid for grid in grids(compare(runs)) if grid.id == "control"]
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert rows["f2"] == [Spread((1.0, -1.0)), "2 of 2"]
+    assert {"forget/validation/truth/psnr", "retain/train/original/ssim"} <= rows.keys()
+    assert controlled(runs[0].results)["f2"] == {"rank": 1.0, "monotone": True}

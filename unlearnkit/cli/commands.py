@@ -99,7 +99,7 @@ def run(
     from unlearnkit.run.folder import refuse_begun
 
     refuse_begun(to := to or Path("runs") / its.name)
-    from unlearnkit.run.seeds import start  # which takes seconds to import
+    from unlearnkit.run.several import start  # which takes seconds to import
     from unlearnkit.solver.ranks import leading
 
     with Screen() as screen, leading():
@@ -130,7 +130,7 @@ def resume(context: Context, run: RunFolder, set_: Overrides = None, executor: E
         print(run)
         return
     loaded, its = _resolved(run, context, set_)
-    from unlearnkit.run.seeds import resume as continue_run
+    from unlearnkit.run.several import resume as continue_run
     from unlearnkit.solver.ranks import leading
 
     with Screen() as screen, leading():
@@ -159,9 +159,9 @@ def _follows(context: Context) -> bool:
 def validate(context: Context, recipe: RecipeFile, set_: Overrides = None, json_: Json = False) -> None:
     """Check a recipe, and that what it names is there; print every problem with its place."""
     loaded = recipes.load(recipe, _plugins(context), set_ or ())
-    from unlearnkit.run.named import look
+    from unlearnkit.run.named import look_at_all
 
-    look(loaded.recipe, recipe.parent).refuse()
+    look_at_all(loaded.recipe, loaded.resolved, recipe.parent).refuse()
     _print(loaded.resolved, json_, [f"{recipe}: valid"])
 
 
@@ -266,7 +266,7 @@ def doctor(context: Context, json_: Json = False) -> None:
 
 @app.command(epilog="Example: unlearnkit report runs/first")
 def report(run: RunFolder) -> None:
-    """Write the report of a finished run again; of a run with several seeds, all of theirs and their comparison."""
+    """Write the report of a finished run again; of several runs, all of theirs and their comparison."""
     from unlearnkit.report import write
     from unlearnkit.report.comparison import places
     from unlearnkit.report.comparison import write as compare
@@ -285,9 +285,9 @@ def report(run: RunFolder) -> None:
 
 @app.command(epilog="Example: unlearnkit compare runs/first runs/second --to runs/compared")
 def compare(
-    runs: Annotated[list[Path], Argument(metavar="RUN...", help="Run folders; one with seeds stands for all of them.")],
+    runs: Annotated[list[Path], Argument(metavar="RUN...", help="Run folders; one of several runs stands for all.")],
     to: NewFolder = Path("runs/comparison"),
-    x: Annotated[str, Option("--x", help="f1, f2, or set/split/against/metric.")] = "f1",
+    x: Annotated[str, Option("--x", help="f1, f2, epsilon, a key that is varied, or set/split/against/metric.")] = "f1",
     y: Annotated[str, Option("--y", help="As --x, such as retain/validation/truth/psnr.")] = "f2",
 ) -> None:
     """Put the solutions of several runs, seeds and methods on the same two axes, with tables as CSV and LaTeX."""
@@ -310,9 +310,8 @@ def export(
 ) -> None:  # fmt: skip
     """Write one solution as a model, with a card that states the evidence; an ε between them is found first."""
     loaded, its = _resolved(run, context)
-    if its.seeds is not None:
-        first = run / f"seed-{its.seeds[0]}"
-        raise UserError(f"{run} has a run for each seed; give one of them, such as {first}", Exit.FOLDER)
+    if runs := recipes.children(its, loaded.resolved):
+        raise UserError(f"{run} has several runs; give one of them, such as {run / runs[0].name}", Exit.FOLDER)
     from unlearnkit.run.export import export as write
     from unlearnkit.run.export import served, solved, target
     from unlearnkit.run.folder import refuse_used

@@ -107,6 +107,11 @@ class Screen:
             self.solved.add(event["id"])
             self.line(f"{event['id']}: kept from before")
 
+    def _taken(self, event: Mapping[str, Any]) -> None:
+        if event["name"].startswith("solutions/"):
+            self.solved.add(event["name"].partition("/")[2])
+            self.line(f"{event['name'].partition('/')[2]}: as in {event['of']}")
+
     def _again(self, event: Mapping[str, Any]) -> None:
         self.line(f"{event['id']}: solved again, for this changed: {event['why']}")
 

@@ -51,16 +51,16 @@ def cell(
     `gold` are the retrained models, of which an audit that needs them sees all but the one under audit.
     """
     name, section, audit = named
-    path = folder / "audits" / name / f"{model.id}.json"
+    file = f"audits/{name}/{model.id}.json"
     others = [one for one in gold if one.id != model.id] if needs_retrained(audit) else []
     origin = kept.origin(bench, model.digest, {"audit": section}, [*facts, *(one.digest for one in others)])
-    if (known := kept.load(path, origin, watcher)) is not None:
+    if (known := kept.load(folder, file, origin, watcher)) is not None:
         return dict(known)
     bench.put(model.part, model.theta())
     beside = [(one.part, one.theta()) for one in others]
     found = audit if isinstance(audit, Failed) else tried(partial(celled, audit, bench, watcher, beside))
     if not isinstance(found, Failed):
-        kept.save(path, origin, found)
+        kept.save(folder / file, origin, found)
         return found
     if found is not audit:
         tell(watcher, f"audit {name}, {model.id}", found)

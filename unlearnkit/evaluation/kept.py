@@ -1,6 +1,6 @@
 """What was found of a model, kept in the run folder under the hash of all that it was computed from."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +10,7 @@ from unlearnkit.contracts import Audit, Failed, Metric
 from unlearnkit.disk import disk_errors, read_record, write_record
 from unlearnkit.errors import UserError
 from unlearnkit.evaluation.instruments import Watcher, tried
+from unlearnkit.seal import MANIFEST
 from unlearnkit.solver.origin import Origin, digest, plain, software
 from unlearnkit.solver.workbench import Workbench
 
@@ -41,8 +42,33 @@ def _libraries() -> tuple[tuple[str, str], ...]:
     return tuple((name, version(name)) for name in ("numpy", "pillow", "scipy", "torchmetrics", "torchvision"))
 
 
-def load(path: Path, origin: Origin, watcher: Watcher) -> Any:
-    """Return what a file keeps, None where there is none of this origin; tell of a damaged one, and pass it over."""
+def load(
+    folder: Path, name: str, origin: Origin, watcher: Watcher, whole: Callable[[Path, Any], bool] = lambda *_: True
+) -> Any:
+    """Return what a file of a run folder, or of one beside it, keeps; None where there is none of this origin.
+
+    What is found beside is kept here too. `whole` takes the folder where something is found, and tells whether all that
+    belongs to it is in this run's. Of a damaged file the watcher is told, and it is passed over.
+    """
+    for place in (folder, *beside(folder)):
+        found = _kept(place / name, origin, watcher)
+        if found is not None and whole(place, found):
+            if place != folder:
+                save(folder / name, origin, found)
+                watcher.event("taken", name=name, of=place.name)
+            return found
+    return None
+
+
+def beside(folder: Path) -> list[Path]:
+    """Return the folders of the other runs of a recipe that is varied, which may have computed the same."""
+    here = folder.absolute()
+    if not (here.parent / MANIFEST).is_file():
+        return []
+    return sorted(path.parent for path in here.parent.glob(f"*/{MANIFEST}") if path.parent != here)
+
+
+def _kept(path: Path, origin: Origin, watcher: Watcher) -> Any:
     if not path.exists():
         return None
     try:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from unlearnkit.contracts import Failed, ModelAdapter, View, mean_colour_fill, sides
-from unlearnkit.disk import sha256, write_file
+from unlearnkit.disk import read_plain, sha256, write_file
 from unlearnkit.evaluation import kept
 from unlearnkit.evaluation.instruments import Instruments
 from unlearnkit.evaluation.measure import Gauge, Output, shown
@@ -130,23 +130,30 @@ def evaluated(folder: Path, gauge: Gauge, model: Model) -> dict[str, Any]:
     bench, unseen = gauge.bench, {"audits": [], "limits": [], "stops": 0}
     evaluate = bench.recipe.evaluate.model_copy(update=unseen)
     titles = ("truth", "input", ORIGINAL) if model.id == ORIGINAL else (model.id,)
-    path = folder / "evaluations" / f"{model.id}.json"
+    file = f"evaluations/{model.id}.json"
     sections: dict[str, object] = {"images": [evaluate.images]} if model.stop else {"evaluate": evaluate}
     origin = kept.origin(bench, model.digest, sections, gauge.facts)
     paths = [_picture(of, title) for of in SETS for title in titles]
-    found = kept.load(path, origin, gauge.watcher)
-    if found is not None and not _failed(found):
-        if changed := [one for one in paths if _hash(folder / one) != found["pictures"].get(one)]:
-            gauge.watcher.warn(f"{folder / changed[0]}: not as it was written; it was made again")
-        else:
-            return dict(found)
+
+    def whole(place: Path, found: Mapping[str, Any]) -> bool:
+        if _failed(found):
+            return False
+        if changed := [one for one in paths if _hash(place / one) != found["pictures"].get(one)]:
+            gauge.watcher.warn(f"{place / changed[0]}: not as it was written; it was made again")
+        elif place != folder:
+            for one in paths:
+                write_file(folder / one, read_plain(place / one))
+        return not changed
+
+    if (known := kept.load(folder, file, origin, gauge.watcher, whole)) is not None:
+        return dict(known)
     bench.put(model.part, model.theta())
     for one in paths:
         of, _, title = Path(one).stem.partition("-")
         data = BytesIO()
         _strip(gauge.originals, bench.student, of, title).save(data, "png")
         write_file(folder / one, data.getvalue())
-    found = {"pictures": {one: _hash(folder / one) for one in paths}}
+    found: dict[str, Any] = {"pictures": {one: _hash(folder / one) for one in paths}}
     further = [Further(section) for section in evaluate.tasks]
     if model.stop or model.digest is None:
         found |= {"f1": bench.sides["forget"].exact(), "f2": bench.sides["retain"].exact()}
@@ -154,7 +161,7 @@ def evaluated(folder: Path, gauge: Gauge, model: Model) -> dict[str, Any]:
         found |= _measured(gauge, further, bench.student.output)
     if model.digest is None:
         found["fill"] = _filled(gauge, further)
-    kept.save(path, origin, found)
+    kept.save(folder / file, origin, found)
     return found
 
 

@@ -8,3 +8,4 @@ from .sections import ExecutorSection as ExecutorSection
 from .validate import Loaded as Loaded
 from .validate import load as load
 from .validate import recipe_class as recipe_class
+from .vary import children as children

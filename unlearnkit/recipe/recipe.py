@@ -1,6 +1,6 @@
 """The recipe of an unlearning run."""
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -62,6 +62,10 @@ class Recipe(sections.Section):
     """Seed of everything random."""
     seeds: Annotated[list[Seed], Field(min_length=1)] | None = None
     """Run once for each of these seeds, on the same images, and report means and standard deviations."""
+    vary: Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], Field(min_length=1)] | None = None
+    """Keys of the recipe, such as `training.steps` or `compare[0].alpha`, each with a list of values: run once for each
+    value, of several keys for each combination, and of `seeds` for each of these too. What is alike in two runs is
+    computed once."""
     model: sections.ModelSection
     """The trained model that has to forget."""
     data: Data

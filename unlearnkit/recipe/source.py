@@ -31,8 +31,8 @@ ADVICE = {
     "mapping values": "; a text with `: ` in it needs quotes, and a key the same indent as its neighbours",
     "cannot start any token": "; put the text in quotes",
 }
-OVERRIDE_PATH = re.compile(r"[^.\[\]\s\ud800-\udfff]+(\.[^.\[\]\s\ud800-\udfff]+|\[[0-9]{1,6}\])*")
-OVERRIDE_STEP = re.compile(r"\[([0-9]+)\]|[^.\[\]]+")
+PATH = re.compile(r"[^.\[\]\s\ud800-\udfff]+(\.[^.\[\]\s\ud800-\udfff]+|\[[0-9]{1,6}\])*")
+STEP = re.compile(r"\[([0-9]+)\]|[^.\[\]]+")
 
 
 @dataclass(frozen=True)
@@ -282,19 +282,19 @@ def _override(draft: _Draft, data: dict[str, Any], number: int, override: str) -
     """Apply one `PATH=VALUE` to `data`."""
     path, equals, text = override.partition("=")
     here = Place(OVERRIDE, number, 1, override)
-    if not equals or not OVERRIDE_PATH.fullmatch(path):
+    if not equals or not PATH.fullmatch(path):
         draft.complain((), "expected PATH=VALUE, such as training.steps=100 or data.forget.classes[0]=faces", here)
         return
     inside: Any = data
     loc: Loc = ()
-    for step in OVERRIDE_STEP.finditer(path):
+    for step in STEP.finditer(path):
         if loc and inside[loc[-1]] is None:
             inside[loc[-1]] = [] if step[1] else {}
             draft.places[loc] = (here, here)
             draft.broken.discard(loc)
         inside = inside[loc[-1]] if loc else data
         here = here._replace(column=step.start() + 1)
-        key = _step(inside, step)
+        key = step_into(inside, step)
         if key is None:
             said = f"a list of {len(inside)}, counted from 0" if isinstance(inside, list) else describe(inside)
             draft.complain(loc, f"can't set {step[0]} in {said}", here)
@@ -314,8 +314,8 @@ def _override(draft: _Draft, data: dict[str, Any], number: int, override: str) -
     draft.places[loc] = (here, draft.places.get(loc, (here, here))[1])
 
 
-def _step(inside: Any, step: re.Match[str]) -> str | int | None:
-    """Return the key or index that one step of an override's path means in `inside`, making room; None for nothing."""
+def step_into(inside: Any, step: re.Match[str]) -> str | int | None:
+    """Return the key or index that one step of a path means in `inside`, making room; None for nothing."""
     name = step[1] or step[0]
     if isinstance(inside, dict) and step[1] is None:
         inside.setdefault(name, None)

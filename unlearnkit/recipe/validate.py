@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from unlearnkit.errors import Exit
+from unlearnkit.recipe import vary
 from unlearnkit.recipe.assemble import Offer, assemble
 from unlearnkit.recipe.data import Selection
 from unlearnkit.recipe.explain import Complaint, explain, value_at
@@ -49,7 +50,10 @@ def load(path: Path | str, offer: Offer, overrides: Sequence[str] = (), folder: 
     """
     source = read(path, overrides)
     cls: type[Recipe | PretrainRecipe] = PretrainRecipe if "pretrain" in source.data else Recipe
-    recipe, complaints = _validated(recipe_class(cls, offer), source, offer)
+    cls = recipe_class(cls, offer)
+    recipe, complaints = _validated(cls, source, offer)
+    if isinstance(recipe, Recipe) and recipe.vary and not (complaints or source.problems):
+        complaints = vary.complaints(recipe, recipe.model_dump(mode="json"), partial(_wrong, cls, offer))
     if recipe is None or complaints or source.problems:
         lacks_plugin = not source.problems and all(complaint.plugin for complaint in complaints)
         first: dict[tuple[object, ...], Problem] = {}
@@ -59,6 +63,15 @@ def load(path: Path | str, offer: Offer, overrides: Sequence[str] = (), folder: 
             first.setdefault((problem.file, problem.line, problem.column, problem.path), problem)
         raise RecipeError([*source.problems, *first.values()], Exit.PLUGIN if lacks_plugin else Exit.RECIPE)
     return Loaded(placed(recipe, folder or source.path.parent), source, recipe.model_dump(mode="json"))
+
+
+def _wrong(cls: type[BaseModel], offer: Offer, data: dict[str, Any]) -> list[Complaint]:
+    """Return what is wrong with a whole recipe as plain data."""
+    try:
+        cls.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        return explain(error.errors(include_url=False)[:MAX_PROBLEMS], cls, data, offer.broken)
+    return list(_cross_checks(data))
 
 
 def _validated(cls: type[R], source: Source, offer: Offer) -> tuple[R | None, list[Complaint]]:

@@ -286,6 +286,15 @@ class Images(TypedDict):
     retain: NotRequired[Strips]
 
 
+class Controlled(TypedDict):
+    """How a figure of the solutions goes with ε."""
+
+    rank: float
+    """Spearman's rank correlation, from −1 to 1; equal values share their rank."""
+    monotone: bool
+    """Whether it never falls, or never rises, from one ε to the next."""
+
+
 class Results(TypedDict):
     """The whole of results.json."""
 
@@ -306,6 +315,8 @@ class Results(TypedDict):
     limits: NotRequired[list[Limit]]
     gap: NotRequired[Gap | None]
     """None where no model was retrained for as many steps as the original."""
+    controlled: NotRequired[dict[str, Controlled]]
+    """By `f1`, `f2`, set/split/against/metric or audit/figure; what fewer than three ε have is left out."""
     outside: list[dict[str, Any]]
     metrics: dict[str, dict[str, Any]]
     warnings: list[str]

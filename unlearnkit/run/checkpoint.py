@@ -8,7 +8,7 @@ from typing import Any
 from safetensors.torch import load, save
 from torch import Tensor
 
-from unlearnkit.disk import new_folder, parsed_record, read_plain, remove_folder, write_file, write_record
+from unlearnkit.disk import new_folder, parsed_record, read_plain, read_record, remove_folder, write_file, write_record
 from unlearnkit.errors import Exit, UserError
 
 TENSORS, FACTS = "tensors.safetensors", "facts.json"
@@ -30,6 +30,11 @@ def read(path: Path, take: Callable[[Path], bytes] = read_plain) -> tuple[dict[s
     if hashlib.sha256(data).hexdigest() != facts.pop("tensors", None):
         raise UserError(f"{path / TENSORS}: damaged, its SHA-256 is not the recorded one", Exit.FOLDER)
     return load(data), facts
+
+
+def facts(path: Path) -> Any:
+    """Return the facts of a checkpoint; raise `UserError` naming them where they are not as they were written."""
+    return read_record(path / FACTS)
 
 
 def names(folder: Path) -> list[Path]:

@@ -23,12 +23,12 @@ from unlearnkit.disk import (
     write_json,
 )
 from unlearnkit.errors import Exit, UserError
-from unlearnkit.seal import read_formatted
+from unlearnkit.seal import MANIFEST, read_formatted
 
 if TYPE_CHECKING:
     from unlearnkit.contracts import Size
 
-LOCK, RECIPE, RESOLVED, MANIFEST = "lock", "recipe.yaml", "recipe.resolved.json", "manifest.json"
+LOCK, RECIPE, RESOLVED = "lock", "recipe.yaml", "recipe.resolved.json"
 TASKS, TOKEN = "tasks", "tasks/token"
 """While workers do the tasks of a run: a folder of each task, and what says for whom they work."""
 EVENTS = "events.jsonl"

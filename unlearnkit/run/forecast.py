@@ -1,6 +1,6 @@
 """How long the tasks of a run take by so many workers, from what was measured of a few steps, looks and images."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from unlearnkit.evaluation.instruments import Instruments, Unwatched
@@ -9,17 +9,19 @@ from unlearnkit.evaluation.models import stop_ids
 from unlearnkit.evaluation.originals import Originals
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.sections import ExecutorSection
+from unlearnkit.run.alike import keys, linked, methods
 from unlearnkit.run.pace import seconds
 from unlearnkit.run.tasks import Needs, Schedule, Task, makespan, tasks, weigh
 from unlearnkit.solver.workbench import SETS, Workbench
 
 
 def forecast(
-    recipe: Recipe, bench: Workbench, tools: Instruments, executor: ExecutorSection, problem: float, begin: float,
-    counts: Mapping[str, Mapping[str, int | None]],
+    runs: Sequence[Recipe], bench: Workbench, tools: Instruments, executor: ExecutorSection, problem: float,
+    begin: float, counts: Mapping[str, Mapping[str, int | None]],
 ) -> dict[str, Any]:  # fmt: skip
     """Return seconds by an executor, one after the other, and of the longest chain; audits are left out of all three.
 
+    What is alike in several runs is done in one of them, and each takes as long as it does in the first.
     `problem` are those of one problem and `begin` those until a process is at work; `bench` has a few of the images
     that there are by `counts`.
     """
@@ -31,20 +33,22 @@ def forecast(
     model = seconds(lambda: gauge.measure(bench.student.output), bench.device) * all_of_them / max(1, few)
     rows = sum(counts[of]["train"] or 0 for of in SETS) / sum(side.count for side in sides)
     stop = seconds(lambda: [side.exact() for side in sides], bench.device) * rows
-    weights, stops, needs = weigh(recipe, bench.steps, bench.multiples), {*stop_ids(recipe.evaluate.stops)}, Needs()
-    methods, wanted = {one.id: one.retrained for one in bench.methods}, recipe.epsilons.targets
-    for seed in recipe.seeds or [recipe.seed]:
-        places = [f"epsilons.targets[{number}]" for number in range(len(wanted))]
-        needs |= tasks(str(seed), recipe, methods, places, tools.waiting)
+    needs, key, retrained = Needs(), [keys(its) for its in runs], {one.id: one.retrained for one in bench.methods}
+    for number, its in enumerate(runs):
+        beside = {name: retrained.get(name, False) for name in methods(its)}
+        wanted = [f"epsilons.targets[{place}]" for place in range(len(its.epsilons.targets))]
+        other = dict.fromkeys(map(str, range(len(its.evaluate.audits))), False)
+        audits = tools.waiting if its.evaluate.audits == runs[0].evaluate.audits else other
+        needs |= tasks(str(number), its, beside, wanted, audits)
+    needs = linked(needs, lambda task: key[int(task.place)](task))
+    first = {key[int(task.place)](task): task for task in reversed(needs)}
+    weights = [(weigh(its, bench.steps, bench.multiples), {*stop_ids(its.evaluate.stops)}) for its in runs]
 
     def cost(task: Task) -> float:
-        match task.kind:
-            case "solve":
-                return weights(task) * problem
-            case "evaluate":
-                return stop if task.id in stops else model
-            case _:
-                return 0.0
+        weight, stops = weights[int(task.place)]
+        if task.kind == "audit" or first[key[int(task.place)](task)] != task:
+            return 0.0
+        return weight(task) * problem if task.kind == "solve" else stop if task.id in stops else model
 
     again = begin if executor.whole else 0.0
     schedule = Schedule(needs, cost, whole=executor.whole, begin=again)

@@ -4,7 +4,7 @@ import json
 import secrets
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,14 @@ from unlearnkit.evaluation.instruments import Instruments
 from unlearnkit.plugins import Plugins
 from unlearnkit.plugins.faults import raised
 from unlearnkit.recipe.sections import Call, ExecutorSection, Submit
+from unlearnkit.run.alike import Key, keys, linked
 from unlearnkit.run.events import Run
-from unlearnkit.run.folder import EVENTS, MANIFEST, TASKS, TOKEN, held, recall
+from unlearnkit.run.folder import EVENTS, TASKS, TOKEN, held, recall
 from unlearnkit.run.runner import Hand
 from unlearnkit.run.targets import Wanted
-from unlearnkit.run.tasks import Needs, Order, Schedule, tasks, weigh
+from unlearnkit.run.tasks import Needs, Order, Schedule, Task, tasks, weigh
 from unlearnkit.run.worker import perform
-from unlearnkit.seal import read_formatted
+from unlearnkit.seal import MANIFEST, read_formatted
 from unlearnkit.solver.workbench import Workbench
 
 RETRIES = 3
@@ -31,8 +32,32 @@ POLL = 0.1
 """Seconds between two looks at the workers."""
 
 
-def handing(executor: ExecutorSection, beside: Sequence[Path], plugins: Plugins) -> Hand:
-    """Return what has an executor do the tasks of a run that has begun, and of those in the folders `beside` it."""
+class Tasks:
+    """The tasks of runs that have begun, with what each costs and what it can depend on."""
+
+    def __init__(self) -> None:
+        self.needs = Needs()
+        self._costs: dict[str, Callable[[Task], float]] = {}
+        self._keys: dict[str, Key] = {}
+
+    def add(self, run: Run, bench: Workbench, tools: Instruments, targets: Sequence[Wanted]) -> bool:
+        """Take those of a run, and leave it at that."""
+        place, methods = str(run.folder.resolve()), {one.id: one.retrained for one in bench.methods}
+        self.needs |= tasks(place, bench.recipe, methods, [one.id for one in targets], tools.waiting)
+        self._costs[place], self._keys[place] = weigh(bench.recipe, bench.steps, bench.multiples), keys(bench.recipe)
+        return False
+
+    def schedule(self, whole: bool) -> Schedule:
+        """Return when each is done; of those that are alike in several runs one comes first, and the others take it."""
+        needs = linked(self.needs, lambda task: self._keys[task.place](task))
+        return Schedule(needs, lambda task: self._costs[task.place](task), whole=whole)
+
+
+def handing(executor: ExecutorSection, beside: Sequence[Path], plugins: Plugins, found: Tasks) -> Hand:
+    """Return what has an executor do the tasks of a run that has begun, and of those in the folders `beside` it.
+
+    What was `found` of these is all but what the run that has begun is asked for.
+    """
 
     def hand(run: Run, bench: Workbench, tools: Instruments, targets: Sequence[Wanted]) -> bool:
         with ExitStack() as stack:
@@ -44,10 +69,8 @@ def handing(executor: ExecutorSection, beside: Sequence[Path], plugins: Plugins)
                 other.manifest = read_formatted(folder / MANIFEST)
                 runs[str(folder.resolve())] = other
             stack.callback(setattr, plugins, "witness", plugins.witness)
-            methods, needs = {one.id: one.retrained for one in bench.methods}, Needs()
-            for place in runs:
-                needs |= tasks(place, bench.recipe, methods, [one.id for one in targets], tools.waiting)
-            schedule = Schedule(needs, weigh(bench.recipe, bench.steps, bench.multiples), whole=executor.whole)
+            found.add(run, bench, tools, targets)
+            schedule = found.schedule(executor.whole)
             with run.stop.later():  # until all that is at work is saved
                 submit = stack.enter_context(executor.open(run.folder.resolve() / TASKS / "logs"))
                 Crew(executor, runs, schedule, submit).work()

@@ -1,18 +1,21 @@
 """What a recipe names, looked for on this machine: all that is missing in one pass, before anything is built."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from unlearnkit.data import Chosen, sections, split, unsplit
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.pretraining import PretrainRecipe
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.sections import DataSection, Section
+from unlearnkit.recipe.vary import children
 from unlearnkit.weights import pinned, resolve
 
 T = TypeVar("T")
+NAMELESS = {"seed", "control", "epsilons", "sweep", "training"}
+"""Parts of a recipe that name nothing."""
 
 
 @dataclass
@@ -67,6 +70,16 @@ def look(recipe: Recipe | PretrainRecipe, base: Path) -> Named:
     for place, reference in _weights(recipe):
         named.tried(pinned if reference.startswith("hub:") else resolve, reference, base, place)
     return named
+
+
+def look_at_all(recipe: Recipe | PretrainRecipe, resolved: Mapping[str, Any], base: Path) -> Named:
+    """Look for what each run of a recipe names, where that may be another; `resolved` is the whole of the recipe."""
+    runs = children(recipe, resolved) if isinstance(recipe, Recipe) else []
+    distinct = {run.recipe.model_dump_json(exclude=NAMELESS): run.recipe for run in runs}
+    found = [look(its, base) for its in distinct.values()] or [look(recipe, base)]
+    for one in found[1:]:
+        found[0].errors += [error for error in one.errors if str(error) not in found[0].lines]
+    return found[0]
 
 
 def _weights(section: Section, above: str = "") -> Iterator[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """What a recipe would run, how many steps, how long, how much memory and disk, without running it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,13 @@ from unlearnkit.recipe.data import Selection
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.sections import ExecutorSection, label
 from unlearnkit.recipe.training import Look
+from unlearnkit.recipe.vary import children
+from unlearnkit.run.alike import counted
 from unlearnkit.run.folder import disk_bytes
 from unlearnkit.run.forecast import forecast
 from unlearnkit.run.interrupts import device_errors
 from unlearnkit.run.memory import Need, need
-from unlearnkit.run.named import look
+from unlearnkit.run.named import look, look_at_all
 from unlearnkit.run.pace import looks, pace
 from unlearnkit.run.room import gib, held, large, outline
 from unlearnkit.solver.schedule import budget, whole_sets
@@ -44,16 +46,18 @@ def describe(
     """Return the plan: problems, steps, seconds, sets, memory and disk in MiB, and what is missing on this machine.
 
     The weights are opened, a sample of the images or `every_image` is decoded, and where nothing is missing a step is
-    taken and, if `timed`, measured.
+    taken and, if `timed`, measured. Of several runs the first one is described, and problems and steps of all counted.
     """
-    named = look(recipe, base)
+    resolved = recipe.model_dump(mode="json")
+    named, runs = look_at_all(recipe, resolved, base), [run.recipe for run in children(recipe, resolved)] or [recipe]
+    recipe = runs[0]
     tried, chosen = named.tried, named.chosen
     device = tried(choose_device, recipe.training.device)
-    instruments = [one.build for one in recipe.evaluate.metrics] + [one.build for one in recipe.evaluate.audits]
-    for instrument in instruments:
-        tried(instrument, base, torch.device("cpu"))
-    if recipe.evaluate.limits:
-        tried(build_instruments, recipe.evaluate, base, torch.device("cpu"))
+    for evaluate in {its.evaluate.model_dump_json(): its.evaluate for its in runs}.values():
+        for instrument in [one.build for one in evaluate.metrics] + [one.build for one in evaluate.audits]:
+            tried(instrument, base, torch.device("cpu"))
+        if evaluate.limits:
+            tried(build_instruments, evaluate, base, torch.device("cpu"))
     here, drawn, bench, found = device or torch.device("cpu"), outline(recipe, base), None, None
     if short := large(recipe, base, drawn, here) if drawn else None:
         named.errors.append(short)
@@ -77,12 +81,12 @@ def describe(
     problems = [HIGHEST, LOWEST, *whole, *(name for name, _ in recipe.epsilons.asked)]
     counts = _counts(recipe, chosen)
     forget, retain = counts["forget"]["train"], counts["retain"]["train"]
-    steps = budget(recipe.training, forget, retain) if forget and retain else recipe.training.steps
-    seeds = len(recipe.seeds or [recipe.seed])
+    steps = _budget(recipe, counts)
     others = [called(one, steps, its) for one, its in zip(swept, bench.methods, strict=True)] if bench and steps else []
     problems += [one.label for one in others] or map(label, swept)
-    beside = sum(one.steps(steps) for one in others) if others and steps else (steps or 0) * len(swept)
-    taken = seeds * (2 * steps + beside + recipe.sweep.steps(recipe.epsilons.count, steps)) if steps else None
+    multiples = {one.id: one.steps(steps) / steps for one in others} if steps else {}
+    work = counted([(its, _budget(its, _counts_of(its, recipe, counts, base))) for its in runs], multiples)
+    taken = work.steps
     size, paired = adapter.image_size, chosen is not None and chosen[0].source.paired
     task, its = recipe.task.build(), (recipe.model.part, recipe.training.precision)
     needed = (None if short else tried(need, adapter, task, *its, here, paired)) or Need(0, 0, 0)
@@ -107,21 +111,22 @@ def describe(
         seconds = {
             "step": max(found.step, reading),
             "steps": taken * max(found.step, reading),
-            "looks": seeds * len(problems) * looking,
-            "saved": seeds * len(problems) * (looking - looks(found, training_images, fewer)),
-            "preparation": seeds * rows * (looked.seconds * all(fits) + found.frozen),
+            "looks": work.problems * looking,
+            "saved": work.problems * (looking - looks(found, training_images, fewer)),
+            "preparation": rows * (len(runs) * looked.seconds * all(fits) + work.frozen * found.frozen),
         }
     schedule = None
     if bench and found and seconds and steps and executor:
-        problem = steps * seconds["step"] + seconds["looks"] / seeds / len(problems)
-        begin, tools = begun + seconds["preparation"] / seeds, build_instruments(recipe.evaluate, base, here)
-        schedule = forecast(recipe, bench, tools, executor, problem, begin, counts)
+        problem = steps * seconds["step"] + looking
+        begin, tools = begun + seconds["preparation"] / len(runs), build_instruments(recipe.evaluate, base, here)
+        schedule = forecast(runs, bench, tools, executor, problem, begin, counts)
     return {
         "name": recipe.name, "device": str(device) if device else recipe.training.device,
         "precision": recipe.training.precision, "problems": problems,
         "audits": [label(section) for section in recipe.evaluate.audits],
-        "targets": [label(section) for section in recipe.epsilons.targets], "steps_each": steps, "seeds": seeds,
-        "steps": taken, "images_seen": 2 * taken * recipe.training.batch_size if taken else None, "seconds": seconds,
+        "targets": [label(section) for section in recipe.epsilons.targets], "steps_each": steps,
+        "runs": len(runs), "shared": work.shared, "steps": taken,
+        "images_seen": 2 * taken * recipe.training.batch_size if taken else None, "seconds": seconds,
         "schedule": schedule,
         "sets": counts,
         "notes": [
@@ -191,6 +196,19 @@ def _why(recipe: Recipe, adapter: ModelAdapter, once: bool) -> str:
     return "training.cache has too little room" if once else f"the task {recipe.task.kind} is random"
 
 
+def _budget(recipe: Recipe, counts: Mapping[str, Mapping[str, int | None]]) -> int | None:
+    """Return the steps of one problem, as far as they are known."""
+    forget, retain = counts["forget"]["train"], counts["retain"]["train"]
+    return budget(recipe.training, forget, retain) if forget and retain else recipe.training.steps
+
+
+def _counts_of(
+    recipe: Recipe, first: Recipe, counts: dict[str, dict[str, int | None]], base: Path
+) -> dict[str, dict[str, int | None]]:
+    """Return the images of each set of one of several runs, where those of the first are counted."""
+    return counts if recipe.data == first.data else _counts(recipe, look(recipe, base).chosen)
+
+
 def _counts(recipe: Recipe, chosen: Sequence[Chosen] | None) -> dict[str, dict[str, int | None]]:
     """Return the images of each set, from the data or, where that is missing, from the recipe."""
     if chosen is not None:
@@ -226,9 +244,12 @@ def lines(plan: dict[str, Any]) -> list[str]:
         training, validation = map(_shown, counts.values())
         rows.append(f"  {name} set: {training} training and {validation} validation images{of}")
     rows += [f"  {note}" for note in plan["notes"]]
-    times = f", for each of {plan['seeds']} seeds" if plan["seeds"] > 1 else ""
+    times = f", and such in each of {plan['runs']} runs" if plan["runs"] > 1 else ""
     each, steps = _shown(plan["steps_each"]), _shown(plan["steps"])
     rows.append(f"  {len(plan['problems'])} problems of up to {each} steps{times}: {steps} steps")
+    if (shared := plan["shared"])["problems"]:
+        less = "" if shared["steps"] is None else f", which saves {shared['steps']:,} steps"
+        rows.append(f"    {shared['problems']} more are alike in several runs and solved once{less}")
     rows += [f"    {problem}" for problem in plan["problems"]]
     if plan["targets"]:
         rows += ["  looked for between them, without training:", *(f"    {target}" for target in plan["targets"])]
@@ -258,7 +279,7 @@ def lines(plan: dict[str, Any]) -> list[str]:
     frozen = plan["frozen"]
     kept = f" ({frozen['why']})" if frozen["why"] else f", {frozen['kept_mib']:,} MiB in {frozen['where']}"
     rows.append(f"  frozen outputs: computed {frozen['computed']}{kept}")
-    rows.append(f"  disk, MiB: {plan['disk_mib']:,}{' a seed' if plan['seeds'] > 1 else ''}")
+    rows.append(f"  disk, MiB: {plan['disk_mib']:,}{' a run' if plan['runs'] > 1 else ''}")
     looked = plan["images"]["looked_at"]
     missing = [f"    {line}" for text in plan["missing"] for line in text.splitlines()]
     if missing:

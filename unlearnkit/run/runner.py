@@ -24,6 +24,7 @@ from unlearnkit.plugins import Plugins
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.training import Curve
 from unlearnkit.report import write as write_report
+from unlearnkit.report.controllability import controlled
 from unlearnkit.report.gap import gap
 from unlearnkit.report.limits import held as held_to
 from unlearnkit.run import folder as folders
@@ -64,10 +65,12 @@ def start(
     tell: Tell,
     checked: Callable[[], None] = lambda: None,
     hand: Hand = alone,
+    varied: Mapping[str, Any] | None = None,
 ) -> Path:
     """Run a recipe in a new folder and return the folder; relative paths of the recipe start at `base`.
 
-    `checked` is called once the recipe has been found to fit, before anything is written.
+    `checked` is called once the recipe has been found to fit, before anything is written. Of one run of several its
+    manifest has the values that tell it from the others, `varied`.
     """
     refuse_begun(folder)
     stop = Stop(tell, begun=False)
@@ -84,6 +87,7 @@ def start(
             said = folders.begin(folder, text, resolved)
             run = Run(folder, plugins, tell, stop)
             run.manifest = manifest.describe(bench, plugins) | said | folders.places(folder, base)
+            run.manifest |= {} if varied is None else {"varied": dict(varied)}
             run.save_manifest()
             stop.begun = True
             _work(run, bench, tools, targets, hand)
@@ -194,6 +198,7 @@ def _work(run: Run, bench: Workbench, tools: Instruments, targets: Sequence[Want
         results["audits"] = audited(run.folder, bench, tools, solutions, run)
         results["limits"] = held_to([limit.model_dump() for limit in bench.recipe.evaluate.limits], results)
         results["gap"] = gap(results)  # type: ignore[arg-type]
+        results["controlled"] = controlled(results)
         _finish(run, bench, results, [solution.problem.id for solution in solutions], tools.audits, dial)
     except Stopped as stopped:
         run.event("stopped", signal=stopped.signal)

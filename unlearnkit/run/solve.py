@@ -8,8 +8,10 @@ from torch import Tensor
 
 from unlearnkit.disk import remove_folder
 from unlearnkit.errors import Exit, Stopped, UserError
+from unlearnkit.evaluation import kept
 from unlearnkit.run import checkpoint, memory, scratch
 from unlearnkit.run.events import Run
+from unlearnkit.seal import MANIFEST, read_formatted
 from unlearnkit.solver.descent import Descent
 from unlearnkit.solver.dial import NOTICE
 from unlearnkit.solver.origin import Origin, differences, digest, told
@@ -26,8 +28,8 @@ def solve(
     and the lowest completeness the solution lands on its ε (`Descent.land`).
     """
     folder, origin = run.folder / "solutions" / problem.id, bench.origin_of(problem)
-    if (kept := _kept(run, folder, problem, origin)) is not None:
-        return Solution(problem, kept.theta.to(bench.device), kept.facts)
+    if (found := _kept(run, folder, problem, origin) or _beside(run, folder, problem, origin)) is not None:
+        return Solution(problem, found.theta.to(bench.device), found.facts)
     began = time.monotonic()
     memory.reset_peak(bench.device)
     descent = bench.begun(problem)
@@ -97,6 +99,25 @@ def _kept(run: Run, folder: Path, problem: Problem, origin: Origin) -> Solution 
         return None
     run.event("kept", id=problem.id)
     return Solution(problem, tensors["theta"], facts)
+
+
+def _beside(run: Run, folder: Path, problem: Problem, origin: Origin) -> Solution | None:
+    """Return what a run beside this one solved from the same, and keep it here with what it took there."""
+    for place in kept.beside(run.folder):
+        there = place / "solutions" / problem.id
+        try:
+            if not there.exists() or differences(checkpoint.facts(there)["origin"], origin):
+                continue
+            (tensors, facts), spent = checkpoint.read(there), read_formatted(place / MANIFEST)
+        except UserError:  # of one that is damaged or has gone, which its own run tells of
+            continue
+        checkpoint.write(folder, tensors, facts)
+        for kind in ("times", "costs"):
+            run.manifest[kind] |= {problem.id: spent[kind][problem.id]} if problem.id in spent[kind] else {}
+        run.save_manifest()
+        run.event("taken", name=f"solutions/{problem.id}", of=place.name)
+        return Solution(problem, tensors["theta"], facts)
+    return None
 
 
 def _descend(run: Run, every: int, descent: Descent, save: Callable[[], None], ends: tuple[End, End] | None) -> None:

@@ -89,10 +89,10 @@ class Search:
     def found(self, one: Wanted) -> tuple[Solution, str] | None:
         """Return the solution of a target, with what a reader has to know of it; None where none can be found."""
         run, bench, target, (low, high) = self.run, self.gauge.bench, one.target, self.valid
-        path = run.folder / "evaluations" / f"{one.id}.target.json"
+        name = f"evaluations/{one.id}.target.json"
         sections = {"target": one.section.model_copy(update={"polish": 0}), "metrics": bench.recipe.evaluate.metrics}
         origin = kept.origin(bench, None, sections, self.facts)
-        spot = kept.load(path, origin, run)
+        spot = kept.load(run.folder, name, origin, run)
         if spot is None:
             run.event("target", id=one.id, label=one.label)
             aim = partial(_aimed, target, original=self.original, beside=self.beside)
@@ -100,7 +100,7 @@ class Search:
             if isinstance(looked, Failed):
                 _lost(run, one, looked, "it was not looked for")
                 return None
-            kept.save(path, origin, spot := looked)
+            kept.save(run.folder / name, origin, spot := looked)
         bound = Bound(one.id, one.label, (spot["epsilon"] - low) / (high - low), spot["epsilon"])
         problem = bounded(bench.losses, bench.recipe.control, bound)
         return self.serve(problem, partial(self.dial.at, spot["t"]), one.section.polish), spot["note"]

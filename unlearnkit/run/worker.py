@@ -35,7 +35,7 @@ from unlearnkit.run.interrupts import Stop, device_errors, signals
 from unlearnkit.run.solve import solve
 from unlearnkit.run.targets import Search, wanted
 from unlearnkit.run.tasks import SWEEP, Task
-from unlearnkit.seal import read_formatted
+from unlearnkit.seal import MANIFEST, read_formatted
 from unlearnkit.solver.dial import Dial
 from unlearnkit.solver.phases import ENDS, Bounds, boundary
 from unlearnkit.solver.problem import Solution
@@ -91,7 +91,7 @@ def _asked(folder: Path, token: str, stop: Stop) -> Iterator[None]:
             if stop.signal is None and not there():
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    if not (folder / folders.MANIFEST).exists():
+    if not (folder / MANIFEST).exists():
         said = f"worker {socket.gethostname()} does not see {folder}; put the run on a disk that all workers share"
         raise UserError(said, Exit.FOLDER)
     if not there():
@@ -122,7 +122,7 @@ class Away(Run):
     """A run folder that another process holds, which reads the events from a file of each task."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.manifest = folder, read_formatted(folder / folders.MANIFEST)
+        self.folder, self.manifest = folder, read_formatted(folder / MANIFEST)
 
     def begin(self, task: Task, stop: Stop) -> None:
         """Let events be of a task."""

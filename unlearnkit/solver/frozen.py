@@ -8,7 +8,9 @@ numbers do not depend on which of the three it is.
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,20 @@ class Rows:
         return tuple(send(part[send(rows, part.device)], self.device) for part in self.parts)
 
 
+_shelf: ContextVar[dict[tuple[str, str], tuple[Rows, dict[str, object]]] | None] = ContextVar("shelf", default=None)
+"""Inside `lasting`, the rows of the last identity by that and by their name, with what is said of where they are."""
+
+
+@contextmanager
+def lasting() -> Iterator[None]:
+    """Let every store that is made inside the block use what the one before it has, where that is of the same."""
+    token = _shelf.set({})
+    try:
+        yield
+    finally:
+        _shelf.reset(token)
+
+
 class Store:
     """Where frozen outputs are kept, and how many images have passed through each frozen part."""
 
@@ -53,7 +69,11 @@ class Store:
         self.kept: dict[str, dict[str, object]] = {}
 
     def rows(self, name: str, count: int, compute: Compute) -> Rows | None:
-        """Return all rows of `compute`, made now or found on disk; None where they do not fit."""
+        """Return all rows of `compute`, made now, found on disk or lasting; None where they do not fit."""
+        shelf, key = _shelf.get(), (self.identity, name)
+        if shelf is not None and key in shelf:
+            rows, self.kept[name] = shelf[key]
+            return rows
         first = [part.cpu() for part in compute(0)]
         size = count * sum(part.nbytes for part in first)
         if size <= self.memory:
@@ -69,7 +89,12 @@ class Store:
             self.kept[name] = {"where": "nowhere", "mib": round(size / MIB, 1)}
             return None
         self.kept[name] = {"where": where, "mib": round(size / MIB, 1)}
-        return Rows(parts, self.device)
+        made = Rows(parts, self.device)
+        if shelf is not None:
+            for other in [other for other in shelf if other[0] != self.identity]:
+                del shelf[other]
+            shelf[key] = made, self.kept[name]
+        return made
 
     def _fill(self, parts: Sequence[Tensor], count: int, compute: Compute, first: Sequence[Tensor]) -> None:
         for row in range(count):

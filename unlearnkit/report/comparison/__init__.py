@@ -8,6 +8,7 @@ from unlearnkit.report import drawing, strips
 from unlearnkit.report.comparison.compare import Comparison, compare, seeds, verdict
 from unlearnkit.report.comparison.grids import Grid, grids
 from unlearnkit.report.comparison.page import markdown, page, scatter
+from unlearnkit.report.comparison.panels import file, panels
 from unlearnkit.report.comparison.points import gather, places
 from unlearnkit.seal import Sealed
 
@@ -23,7 +24,8 @@ def write(runs: Iterable[Sealed], to: Path, x: str = "f1", y: str = "f2") -> lis
         (to / "tables").mkdir(parents=True, exist_ok=True)
     with drawing.styled():
         montages = {f"montage-{i}.png": strips.montage(shown) for i, (_, shown) in enumerate(pictures)}
-        plots = drawing.save(to / "plots", {"comparison.png": scatter(comparison), **montages})
+        beside = {file(axis): plot for axis, plot in panels(comparison).items()}
+        plots = drawing.save(to / "plots", {"comparison.png": scatter(comparison), **beside, **montages})
     files = {
         "comparison.html": page(comparison, tables, pictures),
         "comparison.md": markdown(comparison, tables, plots),

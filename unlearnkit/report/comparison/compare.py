@@ -8,7 +8,18 @@ from scipy.special import stdtrit
 
 from unlearnkit import fronts
 from unlearnkit.errors import Exit, UserError
-from unlearnkit.report.comparison.points import LOSSES, Axis, Point, Run, Spread, axes, cautions, grouped, points
+from unlearnkit.report.comparison.points import (
+    EPSILON,
+    LOSSES,
+    Axis,
+    Point,
+    Run,
+    Spread,
+    axes,
+    cautions,
+    grouped,
+    points,
+)
 from unlearnkit.report.reading import OURS
 
 CONFIDENCE = 0.95
@@ -136,12 +147,26 @@ class Comparison:
     cautions: list[str]
 
     @property
+    def title(self) -> str:
+        """What is compared: recipes, or one and what it is varied over."""
+        over = ", ".join(axis.id for axis in self.varied)
+        names = dict.fromkeys(run.results["name"] for group in self.groups.values() for run in group)
+        return f"{', '.join(names)} over {over}" if over else ", ".join(self.names)
+
+    @property
+    def varied(self) -> list[Axis]:
+        """The keys of the recipe that the runs are varied over."""
+        return [axis for axis in self.axes if axis.sign == 0 and axis != EPSILON]
+
+    @property
     def names(self) -> list[str]:
         """Names of the recipes."""
         return list(self.groups)
 
     def dominated(self, point: Point) -> bool:
-        """Tell whether the mean of another point is at least as good on both axes and better on one."""
+        """Tell whether the mean of another point is at least as good on both axes, of which each has a better end."""
+        if 0 in (self.x.sign, self.y.sign):
+            return False
         means = filter(None, map(self.mean, (point, *self.points)))
         turned = [(self.x.sign * at, self.y.sign * up) for at, up in means]
         return self.mean(point) is not None and any(fronts.dominates(other, turned[0]) for other in turned)
@@ -193,8 +218,10 @@ def verdict(comparison: Comparison) -> str:
 
 def seeds(comparison: Comparison) -> str:
     """Say which seeds the numbers are of."""
-    seeds = {name: [str(run.results["seed"]) for run in group] for name, group in comparison.groups.items()}
-    told = "; ".join(f"{name}: seed{'s' * (len(its) > 1)} {', '.join(its)}" for name, its in seeds.items())
+    by_name = {name: [str(run.results["seed"]) for run in group] for name, group in comparison.groups.items()}
+    listed = {name: f"seed{'s' * (len(its) > 1)} {', '.join(its)}" for name, its in by_name.items()}
+    alike = comparison.varied and len({*listed.values()}) == 1
+    told = f"Each: {next(iter(listed.values()))}" if alike else "; ".join(f"{n}: {its}" for n, its in listed.items())
     return f"{told}. Numbers are means ± sample standard deviations over them."
 
 

@@ -10,6 +10,7 @@ from io import StringIO
 from unlearnkit.report import reading
 from unlearnkit.report.comparison.compare import CONFIDENCE, Comparison
 from unlearnkit.report.comparison.points import GAP, LOSSES, Axis, Point, Spread
+from unlearnkit.report.controllability import controlled
 from unlearnkit.report.numbers import NONE, agreed, figure, one_line
 from unlearnkit.report.shape import SETS, Finding, Results
 from unlearnkit.report.tables import Column, Table, audit_columns, finding, pointer
@@ -98,7 +99,7 @@ def escaped(text: str) -> str:
 
 def grids(comparison: Comparison) -> list[Grid]:
     """Return every table that there is something for."""
-    makers = (_methods, _solutions, _scores, _gaps, _audits, _costs)
+    makers = (_methods, _solutions, _scores, _controlled, _gaps, _audits, _costs)
     return [grid for make in makers for grid in make(comparison) if grid.rows]
 
 
@@ -110,7 +111,8 @@ def _methods(comparison: Comparison) -> Iterator[Grid]:
             difference = f"{figure(behind.mean, 3)} [{figure(behind.low, 3)}, {figure(behind.high, 3)}]"
             noise = agreed(behind.larger_than_noise)
         method, points = comparison.named(curve.method, curve.group), str(len(curve.points))
-        rows.append([method, points, curve.hypervolume, curve.distance, difference, noise])
+        values = _values(comparison, curve.points[0])
+        rows.append([method, *values, points, curve.hypervolume, curve.distance, difference, noise])
     x, y = comparison.area.reference if comparison.area else (None, None)
     up = "" if comparison.area is None else (
         f" The area ends at {comparison.x.name} {figure(x)} (the original model) and {comparison.y.name} {figure(y)} "
@@ -122,16 +124,46 @@ def _methods(comparison: Comparison) -> Iterator[Grid]:
         f"the ε front's share minus the method's, paired by seed, with its {CONFIDENCE:.0%} interval (Student's), "
         "larger than the noise where the interval leaves 0 out."
     )
-    heads = ["method", "points", "hypervolume ↑", "IGD ↓", "ε front − method", "larger than the noise"]
+    over = [axis.id for axis in comparison.varied]
+    heads = ["method", *over, "points", "hypervolume ↑", "IGD ↓", "ε front − method", "larger than the noise"]
     yield Grid("hypervolume", "Trade-offs", said, [Column(h) for h in heads], rows, [DASH])
 
 
 def _solutions(comparison: Comparison) -> Iterator[Grid]:
-    axes = [*dict.fromkeys((*LOSSES, comparison.x, comparison.y)), GAP]
-    rows: Rows = [[p.label, p.kind, *map(p.on, axes), agreed(comparison.dominated(p))] for p in comparison.points]
-    heads = [Column(h) for h in ("solution", "method", *(a.name for a in axes), "dominated")]
+    chosen = (axis for axis in (comparison.x, comparison.y) if axis not in comparison.varied)
+    axes = [*dict.fromkeys((*LOSSES, *chosen)), GAP]
+    rows: Rows = [
+        [p.label, *_values(comparison, p), p.kind, *map(p.on, axes), agreed(comparison.dominated(p))]
+        for p in comparison.points
+    ]
+    over = [axis.id for axis in comparison.varied]
+    heads = [Column(h) for h in ("solution", *over, "method", *(a.name for a in axes), "dominated")]
     said = "Losses on the whole training sets. Dominated: the mean of another is at least as good on both axes."
     yield Grid("solutions", "Solutions", said, heads, rows, [DASH])
+
+
+def _values(comparison: Comparison, point: Point) -> list[Cell]:
+    """Return what the run of a point is varied to, as the recipe has it."""
+    return [str(point.manifests[0].get("varied", {}).get(axis.id, NONE)) for axis in comparison.varied]
+
+
+def _controlled(comparison: Comparison) -> Iterator[Grid]:
+    """Yield how each figure goes with ε, for each recipe."""
+    for name, group in comparison.groups.items():
+        found = [controlled(run.results) for run in group]
+        rows: Rows = []
+        for what in dict.fromkeys(what for its in found for what in its):
+            its = [one[what] for one in found if what in one]
+            monotone = f"{sum(one['monotone'] for one in its)} of {len(found)}"
+            rows.append([what, Spread(tuple(one["rank"] for one in its)), monotone])
+        said = (
+            "Spearman's rank correlation of ε with each figure of the solutions of phase 2, seed by seed: 1 where the "
+            "figure only rises with ε, −1 where it only falls. Monotone: of so many seeds it never turns. Against the "
+            "truth or the original model; f1 follows ε by the constraint."
+        )
+        heads = [Column(head) for head in ("figure", "rank correlation with ε", "monotone")]
+        title = comparison.named("Control by ε", name)
+        yield Grid(_id(comparison, "control", name), title, said, heads, rows, [DASH])
 
 
 def _scores(comparison: Comparison) -> Iterator[Grid]:

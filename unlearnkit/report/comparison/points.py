@@ -27,6 +27,11 @@ class Run:
     recipe: dict[str, Any]
 
     @property
+    def varied(self) -> dict[str, float | str]:
+        """What its recipe is varied over beside the seed, by key, with its value of each."""
+        return {key: value for key, value in self.manifest.get("varied", {}).items() if key != "seed"}
+
+    @property
     def images(self) -> str:
         """Tell runs apart that differ in their images."""
         digests = [source.get("digest") for source in self.manifest.get("data") or []]
@@ -35,8 +40,9 @@ class Run:
 
 
 def places(run: Path) -> list[Path]:
-    """Return the folder of each seed of a run, or the run's own where it has none."""
-    return sorted(path.parent for path in run.glob("seed-*/recipe.resolved.json")) or [run]
+    """Return the folder of each run of a recipe that is varied, or the run's own where it is one."""
+    inside = run.glob("*/recipe.resolved.json") if (run / "recipe.yaml").is_file() else ()
+    return sorted(path.parent for path in inside) or [run]
 
 
 def gather(places: Iterable[Sealed]) -> list[Run]:
@@ -45,13 +51,20 @@ def gather(places: Iterable[Sealed]) -> list[Run]:
 
 
 def grouped(runs: Iterable[Run]) -> dict[str, list[Run]]:
-    """Return the runs of each recipe, by seed, under its name; one whose name is taken gets a number."""
+    """Return the runs of each recipe, by seed, under its name; one whose name is taken gets a number.
+
+    Of a recipe that is varied the values are the name, in their order, with that of the recipe beside others.
+    """
     recipes: dict[str, list[Run]] = {}
     for run in runs:
-        recipes.setdefault(json.dumps(run.recipe | {"seed": None}, sort_keys=True), []).append(run)
+        recipes.setdefault(json.dumps(run.recipe | {"seed": None, "vary": None}, sort_keys=True), []).append(run)
+    names = {group[0].results["name"] for group in recipes.values()}
     groups: dict[str, list[Run]] = {}
-    for group in recipes.values():
-        name = group[0].results["name"]
+    for group in sorted(
+        recipes.values(), key=lambda group: [(isinstance(v, str), v) for v in group[0].varied.values()]
+    ):
+        of, values = group[0].results["name"], [f"{key} = {value}" for key, value in group[0].varied.items()]
+        name = ", ".join([of] * (len(names) > 1 or not values) + values)
         wanted = chain([name], (f"{name} {number}" for number in count(2)))
         groups[next(free for free in wanted if free not in groups)] = sorted(group, key=lambda run: run.results["seed"])
     return groups
@@ -87,16 +100,23 @@ class Axis:
     """`f1`, `f2`, or set/split/against/metric such as `forget/validation/truth/psnr`."""
     name: str
     sign: int
-    """1 where less is better, −1 where more is."""
+    """1 where less is better, −1 where more is, 0 where neither is."""
+    words: tuple[str, ...] = ()
+    """Of a key that is varied over something else than numbers, its values: each stands at its place among them."""
 
-    def of(self, solution: Solution) -> float | None:
-        """Return the value of a solution, None where it has none."""
-        value: object = reading.score(solution, *self.id.split("/")) if "/" in self.id else solution.get(self.id)
+    def of(self, solution: Solution, manifest: Mapping[str, Any]) -> float | None:
+        """Return the value of a solution of a run, None where it has none."""
+        value: object = manifest.get("varied", {}).get(self.id) if self.sign == 0 else None
+        value = solution.get(self.id) if value is None else value
+        if self.words:
+            return float(self.words.index(str(value))) if str(value) in self.words else None
+        value = reading.score(solution, *self.id.split("/")) if "/" in self.id else value
         return value if known(value) else None
 
 
 LOSSES = Axis("f1", "forget loss f1", 1), Axis("f2", "retain loss f2", 1)
 GAP = Axis("gap", "gap (f1 − ε)/ε", 1)
+EPSILON = Axis("epsilon", "ε", 0)
 
 
 @dataclass(frozen=True)
@@ -142,7 +162,8 @@ class Point:
 
     def on(self, axis: Axis) -> Spread:
         """Return its values on an axis."""
-        return Spread(tuple(None if s is None else axis.of(s) for s in self.solutions))
+        pairs = zip(self.solutions, self.manifests, strict=True)
+        return Spread(tuple(None if s is None else axis.of(s, manifest) for s, manifest in pairs))
 
     def cost(self, name: str) -> Spread:
         """Return its `seconds`, `images` or `peak_mib`, as far as the manifests have them."""
@@ -151,8 +172,9 @@ class Point:
 
 
 def axes(runs: Iterable[Run]) -> list[Axis]:
-    """Return every axis that a run has: the losses, and the metrics that say which way is better."""
-    by_id = {axis.id: axis for axis in LOSSES}
+    """Return every axis that a run has: losses, ε, what is varied, and the metrics that say which way is better."""
+    runs = list(runs)
+    by_id = {axis.id: axis for axis in (*LOSSES, EPSILON, *varied(runs))}
     for results in (run.results for run in runs):
         better = {metric: facts.get("better") for metric, facts in results["metrics"].items()}
         signs = {metric: 1 if end == "lower" else -1 for metric, end in better.items() if end in ("lower", "higher")}
@@ -161,6 +183,16 @@ def axes(runs: Iterable[Run]) -> list[Axis]:
             title = f"{reading.name(results, metric)}, {of} set, {split} images, against the {against}"
             by_id["/".join(place)] = Axis("/".join(place), title, -signs[metric] if of == "forget" else signs[metric])
     return list(by_id.values())
+
+
+def varied(runs: Iterable[Run]) -> list[Axis]:
+    """Return an axis for each key that runs are varied over."""
+    values: dict[str, list[float | str]] = {}
+    for run in runs:
+        for key, value in run.varied.items():
+            values.setdefault(key, []).append(value)
+    words = {key: sorted({str(v) for v in its}) for key, its in values.items() if not all(map(known, its))}
+    return [Axis(key, key, 0, tuple(words.get(key, ()))) for key in values]
 
 
 def points(name: str, group: Sequence[Run]) -> Iterator[Point]:

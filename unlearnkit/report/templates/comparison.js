@@ -7,6 +7,8 @@ const known = (values) => values.filter((value) => value !== null);
 const mean = (values) => known(values).reduce((sum, value) => sum + value, 0) / known(values).length;
 const short = (value) => (Math.abs(value) < 1e-12 ? "0" : Number(value.toPrecision(4)).toString().replace("-", "−"));
 
+const varied = (axis) => axis.sign === 0 && axis.id !== "epsilon";
+
 const dominates = (one, other) => one[0] <= other[0] && one[1] <= other[1] && (one[0] < other[0] || one[1] < other[1]);
 
 const marker = ({ path, colour }, hollow) => ({ d: path, fill: hollow ? "var(--paper)" : colour, stroke: colour, class: "mark" });
@@ -26,12 +28,13 @@ function draw() {
   plot.append(svg("path", { class: "frame", d: `M${frame.left} ${frame.top}V${frame.bottom}H${frame.right}` }));
   plot.append(svg("text", { x: (frame.left + frame.right) / 2, y: 508, "text-anchor": "middle" }, x.name));
   plot.append(svg("text", { transform: `translate(14 ${(frame.top + frame.bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, y.name));
-  plot.append(svg("text", { x: x.sign > 0 ? frame.left + 12 : frame.right - 12, y: y.sign > 0 ? frame.bottom - 8 : frame.top + 14, "text-anchor": "middle" }, "★"));
+  if (x.sign && y.sign) plot.append(svg("text", { x: x.sign > 0 ? frame.left + 12 : frame.right - 12, y: y.sign > 0 ? frame.bottom - 8 : frame.top + 14, "text-anchor": "middle" }, "★"));
   const placed = points.map((point) => ({ point, x: mean(point.values[x.id]), y: mean(point.values[y.id]) }))
     .filter((place) => Number.isFinite(place.x) && Number.isFinite(place.y));
   const turned = (place) => [x.sign * place.x, y.sign * place.y];
-  for (const kind of new Set(points.filter((point) => point.joined).map((point) => point.kind))) {
-    const members = placed.filter(({ point }) => point.kind === kind).sort((a, b) => a.x - b.x);
+  const chain = varied(x) || varied(y) ? (point) => point.key : (point) => point.joined;
+  for (const line of new Set(points.map(chain).filter(Boolean))) {
+    const members = placed.filter(({ point }) => chain(point) === line).sort((a, b) => a.x - b.x);
     if (members.length < 2) continue;
     const d = `M${members.map((member) => `${at(member.x)} ${on(member.y)}`).join("L")}`;
     plot.append(svg("path", { class: "curve", stroke: members[0].point.colour, d }));
@@ -40,7 +43,7 @@ function draw() {
   const legend = new Map();
   for (const place of placed) {
     const { point } = place;
-    const hollow = placed.some((other) => dominates(turned(other), turned(place)));
+    const hollow = x.sign && y.sign && placed.some((other) => dominates(turned(other), turned(place)));
     point.values[x.id].forEach((value, seed) => {
       const other = point.values[y.id][seed];
       if (value === null || other === null || point.values[x.id].length < 2) return;

@@ -19,6 +19,7 @@ from benchmarks.steps import prepared
 from unlearnkit.builtin.data.pictures import Pictures
 from unlearnkit.control import ClosedForm, Stage
 from unlearnkit.data import memo
+from unlearnkit.disk import CACHE
 from unlearnkit.plugins import discover
 from unlearnkit.run.memory import peak
 from unlearnkit.solver.problem import Problem
@@ -91,7 +92,7 @@ def write(folder: Path, count: int) -> None:
 def apart(folder: Path, *how: str) -> dict[str, float]:
     """Return what a new process measures."""
     command = [sys.executable, "-m", "benchmarks.sets", "--build", str(folder), *how]
-    env = os.environ | {memo.VARIABLE: str(folder / "memo"), "OMP_NUM_THREADS": "1"}
+    env = os.environ | {CACHE: str(folder / "memo"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
     return {name: float(value) for name, value in json.loads(done.stdout).items()}
 

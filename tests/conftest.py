@@ -13,15 +13,9 @@ from tiny_task import ran, write_tiny
 
 # Processes that the tests start share the machine; one thread each keeps them from fighting over it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# What is remembered of images is theirs in common, and nothing of the user's.
+# What is kept from run to run is theirs in common, and nothing of the user's.
 if (folder := os.environ.setdefault("UNLEARNKIT_CACHE", own := mkdtemp())) == own:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def scratch(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep what is trained from scratch out of the user's cache."""
-    os.environ["UNLEARNKIT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture

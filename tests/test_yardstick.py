@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from tiny_task import MODEL, ran
 
 from benchmarks.fronts import unheard_run
+from unlearnkit import disk
 from unlearnkit.contracts import Pretrained
 from unlearnkit.errors import UserError
 from unlearnkit.plugins import discover
@@ -15,7 +16,7 @@ from unlearnkit.recipe.training import AdamW
 from unlearnkit.recipe.validate import load
 from unlearnkit.report.shape import parsed
 from unlearnkit.report.tables import sections
-from unlearnkit.run import pretrain, scratch
+from unlearnkit.run import pretrain
 from unlearnkit.run.solve import solve
 from unlearnkit.solver.pretrained import pretrained
 from unlearnkit.solver.workbench import build
@@ -164,6 +165,6 @@ def test_runs_share_what_was_trained_from_scratch(held, retrained):
 
 def test_a_cache_that_cannot_be_written_costs_no_run(retrained, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv(scratch.CACHE, str(tmp_path / "file"))
+    monkeypatch.setenv(disk.CACHE, str(tmp_path / "file"))
     told = retrained("run")[2]
     assert any("cannot be kept there" in event["message"] for event in told["warning"])

@@ -21,11 +21,20 @@ PART = ".part"
 RECORD = re.compile(rb'\{\n  "sha256": "([0-9a-f]{64})"')
 """How a record starts: with the SHA-256 of itself, where this one stands as zeros."""
 BLANK = "0" * 64
+CACHE = "UNLEARNKIT_CACHE"
+"""Names another folder for the user's cache in the environment; where it is empty nothing is kept from run to run."""
 UNWRITABLE = frozenset(getattr(errno, name) for name in (
     "ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "EFBIG", "ENOTDIR", "ENOENT", "ENAMETOOLONG", "EEXIST",
     "EISDIR", "ELOOP",
 ))  # fmt: skip
 """What a user can mend: no room, no right, a broken disk, a folder that has gone, a file in the place of one."""
+
+
+def cached(name: str) -> str | None:
+    """Return where something is kept in the user's cache, as text; None where nothing is to be kept."""
+    if (named := os.environ.get(CACHE)) is not None:
+        return os.path.join(named, name) if named else None
+    return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "unlearnkit", name)
 
 
 def sha256(path: Path) -> str:

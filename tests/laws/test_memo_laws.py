@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from unlearnkit import disk
 from unlearnkit.builtin.data.folders import Folder
 from unlearnkit.builtin.data.poison import Poison, Poisoned
 from unlearnkit.contracts import Item
@@ -57,7 +58,7 @@ def noise(path: Path, seed: int) -> None:
 @pytest.fixture
 def seen(folder, tmp_path, monkeypatch):
     """Return a function that looks at images of a copy of the folder, and returns their source and them."""
-    monkeypatch.setenv(memo.VARIABLE, str(tmp_path / "memo"))
+    monkeypatch.setenv(disk.CACHE, str(tmp_path / "memo"))
     monkeypatch.setattr(memo, "SETTLED", 0)
     shutil.copytree(folder, tmp_path / "copy")
     time.sleep(0.02)  # the clock of file systems goes by steps
@@ -122,7 +123,7 @@ def test_an_image_that_is_another_one_is_seen(seen, tmp_path, how, monkeypatch):
         return
     source, after = seen(keys)
     assert source.decoded == ["a/03.png"]
-    monkeypatch.setenv(memo.VARIABLE, "")  # where nothing is remembered
+    monkeypatch.setenv(disk.CACHE, "")  # where nothing is remembered
     assert after.digest == seen(keys)[1].digest != before.digest
     held[torch.tensor([2, 4])]
     with pytest.raises(UserError, match=r"'a/03\.png' was changed while it is in use"):

@@ -14,8 +14,8 @@ from functools import cache
 from pathlib import Path
 from threading import get_ident
 
-VARIABLE = "UNLEARNKIT_CACHE"
-"""Names another folder for it in the environment; where it is empty nothing is remembered."""
+from unlearnkit.disk import cached
+
 FILE = "images-1.sqlite"
 CHECK = 8
 """Bytes of the check that stands before each value."""
@@ -91,14 +91,8 @@ def _check(key: bytes, value: bytes) -> bytes:
     return hashlib.sha256(key + value).digest()[:CHECK]
 
 
-def _place() -> str | None:
-    if (named := os.environ.get(VARIABLE)) is not None:
-        return os.path.join(named, FILE) if named else None  # as text: it is asked for with every image
-    return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "unlearnkit", FILE)
-
-
 def _connection() -> sqlite3.Connection | None:
-    return _opened(_place(), os.getpid(), get_ident())
+    return _opened(cached(FILE), os.getpid(), get_ident())
 
 
 @cache
@@ -119,6 +113,6 @@ def _opened(place: str | None, process: int, thread: int) -> sqlite3.Connection 
 def _give_up(error: Exception) -> None:
     """Do without what cannot be read or written; a file that is no database any more is removed, to begin anew."""
     damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
-    if damaged and (place := _place()) is not None:
+    if damaged and (place := cached(FILE)) is not None:
         with suppress(OSError):
             os.unlink(place)

@@ -420,7 +420,7 @@ def test_a_translation_is_scored_against_the_original_alone(tiny):
         ),
         (
             [PAIRED, "task={kind: reconstruction}", "compare=[{kind: noisy-label, target: {kind: surrogate-class}}]"],
-            "target: images of the retain set are inputs, and no truth where the source has pairs; take noise",
+            "target: surrogate-class images are inputs, and no truth where the source has pairs; take noise",
         ),
         (
             ["data.forget.source={kind: image-folder, root: in, targets: out}"],

@@ -92,6 +92,15 @@ def resumed(
     return resume(found.recipe, found.resolved, run, overrides, plugins, tell, executor(by, plugins))
 
 
+QUICK = (
+    "training.steps=6", "training.checkpoint_every=2", "epsilons.fractions=[0.25, 0.75]", "evaluate.stops=0",
+    "evaluate.audits=[{kind: membership}]",
+)  # fmt: skip
+"""A run of all sorts of tasks, for engines that take seconds to begin one."""
+WAYS = ("sweep={kind: independent}", "sweep={kind: continuation}", "sweep={kind: curve}", "seeds=[3, 4]")
+"""What changes which task waits for which."""
+
+
 class Killer:
     """Kills the worker of the first task of each kind, a solving one amid its steps: hand it to a run as `tell`."""
 

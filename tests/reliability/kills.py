@@ -25,7 +25,7 @@ def trials_of(folder: Path, large: bool) -> Iterator[Tally]:
     """Kill at every operation (a sample of them in small), then at random moments."""
     recipe = write_tiny(folder)
     for what, overrides in PLAIN.items():
-        yield _each_operation(recipe, what, overrides, None if large else 2)
+        yield _each_operation(recipe, what, overrides, None if large else 1)
     for what, overrides in RICH.items():
         yield _moments(recipe, what, overrides, 14 if large else 1)
     if large:
@@ -39,7 +39,7 @@ def _each_operation(recipe: Path, what: str, overrides: tuple[str, ...], sample:
     assert done.code == 0, done.told
     count = int(counted.read_text())
     numbers = range(1, count + 1)
-    chosen = numbers if sample is None else sorted({2, 4, count, *trials.drawn(what).sample(numbers, sample)})
+    chosen = numbers if sample is None else sorted({2, count, *trials.drawn(what).sample(numbers, sample)})
     tally = Tally(f"SIGKILL before a file operation of {what}", note=f"{len(chosen)} of {count} operations")
     for number in chosen:
         trials.cleared(run)

@@ -92,7 +92,7 @@ def toy(section, *, a=A, b=B, steps=1, lr=1.0, alone=False, varied=False):
     sources = Sources(
         standard_normal(), lambda: seeded("toy"),
         lambda label, count, generator: torch.full((count, 3, SIZE, SIZE), Q), lambda weights: Two(A1, B1), Path(),
-        original=Pretrained(0),
+        original=lambda: Pretrained(0),
     )  # fmt: skip
     setting = Setting(reference, Nothing(), sources)
     recipe_losses = ToReference("embedding", reference), ToReference("embedding", reference)

@@ -70,7 +70,7 @@ class Sources:
     """The recipe's folder, where relative paths start."""
     size: Size | None = None
     """Size of x where the sources have pairs, None where x is of the model's `image_size`."""
-    original: Pretrained | None = None
+    original: Callable[[], Pretrained | None] = lambda: None
     """How the reference was trained from scratch; None where nothing says so."""
 
 

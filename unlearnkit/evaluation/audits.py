@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from torch.nn.utils import vector_to_parameters
 
 from unlearnkit.contracts import Audit, Failed, Figure, Finding, Missing, ModelAdapter, Over, Part, trainable
 from unlearnkit.evaluation import kept
@@ -93,9 +94,7 @@ def examined(
 def _built(bench: Workbench, part: Part, theta: Tensor) -> ModelAdapter:
     """Return the original model with other weights of a part."""
     model = copy.deepcopy(bench.reference)
-    sizes = [parameter.numel() for parameter in trainable(model, part)]
-    for parameter, value in zip(trainable(model, part), theta.split(sizes), strict=True):
-        parameter.data.copy_(value.view_as(parameter))
+    vector_to_parameters(theta.clone(), trainable(model, part))
     return model
 
 

@@ -10,7 +10,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.functional import softplus
 
 from unlearnkit.contracts import ModelAdapter, Size, View, sides
 from unlearnkit.contracts.images import told
@@ -55,12 +54,12 @@ class Adversary:
         self.module.requires_grad_(True)
         made = torch.where(view.region, self.model.decode(self.model.embed(view), view).float(), view.truth)
         told = self._logits(view, made.detach())
-        loss = (softplus(-self._logits(view, view.truth)).mean() + softplus(told).mean()) / 2
+        loss = (F.softplus(-self._logits(view, view.truth)).mean() + F.softplus(told).mean()) / 2
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         self.module.requires_grad_(False)
-        return self.weight * softplus(-self._logits(view, made)).mean()
+        return self.weight * F.softplus(-self._logits(view, made)).mean()
 
     def _logits(self, view: View, images: Tensor) -> Tensor:
         """Return what is said of each patch of images [B, 3, H, W] that were made of the view's input, as logits."""

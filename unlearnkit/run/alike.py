@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 from unlearnkit.evaluation.models import ORIGINAL, stop_ids
 from unlearnkit.fronts import CURVE, HIGHEST, LOWEST
 from unlearnkit.recipe.recipe import Recipe
-from unlearnkit.recipe.sections import MethodSection
 from unlearnkit.recipe.training import Curve
 from unlearnkit.run.tasks import SWEEP, Needs, Task, tasks
-from unlearnkit.solver.workbench import identified
+from unlearnkit.solver.workbench import swept
 
 Key = Callable[[Task], str]
 """From a task to what it does and all of the recipe that what it ends in can depend on."""
@@ -29,7 +28,7 @@ def keys(recipe: Recipe) -> Key:
     )
     wanted, audits, stops = asked.pop("targets"), evaluate.pop("audits"), evaluate.pop("stops")
     del evaluate["limits"]
-    beside = {name: one.model_dump(mode="json") for name, one in methods(recipe).items()}
+    beside = {name: one.model_dump(mode="json") for name, one in swept(recipe).items()}
     ends = {HIGHEST: control["boundary"], LOWEST: control["lowest"] or control["boundary"]}
     curve = [ends, {**sweep, "polish": None}] if isinstance(recipe.sweep, Curve) else None
     whole, names = [control, sweep, asked], dict(recipe.epsilons.asked)
@@ -60,12 +59,6 @@ def linked(needs: Needs, key: Key) -> Needs:
     return {task: before | ({first.setdefault(key(task), task)} - {task}) for task, before in needs.items()}
 
 
-def methods(recipe: Recipe) -> dict[str, MethodSection]:
-    """Return the methods beside a recipe, one for each value of what they sweep, by id."""
-    swept = [one for method in recipe.compare for one in method.each()]
-    return dict(zip(identified(swept), swept, strict=True))
-
-
 class Work(NamedTuple):
     """What several runs have to solve together."""
 
@@ -84,7 +77,7 @@ def counted(runs: Sequence[tuple[Recipe, int | None]], multiples: Mapping[str, f
     """
     every: list[tuple[str, int | None]] = []
     for recipe, steps in runs:
-        key, beside = keys(recipe), dict.fromkeys(methods(recipe), False)
+        key, beside = keys(recipe), dict.fromkeys(swept(recipe), False)
         solving = (task for task in tasks("", recipe, beside, (), {}) if task.kind == "solve")
         every += ((key(task), _steps(recipe, task.id, steps, multiples)) for task in solving)
     taken, whole = _sum(dict(every).values()), _sum(steps for _, steps in every)

@@ -9,10 +9,10 @@ from unlearnkit.evaluation.models import stop_ids
 from unlearnkit.evaluation.originals import Originals
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.sections import ExecutorSection
-from unlearnkit.run.alike import keys, linked, methods
+from unlearnkit.run.alike import keys, linked
 from unlearnkit.run.pace import seconds
 from unlearnkit.run.tasks import Needs, Schedule, Task, makespan, tasks, weigh
-from unlearnkit.solver.workbench import SETS, Workbench
+from unlearnkit.solver.workbench import SETS, Workbench, swept
 
 
 def forecast(
@@ -35,7 +35,7 @@ def forecast(
     stop = seconds(lambda: [side.exact() for side in sides], bench.device) * rows
     needs, key, retrained = Needs(), [keys(its) for its in runs], {one.id: one.retrained for one in bench.methods}
     for number, its in enumerate(runs):
-        beside = {name: retrained.get(name, False) for name in methods(its)}
+        beside = {name: retrained.get(name, False) for name in swept(its)}
         wanted = [f"epsilons.targets[{place}]" for place in range(len(its.epsilons.targets))]
         other = dict.fromkeys(map(str, range(len(its.evaluate.audits))), False)
         audits = tools.waiting if its.evaluate.audits == runs[0].evaluate.audits else other

@@ -13,7 +13,6 @@ from unlearnkit.data import Chosen, Pixels, few, in_memory, load_apart, weight
 from unlearnkit.device import choose_device, memory
 from unlearnkit.disk import MIB
 from unlearnkit.evaluation.instruments import build as build_instruments
-from unlearnkit.fronts import CURVE, HIGHEST, LOWEST
 from unlearnkit.recipe.data import Selection
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.sections import ExecutorSection, label
@@ -27,8 +26,9 @@ from unlearnkit.run.memory import Need, need
 from unlearnkit.run.named import look, look_at_all
 from unlearnkit.run.pace import looks, pace
 from unlearnkit.run.room import gib, held, large, outline
+from unlearnkit.solver.phases import named as named_problems
 from unlearnkit.solver.schedule import budget, whole_sets
-from unlearnkit.solver.workbench import adapted, build, called
+from unlearnkit.solver.workbench import adapted, build, called, swept
 from unlearnkit.weights import noted, resolve
 
 PARTS: tuple[Part, ...] = ("encoder", "all")
@@ -76,14 +76,12 @@ def describe(
     sizes = {part: sum(p.numel() for p in trainable(adapter, part)) for part in PARTS}
     added = {id(parameter) for parameter in adapter.adapters}
     all_of_it = sum(parameter.numel() for parameter in adapter.module.parameters() if id(parameter) not in added)
-    swept = [one for method in recipe.compare for one in method.each()]
-    whole = [CURVE] * (recipe.sweep.kind == "curve")
-    problems = [HIGHEST, LOWEST, *whole, *(name for name, _ in recipe.epsilons.asked)]
+    every, problems = [*swept(recipe).values()], named_problems(recipe)
     counts = _counts(recipe, chosen)
     forget, retain = counts["forget"]["train"], counts["retain"]["train"]
     steps = _budget(recipe, counts)
-    others = [called(one, steps, its) for one, its in zip(swept, bench.methods, strict=True)] if bench and steps else []
-    problems += [one.label for one in others] or map(label, swept)
+    others = [called(one, steps, its) for one, its in zip(every, bench.methods, strict=True)] if bench and steps else []
+    problems += [one.label for one in others] or map(label, every)
     multiples = {one.id: one.steps(steps) / steps for one in others} if steps else {}
     work = counted([(its, _budget(its, _counts_of(its, recipe, counts, base))) for its in runs], multiples)
     taken = work.steps
@@ -101,7 +99,7 @@ def describe(
     where = "memory" if kept <= room.memory_mib * MIB else "disk" if kept <= room.disk_mib * MIB else "nowhere"
     where = where if once else "nowhere"
     own_part = recipe.model.part
-    vectors = [sizes[own_part]] * (len(problems) - len(swept)) + [sizes[one.part or own_part] for one in swept]
+    vectors = [sizes[own_part]] * (len(problems) - len(every)) + [sizes[one.part or own_part] for one in every]
     seconds = None
     if found and looked and taken:
         training_images = forget or 0, retain or 0

@@ -40,7 +40,7 @@ from unlearnkit.seal import SEAL, Sealed
 from unlearnkit.solver import ranks
 from unlearnkit.solver.dial import Dial, of_curve, through
 from unlearnkit.solver.landing import between
-from unlearnkit.solver.phases import ENDS, Bounds, boundaries, curve, epsilons, front
+from unlearnkit.solver.phases import Bounds, boundaries, curve, epsilons, front, named
 from unlearnkit.solver.problem import Problem, Solution
 from unlearnkit.solver.schedule import whole_sets
 from unlearnkit.solver.shares import prepare
@@ -77,7 +77,7 @@ def start(
     with signals(stop), device_errors():
         bench = built(recipe, resolved, base, folder)
         tools = instruments.build(recipe.evaluate, base, bench.device)
-        targets = wanted(recipe, base, bench, tools)
+        targets = wanted(bench, tools)
         model = sum(parameter.numel() for parameter in bench.reference.module.parameters())
         refuse_full(folder, disk_bytes(sizes(bench), recipe.evaluate.images, bench.student.image_size, model))
         checked()
@@ -128,7 +128,7 @@ def resume(
         bench = built(recipe, resolved, base, folder)
         manifest.refuse_other(folder, basis, bench, changed)
         tools = instruments.build(recipe.evaluate, base, bench.device)
-        targets = wanted(recipe, base, bench, tools)
+        targets = wanted(bench, tools)
         checked()
         remove_parts(folder)
         run = Run(folder, plugins, tell, stop)
@@ -146,13 +146,6 @@ def resume(
         folders.change(folder, resolved, save)
         _work(run, bench, tools, targets, hand)
     return folder
-
-
-def problems(bench: Workbench) -> list[str]:
-    """Return the ids of the problems that a recipe names."""
-    recipe = bench.recipe
-    whole = [CURVE] if isinstance(recipe.sweep, Curve) else []
-    return [*ENDS, *whole, *(name for name, _ in recipe.epsilons.asked), *(problem.id for problem in bench.methods)]
 
 
 def sizes(bench: Workbench) -> list[int]:
@@ -179,7 +172,8 @@ def _work(run: Run, bench: Workbench, tools: Instruments, targets: Sequence[Want
         for note in (*bench.cautions, *(note for part in bench.chosen.values() for note in part.notes)):
             if note not in run.manifest.get("warnings", ()):
                 run.warn(note)
-        if any(not (run.folder / "solutions" / name).exists() for name in problems(bench)):
+        problems = [*named(bench.recipe), *(problem.id for problem in bench.methods)]
+        if any(not (run.folder / "solutions" / name).exists() for name in problems):
             _prepare(run, bench)
         if not hand(run, bench, tools, targets):
             return

@@ -31,8 +31,7 @@ def start(
     """
     runs = children(recipe, resolved)
     if not runs:
-        hand = handing(executor, [], plugins, Tasks()) if executor else runner.alone
-        return runner.start(recipe, text, resolved, base, folder, plugins, tell, hand=hand)
+        return runner.start(recipe, text, resolved, base, folder, plugins, tell, hand=_hand(executor, plugins))
     refuse_begun(folder)
 
     def checked() -> None:
@@ -57,8 +56,7 @@ def resume(
         held_by = "one run" if runs else "several runs"
         raise UserError(f"vary, seeds: {folder} has {held_by}; run the recipe in another folder", Exit.FOLDER)
     if not runs:
-        hand = handing(executor, [], plugins, Tasks()) if executor else runner.alone
-        return runner.resume(recipe, resolved, folder, overrides, plugins, tell, hand=hand)
+        return runner.resume(recipe, resolved, folder, overrides, plugins, tell, hand=_hand(executor, plugins))
     same = not folders.changed(folder, resolved)
     if (folder / SEAL).exists():
         for place in (folder, *(folder / run.name for run in runs)) if same else [folder]:
@@ -81,6 +79,11 @@ def resume(
         text, base = (folder / folders.RECIPE).read_text(encoding="utf-8"), folders.base_of(folder, known)
         _each(runs, text, base, folder, overrides, plugins, tell, checked, executor)
     return folder
+
+
+def _hand(executor: ExecutorSection | None, plugins: Plugins) -> Hand:
+    """Return who does the tasks of a run that is one itself."""
+    return handing(executor, [], plugins, Tasks()) if executor else runner.alone
 
 
 def _each(

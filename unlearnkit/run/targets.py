@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import scipy.optimize
@@ -17,7 +16,6 @@ from unlearnkit.evaluation import kept
 from unlearnkit.evaluation.candidates import Measured
 from unlearnkit.evaluation.instruments import Instruments, tell, tried
 from unlearnkit.evaluation.measure import Gauge
-from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.sections import TargetSection
 from unlearnkit.recipe.training import Bound
 from unlearnkit.run.events import Run
@@ -44,15 +42,15 @@ class Wanted:
     target: Target
 
 
-def wanted(recipe: Recipe, base: Path, bench: Workbench, tools: Instruments) -> list[Wanted]:
+def wanted(bench: Workbench, tools: Instruments) -> list[Wanted]:
     """Return the targets of a recipe; raise `UserError` where one asks for what the recipe does not have."""
     found: list[Wanted] = []
-    taken = [name for name, _ in recipe.epsilons.asked]
+    taken = [name for name, _ in bench.recipe.epsilons.asked]
     retrained = any(method.retrained for method in bench.methods)
-    for place, section in enumerate(recipe.epsilons.targets):
+    for place, section in enumerate(bench.recipe.epsilons.targets):
         at = f"epsilons.targets[{place}]"
         try:
-            target = section.build(base, bench.device, list(tools.metrics))
+            target = section.build(bench.base, bench.device, list(tools.metrics))
         except UserError as error:
             raise UserError(f"{at}: {error}", error.code) from None
         if target.retrained and not retrained:

@@ -157,7 +157,7 @@ class Opened:
         self.bench = build(recipe, base, folder / "cache")
         manifest.refuse_other(folder, basis, self.bench, ())
         self.tools = instruments.build(recipe.evaluate, base, self.bench.device)
-        self.targets = {one.id: one for one in wanted(recipe, base, self.bench, self.tools)}
+        self.targets = {one.id: one for one in wanted(self.bench, self.tools)}
         self.gauge = Gauge(Originals(self.bench), self.tools, self.run)
         self.facts = {name: kept.facts([audit]) for name, (_, audit) in self.tools.audits.items()}
         plugins.witness = partial(self.run.event, "failed")

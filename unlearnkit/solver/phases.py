@@ -24,6 +24,7 @@ from unlearnkit.contracts import Loss, Part
 from unlearnkit.control import ClosedForm, Stage
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.fronts import CURVE, HIGHEST, LOWEST, METHOD
+from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.training import Bound, Continuation, Control, Curve, Epsilons, Independent
 from unlearnkit.solver.curve import Along, fitted
 from unlearnkit.solver.problem import End, Problem, Solution, Solve, Span
@@ -36,6 +37,12 @@ ENDS: dict[str, tuple[str, Literal["retain", "forget"]]] = {
 
 Line = Callable[[End, End, float], Tensor]
 """From the two ends of a line in weight space to its point where f1 is ε."""
+
+
+def named(recipe: Recipe) -> list[str]:
+    """Return the ids of the problems of both phases that a recipe names."""
+    whole = [CURVE] if isinstance(recipe.sweep, Curve) else []
+    return [*ENDS, *whole, *(name for name, _ in recipe.epsilons.asked)]
 
 
 @dataclass(frozen=True)

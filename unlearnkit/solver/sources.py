@@ -41,7 +41,7 @@ def sources(
     noise = colour_statistics(images["forget"]["train"])
     drawn = partial(_drawn, images["retain"]["train"], chosen["retain"])
     generator: Callable[[], torch.Generator] = partial(seeded, recipe.seed, "noise")
-    return Sources(noise, generator, drawn, other, base, size, pretrained(weights))
+    return Sources(noise, generator, drawn, other, base, size, partial(pretrained, weights))
 
 
 def _drawn(pixels: Pixels, chosen: Chosen, label: str | None, count: int, generator: torch.Generator) -> Tensor:

@@ -261,13 +261,12 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None, sets: Sequence[
     losses = {"forget": recipe.forget.build(setting), "retain": recipe.retain.build(setting)}
     psi = recipe.control.epsilon.build()
     steps = budget(recipe.training, *(len(chosen[name].train) for name in SETS))
-    swept = [one for method in recipe.compare for one in method.each()]
     methods = [
         called(one, steps, Problem(
             name, tuple(one.build(setting, losses["forget"], losses["retain"])), psi, one.kind, label=label(one),
             part=one.part or recipe.model.part, made={"method": one, "epsilon": recipe.control.epsilon},
         ))
-        for name, one in zip(identified(swept), swept, strict=True)
+        for name, one in swept(recipe).items()
     ]  # fmt: skip
     for problem in methods:
         lora.refuse(problem.label, student, problem.stages)
@@ -321,14 +320,17 @@ def _apart(stage: Stage, base: Path) -> Origin:
     return {"least": stage.least, "seed": stage.seed, "settings": plain(stage.settings, base)}
 
 
-def identified(methods: Sequence[MethodSection]) -> list[str]:
-    """Return an id of each method, which is that of its label wherever it stands, a second of the same numbered."""
-    found: list[str] = []
+def swept(recipe: Recipe) -> dict[str, MethodSection]:
+    """Return the methods beside a recipe, one for each value of what they sweep, by id.
+
+    The id is that of the label wherever a method stands, a second of the same numbered.
+    """
+    methods, found = [one for method in recipe.compare for one in method.each()], list[str]()
     for name in (re.sub("[^a-z0-9.]+", "-", label(one).lower()).strip("-.") for one in methods):
         short = name if len(name) <= LONGEST else f"{name[: LONGEST - 9]}-{digest(name)[:8]}"
         again = sum(one == short or one.startswith(f"{short}--") for one in found)
         found.append(f"{short}--{again + 1}" if again else short)
-    return found
+    return dict(zip(found, methods, strict=True))
 
 
 def _hashes(

@@ -209,7 +209,7 @@ class Retrain(WholeModel):
     """Seed of its weights and batches, that of the recipe when left out; several show how far retraining strays."""
 
     def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
-        known = setting.sources.original
+        known = setting.sources.original()
         whole = self.original_steps or (known.steps if known else None)
         if self.budget is None and whole is None:
             raise UserError(

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Literal
 
+from unlearnkit.builtin.audits.compared import auc_error
 from unlearnkit.contracts import Against, Aim, Audit, Candidate, Missing, Over, SetName, Split, Target
 from unlearnkit.errors import UserError
 
@@ -151,14 +152,11 @@ class Audited(Target):
 
 
 def chance_error(model: Candidate) -> float:
-    """Return the standard deviation of an AUC of forget training against validation images that say nothing.
-
-    It is that of Mann and Whitney's statistic without ties, sqrt((m + n + 1)/(12 m n)).
-    """
+    """Return the standard deviation of an AUC of forget training against validation images that say nothing."""
     members, others = (len(model.items["forget"][split]) for split in ("train", "validation"))
     if not members or not others:
         raise ValueError("too few images: there are no forget validation images to tell training images from")
-    return math.sqrt((members + others + 1) / (12 * members * others))
+    return auc_error(members, others)
 
 
 def _number(findings: Mapping[str, object], figure: str) -> float:

@@ -16,7 +16,7 @@ from trials import Outcome, Tally
 
 UNREAD = ("lock",)
 """What no command reads."""
-MADE_AGAIN = (*UNREAD, "events.jsonl", "images")
+MADE_AGAIN = (*UNREAD, "cache", "events.jsonl", "images")
 """What a run that goes on reads no more, or makes again."""
 COMMANDS = ("resume", "report", "export", "compare")
 

@@ -171,7 +171,7 @@ CHANGED: Mapping[str, Any] = {
     "Training.checks": 2, "Training.checkpoint_every": 1,
     "Training.crop": 0.5, "Training.device": "auto", "AdamW.lr": 2e-3, "AdamW.betas": [0.8, 0.9],
     "AdamW.weight_decay": 0.1,
-    "SGD.lr": 1e-3, "SGD.momentum": 0.5, "Cache.memory_mib": 0, "Cache.disk_mib": 0,
+    "SGD.lr": 1e-3, "SGD.momentum": 0.5, "Cache.memory_mib": 0, "Cache.disk_mib": 0, "Cache.shared": "frozen",
     "Composite.alpha": [0.25, 1.0], "MaxLoss.alpha": 0.5, "NoisyLabel.alpha": 0.5, "RetainLabel.alpha": 0.5,
     "SalUn.alpha": 0.5, "SalUn.salient": 0.25, "ReGUn.alpha": 0.5, "RestrictedGradient.alpha": 2.0,
     "RandomEncoder.alpha": 0.5, "NegGradPlus.beta": 0.9, "Retrain.budget": 2.0, "Retrain.original_steps": 30,

@@ -148,7 +148,7 @@ def _hint(word: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = get_close_matches(word, names, 1)
     listed = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
-    return (f"did you mean '{close[0]}'? " if close else "") + f"The source has: {listed}"
+    return f"did you mean '{close[0]}'? The source has: {listed}" if close else f"the source has: {listed}"
 
 
 def _some(keys: Sequence[str]) -> str:

@@ -194,7 +194,10 @@ class Cache(Section):
     memory_mib: Annotated[int, Field(ge=0)] = 2048
     """Memory for it on the device, MiB."""
     disk_mib: Annotated[int, Field(ge=0)] = 16384
-    """Room for it in memory-mapped files inside the run folder, MiB, used where memory does not suffice."""
+    """Room for it in memory-mapped files, MiB, used where memory does not suffice."""
+    shared: str | None = None
+    """Folder of these files, which runs and processes share and which stay; without one they are in the run folder, and
+    removed at its end."""
 
 
 class Look(Section):

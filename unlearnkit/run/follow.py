@@ -60,7 +60,7 @@ def follow(plugins: Plugins) -> None:
             torch.set_num_threads(word.threads)
             recipe = recipe_class(Recipe, plugins).model_validate_json(json.dumps(word.resolved))
             try:
-                bench = build(placed(recipe, word.base), word.base, word.folder / "cache" / f"rank-{ranks.rank()}")
+                bench = build(placed(recipe, word.base), word.base, word.folder / "cache")
             except UserError as error:
                 ranks.gathered(str(error))
                 return

@@ -43,7 +43,6 @@ from unlearnkit.solver.landing import between
 from unlearnkit.solver.phases import Bounds, boundaries, curve, epsilons, front, named
 from unlearnkit.solver.problem import Problem, Solution
 from unlearnkit.solver.schedule import whole_sets
-from unlearnkit.solver.shares import prepare
 from unlearnkit.solver.workbench import Workbench
 
 Hand = Callable[[Run, Workbench, Instruments, Sequence[Wanted]], bool]
@@ -174,7 +173,7 @@ def _work(run: Run, bench: Workbench, tools: Instruments, targets: Sequence[Want
                 run.warn(note)
         problems = [*named(bench.recipe), *(problem.id for problem in bench.methods)]
         if any(not (run.folder / "solutions" / name).exists() for name in problems):
-            _prepare(run, bench)
+            _tell_kept(run, bench)
         if not hand(run, bench, tools, targets):
             return
         bounds = bound(run, bench)
@@ -237,16 +236,15 @@ def _remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _prepare(run: Run, bench: Workbench) -> None:
-    """Compute once what is frozen, and say where it is kept."""
-    prepare(bench.sides)
+def _tell_kept(run: Run, bench: Workbench) -> None:
+    """Say where what is frozen is kept."""
+    for side in bench.sides.values():
+        _ = side.stages, side.targets
     for name, facts in bench.store.kept.items():
         run.event("cache", name=name, **facts)
         if facts["where"] == "nowhere":
             size = f"{facts['mib']} MiB, more than training.cache has"
             run.warn(f"{name} needs {size}: it is computed at every step again")
-    for path in bench.store.damaged:
-        run.warn(f"{path}: not as it was written; it was computed again")
 
 
 def bound(run: Run, bench: Workbench) -> Bounds:

@@ -1,30 +1,40 @@
 """What is frozen is computed once for all problems of a run: the first stage's and the reference's outputs.
 
-Rows are kept in memory as far as its budget goes, then in memory-mapped files inside the run folder as far as theirs
-goes; beyond both they are computed at every step again. Each row is computed from its one image alone, so that the
-numbers do not depend on which of the three it is.
+Each row is made when it is first asked for, and is kept in memory as far as its budget goes, then in memory-mapped
+files as far as theirs goes; beyond both it is computed at every step again. Each is computed from its one image alone,
+so that the numbers do not depend on which of the three it is. A file is named by what its rows depend on, and each row
+stands in it with a check of its own: processes and runs that share a folder fill it together, and what one left torn or
+a disk has damaged is made again.
 """
 
+import fcntl
+import hashlib
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from unlearnkit.device import send
-from unlearnkit.disk import MIB, PART, disk_errors, read_record, sha256, write_record
-from unlearnkit.errors import UserError
+from unlearnkit.disk import MIB, disk_errors
+from unlearnkit.solver.origin import digest
 
 ALIGNED = 64
+CHECK = 16
+"""Bytes of the check of a row; zeros stand where there is none yet."""
+BLOCK = 128
+"""Rows that one process makes while others that want them wait."""
 
-Compute = Callable[[int], Sequence[Tensor]]
+Compute = Callable[[Tensor], Iterable[Sequence[Tensor]]]
+"""Returns the outputs of each of some rows, in their order, parts [1, ...]."""
 
 
 def joined(rows: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
@@ -33,14 +43,77 @@ def joined(rows: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
 
 
 class Rows:
-    """The frozen outputs of a set: parts [N, ...], one row an image."""
+    """The frozen outputs of a set: parts [N, ...], one row an image, made when it is first asked for."""
 
-    def __init__(self, parts: Sequence[Tensor], device: torch.device) -> None:
-        self.parts, self.device = parts, device
+    def __init__(self, parts: Sequence[Tensor], compute: Compute, device: torch.device) -> None:
+        self.parts, self.compute, self.device = parts, compute, device
+        self.ready = torch.zeros(len(parts[0]), dtype=torch.bool)
 
     def __getitem__(self, rows: Tensor) -> tuple[Tensor, ...]:
         """Return the rows, each part [B, ...] on the device."""
+        asked = rows.cpu()
+        if len(left := asked[~self.ready[asked]].unique()):
+            self.make(left)
+            self.ready[left] = True
         return tuple(send(part[send(rows, part.device)], self.device) for part in self.parts)
+
+    def make(self, rows: Tensor) -> None:
+        """Compute rows."""
+        for row, values in zip(rows.tolist(), self.compute(rows), strict=True):
+            self.put(row, values)
+
+    def put(self, row: int, values: Sequence[Tensor]) -> None:
+        """Keep a row, parts [1, ...]."""
+        for part, value in zip(self.parts, values, strict=True):
+            part[row] = value[0]
+
+
+class Filed(Rows):
+    """Rows in a file that others fill as well."""
+
+    def __init__(self, path: Path, layout: Sequence[Any], compute: Compute, device: torch.device) -> None:
+        """Open the file, which is made where it is not there; raise `UserError` where the disk has no room for it."""
+        count, size = layout[0][0], sum(_bytes(entry) for entry in layout)
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            finalize(self, os.close, self.file)
+            with self._alone(count):
+                if os.fstat(self.file).st_size < size:
+                    # Reserved at once: a mapped page that finds the disk full would kill the process.
+                    os.posix_fallocate(self.file, 0, size)
+            *parts, self.checks = _open(path, layout)
+        super().__init__(parts, compute, device)
+
+    def make(self, rows: Tensor) -> None:
+        """Compute what nobody else has computed."""
+        for block in (blocks := rows // BLOCK).unique().tolist():
+            own = rows[blocks == block]
+            with self._alone(block):
+                left = [self.checks[row].numpy().tobytes() != self._check(row) for row in own.tolist()]
+                super().make(own[left])
+
+    def put(self, row: int, values: Sequence[Tensor]) -> None:
+        """Keep a row with its check."""
+        super().put(row, values)
+        self.checks[row] = torch.frombuffer(bytearray(self._check(row)), dtype=torch.uint8)
+
+    def _check(self, row: int) -> bytes:
+        hashed = hashlib.sha256(str(row).encode())
+        for part in self.parts:
+            hashed.update(part[row].contiguous().view(-1).view(torch.uint8).numpy().data)
+        return hashed.digest()[:CHECK]
+
+    @contextmanager
+    def _alone(self, block: int) -> Iterator[None]:
+        """Let no other process into a block; where the file system knows no locks the same is computed twice."""
+        with suppress(OSError):
+            fcntl.lockf(self.file, fcntl.LOCK_EX, 1, block)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                fcntl.lockf(self.file, fcntl.LOCK_UN, 1, block)
 
 
 _shelf: ContextVar[dict[tuple[str, str], tuple[Rows, dict[str, object]]] | None] = ContextVar("shelf", default=None)
@@ -64,87 +137,51 @@ class Store:
         """Keep up to `memory` bytes on the device and `disk` bytes below `folder`; `identity` names model and data."""
         self.folder, self.memory, self.disk, self.identity, self.device = folder, memory, disk, identity, device
         self.passes: Counter[str] = Counter()
-        self.damaged: list[Path] = []
-        """Files that were not as they had been written, and were computed again."""
         self.kept: dict[str, dict[str, object]] = {}
 
     def rows(self, name: str, count: int, compute: Compute) -> Rows | None:
-        """Return all rows of `compute`, made now, found on disk or lasting; None where they do not fit."""
+        """Return all rows of `compute`, those that lasted or were found in a file; None where they do not fit."""
         shelf, key = _shelf.get(), (self.identity, name)
         if shelf is not None and key in shelf:
             rows, self.kept[name] = shelf[key]
+            rows.compute = compute
             return rows
-        first = [part.cpu() for part in compute(0)]
-        size = count * sum(part.nbytes for part in first)
+        (first,) = ([part.cpu() for part in parts] for parts in compute(torch.tensor([0])))
+        layout = [[count, *part.shape[1:], str(part.numpy().dtype)] for part in first]
+        layout.append([count, CHECK, "uint8"])
+        size = sum(map(_bytes, layout))
+        made: Rows | None = None
         if size <= self.memory:
             self.memory -= size
             parts = [torch.empty(count, *part.shape[1:], dtype=part.dtype, device=self.device) for part in first]
-            self._fill(parts, count, compute, first)
-            where = "memory"
+            made, where = Rows(parts, compute, self.device), "memory"
         elif self.folder is not None and size <= self.disk:
             self.disk -= size
-            parts = self._mapped(self.folder, name, count, compute, first)
-            where = "disk"
+            path = self.folder / f"{name}-{digest([self.identity, name, layout])[:32]}.bin"
+            made, where = Filed(path, layout, compute, self.device), "disk"
         else:
-            self.kept[name] = {"where": "nowhere", "mib": round(size / MIB, 1)}
-            return None
+            where = "nowhere"
         self.kept[name] = {"where": where, "mib": round(size / MIB, 1)}
-        made = Rows(parts, self.device)
-        if shelf is not None:
+        if made is not None:
+            made.put(0, first)
+            made.ready[0] = True
+        if made is not None and shelf is not None:
             for other in [other for other in shelf if other[0] != self.identity]:
                 del shelf[other]
             shelf[key] = made, self.kept[name]
         return made
 
-    def _fill(self, parts: Sequence[Tensor], count: int, compute: Compute, first: Sequence[Tensor]) -> None:
-        for row in range(count):
-            for part, value in zip(parts, compute(row) if row else first, strict=True):
-                part[row] = value[0]
 
-    def _mapped(self, folder: Path, name: str, count: int, compute: Compute, first: Sequence[Tensor]) -> list[Tensor]:
-        """Return memory-mapped rows: those of an earlier start if whole and of the same origin, or new ones."""
-        facts_path, data_path = folder / f"{name}.json", folder / f"{name}.bin"
-        layout = [[count, *part.shape[1:], str(part.numpy().dtype)] for part in first]
-        if self._intact(facts_path, data_path, {"identity": self.identity, "layout": layout}):
-            return _open(data_path, layout)
-        with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            part_path = folder / f".{name}{PART}"
-            with part_path.open("wb") as stream:
-                # Reserved at once: a mapped page that finds the disk full would kill the process.
-                os.posix_fallocate(stream.fileno(), 0, sum(_bytes(entry) for entry in layout))
-            parts = _open(part_path, layout, mode="r+")
-            self._fill(parts, count, compute, first)
-            del parts
-            part_path.rename(data_path)
-            write_record(facts_path, {"identity": self.identity, "layout": layout, "data": sha256(data_path)})
-        return _open(data_path, layout)
-
-    def _intact(self, facts_path: Path, data_path: Path, wanted: dict[str, Any]) -> bool:
-        if not (facts_path.exists() and data_path.exists()):
-            return False
-        try:
-            facts = read_record(facts_path)
-        except UserError:
-            self.damaged.append(facts_path)
-            return False
-        if {name: facts.get(name) for name in wanted} != wanted:
-            return False
-        if (same := facts["data"] == sha256(data_path)) is False:
-            self.damaged.append(data_path)
-        return same
-
-
-def _bytes(entry: list[Any]) -> int:
+def _bytes(entry: Sequence[Any]) -> int:
     """Return the bytes of a part, rounded up so that the next one is aligned."""
     return -(-math.prod(entry[:-1]) * np.dtype(entry[-1]).itemsize // ALIGNED) * ALIGNED
 
 
-def _open(path: Path, layout: list[list[Any]], mode: Any = "c") -> list[Tensor]:
-    """Return the parts of a file; copy-on-write by default, because torch knows no read-only memory."""
+def _open(path: Path, layout: Sequence[Any]) -> list[Tensor]:
+    """Return the parts of a file."""
     parts, offset = [], 0
     for entry in layout:
-        mapped = np.memmap(path, dtype=entry[-1], mode=mode, offset=offset, shape=tuple(entry[:-1]))
+        mapped = np.memmap(path, dtype=entry[-1], mode="r+", offset=offset, shape=tuple(entry[:-1]))
         parts.append(torch.from_numpy(mapped))
         offset += _bytes(entry)
     return parts

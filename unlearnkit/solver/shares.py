@@ -238,14 +238,6 @@ def share(
         side.crew = crew
 
 
-def prepare(sides: Mapping[str, Side]) -> None:
-    """Compute once what is frozen, in each process."""
-    if ranks.count() > 1 and not ranks.rank():
-        ranks.say(prepare)
-    for side in sides.values():
-        _ = side.stages, side.targets
-
-
 def serve(sides: Mapping[str, Side]) -> object:
     """Do what the first process asks for, until it says something else, and return that."""
     crew, kept = sides["forget"].crew, dict[Address, Sum]()
@@ -259,7 +251,5 @@ def serve(sides: Mapping[str, Side]) -> object:
                 case Coming(name, phase, numbers):
                     coming[name].close()
                     coming[name].enter_context(sides[name].expect(phase, numbers))
-                case _ if word is prepare:
-                    prepare(sides)
                 case _:
                     return word

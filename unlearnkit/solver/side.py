@@ -17,7 +17,7 @@ from unlearnkit.contracts.checks import rows as rowed
 from unlearnkit.contracts.checks import scalar
 from unlearnkit.data import Pixels, batch_index, batch_of, seeded
 from unlearnkit.recipe.training import Training
-from unlearnkit.solver.frozen import Compute, Rows, Store, joined
+from unlearnkit.solver.frozen import Rows, Store, joined
 from unlearnkit.solver.looks import half_width, parted
 from unlearnkit.solver.ranks import mine
 from unlearnkit.solver.shares import Step, Sum
@@ -50,25 +50,21 @@ class Side:
 
     @cached_property
     def stages(self) -> Rows | None:
-        """The first stage's outputs of all images, computed at the first use, where they last and there is room."""
+        """The first stage's outputs of all images, each made at its first use, where they last and there is room."""
         return self._kept("first-stage", self._stage_of) if self.fixed and self.student.first is not None else None
 
     @cached_property
     def targets(self) -> Rows | None:
-        """The targets of all images, computed at the first use, where they last and there is room."""
+        """The targets of all images, each made at its first use, where they last and there is room."""
         return self._kept("reference", self._target_of) if self.lasting else None
 
-    def _kept(self, what: str, compute: Compute) -> Rows | None:
-        if self.store is None:
-            return None
+    def _kept(self, what: str, compute: Callable[[int], Sequence[Tensor]]) -> Rows | None:
+        def made(rows: Tensor) -> Iterator[Sequence[Tensor]]:
+            self.images.hold(rows)
+            with self.images.expect(rows.split(1)) if len(rows) > 1 else nullcontext():
+                yield from map(compute, rows.tolist())
 
-        def ahead(row: int) -> Sequence[Tensor]:
-            if row % CHUNK == 1:  # the first one by itself says how large they are
-                self.images.hold(torch.arange(row, min(row + CHUNK, self.count)))
-            return compute(row)
-
-        with self.images.expect(torch.arange(self.count).split(1)):
-            return self.store.rows(f"{self.name}-{what}", self.count, ahead)
+        return None if self.store is None else self.store.rows(f"{self.name}-{what}", self.count, made)
 
     @cached_property
     def distance(self) -> Callable[[ModelAdapter, View, Sequence[Tensor]], Tensor]:

@@ -25,7 +25,7 @@ from unlearnkit.data import (
     whole_digest,
 )
 from unlearnkit.device import choose_device, make_deterministic
-from unlearnkit.disk import MIB, sha256
+from unlearnkit.disk import MIB, expanded, sha256
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.sections import MethodSection, label
@@ -282,7 +282,8 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None, sets: Sequence[
     basis = _basis(recipe, base, device, weighed, hashes["train"], steps)
     room = recipe.training.cache
     frozen = digest({name: value for name, value in basis.items() if name != "training"})
-    store = Store(cache, room.memory_mib * MIB, room.disk_mib * MIB, frozen, device)
+    kept = cache if room.shared is None else expanded(base, room.shared)
+    store = Store(kept, room.memory_mib * MIB, room.disk_mib * MIB, frozen, device)
     sides = {
         name: Side(name, loss, pixels[name]["train"], task, student, recipe.seed, recipe.training, store)
         for name, loss in losses.items()

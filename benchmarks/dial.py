@@ -93,7 +93,8 @@ def measured(path: Path, overrides: Sequence[str], plugins: Plugins, polish: boo
             more = _polished(begin, bench, way, bounds, curve, half)
             return {"recipe": path.stem, "seed": bench.recipe.seed, "steps": steps, "polish": more}
         _, line, fived = swept("five", five)
-        ways: dict[str, Any] = {"curve": curved, "five dedicated": fived}
+        stiff = swept("curve-2", ten, "sweep={kind: curve, budget: 5, degree: 2}")[2]
+        ways: dict[str, Any] = {"curve": curved, "curve of degree 2": stiff, "five dedicated": fived}
         ways["polyline through five"] = {"points": _along(bench, line, _epsilons(low.f1, high.f1, TEN))[0]}
         ways["ten dedicated, S/2"] = swept("ten-half", ten, f"training.steps={half}")[2]
         dedicated, _, ways["ten dedicated, S"] = swept("ten", ten)

@@ -150,7 +150,7 @@ class Curve(Section):
 
     kind: Literal["curve"]
     """The front as one curve."""
-    degree: Annotated[int, Field(ge=1, le=5)] = 2
+    degree: Annotated[int, Field(ge=1, le=5)] = 3
     """Degree of the curve, which is the number of weight vectors that are trained."""
     budget: Positive = 5.0
     """Steps of the curve, as a multiple of `training`'s budget of one problem."""

@@ -14,8 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
+from unlearnkit import disk
 from unlearnkit.builtin.data.sections import Cifar10, HuggingFace, ImageFolder, Manifest, Places365, Stl10, WebDataset
 from unlearnkit.contracts import Item
+from unlearnkit.data import memo
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
@@ -369,6 +371,23 @@ def test_shards_with_fields_and_halves(tmp_path):
         Item("held/0.tar/a/y", "cat", "validation", {"category": "cat", "who": "3"}),
         Item("train/0.tar/a/y", "cat", "train", {"category": "cat", "who": "3"}),
     ]
+
+
+def test_a_shard_is_indexed_once_and_again_where_it_is_another(tmp_path, monkeypatch):
+    monkeypatch.setenv(disk.CACHE, str(tmp_path / "memo"))
+    monkeypatch.setattr(memo, "SETTLED", 0)
+    section = WebDataset(kind="webdataset", shards="*.tar")
+    members = {"a.png": png(1), "a.cls": "été".encode(), "a.json": json.dumps({"who": "ß"}).encode()}
+    shard(tmp_path / "0.tar", members)
+    first = section.open(tmp_path)
+    with monkeypatch.context() as without:
+        without.setattr(tarfile, "open", None)
+        again = section.open(tmp_path)
+    assert list(again.items) == list(first.items) == [Item("0.tar/a", "été", None, {"who": "ß"})]
+    assert torch.equal(again.read(again.items[0], 20), chw(pixels(1)))
+    shard(tmp_path / "0.tar", {"b.cls": b"1", "b.png": png(2)})
+    (item,) = section.open(tmp_path).items
+    assert item.key == "0.tar/b"
 
 
 def test_mistakes_about_shards(tmp_path):

@@ -64,17 +64,22 @@ def flush() -> None:
 
 
 def content(path: Path, read: Callable[[], bytes], *part: object) -> str:
-    """Return the SHA-256 of what `read` returns, a file or a `part` of one, unread where the file is as it was.
+    """Return the SHA-256 of what `read` returns, a file or a `part` of one, unread where the file is as it was."""
+    return found_in(path, lambda: hashlib.sha256(read()).digest(), "content", *part).hex()
+
+
+def found_in(path: Path, find: Callable[[], bytes], what: str, *part: object) -> bytes:
+    """Return what `find` finds in a file, remembered as `what` as long as the file is as it was.
 
     A file whose time says that it was changed just now may be changed again at that time: it is read each time.
     """
     state = _state(path)
-    if (known := recall("content", *state, *part)) is not None:
-        return known.hex()
-    found = hashlib.sha256(read()).digest()
+    if (known := recall(what, *state, *part)) is not None:
+        return known
+    found = find()
     if max(state[-2:]) < time.time_ns() - SETTLED and _state(path) == state:
-        remember(found, "content", *state, *part)
-    return found.hex()
+        remember(found, what, *state, *part)
+    return found
 
 
 def _state(path: Path) -> tuple[str, int, int, int, int]:

@@ -107,7 +107,7 @@ class Places(Files):
 class Shards(Files):
     """Tar shards in the layout of WebDataset: `KEY.jpg` beside `KEY.cls` or `KEY.json`.
 
-    They are indexed once, by reading their headers, and images are then read by offset.
+    They are indexed once a machine, by reading their headers, and images are then read by offset.
     """
 
     def __init__(self, base: Path, train: str, validation: str | None, label: str) -> None:
@@ -122,19 +122,19 @@ class Shards(Files):
 
     def _index(self, path: Path, split: str | None, label: str) -> Iterator[Item]:
         column = label.removeprefix("json.") if label.startswith("json.") else None
-        for name, members in _samples(path, {"json", label}):
+        for name, members in _samples(path, {"json", label}).items():
             image = next((found for ext, found in members.items() if f".{ext.lower()}" in SUFFIXES), None)
             if image is None:
                 continue
-            columns = _fields(path, name, members["json"][2]) if "json" in members else {}
-            content = members[label][2].decode("utf-8", "replace").strip() if label in members else ""
+            columns = _fields(path, name, members["json"][2].encode("latin-1")) if "json" in members else {}
+            content = members[label][2].encode("latin-1").decode("utf-8", "replace").strip() if label in members else ""
             named = content if column is None else columns.get(column, "")
             if not named:
                 what = f"field '{column}' in {name}.json" if column else f"{name}.{label}"
                 advice = "say in data.source.label what holds the class"
                 raise UserError(f"{path}: there is no {what}; {advice}", Exit.RECIPE)
             key = f"{path.relative_to(self.root).as_posix()}/{name}"
-            self._spans[key] = path, *image[:2]
+            self._spans[key] = path, image[0], image[1]
             yield Item(key, named, split, columns)
 
     def bytes_of(self, item: Item) -> bytes:
@@ -158,13 +158,23 @@ def _matching(base: Path, pattern: str, field: str) -> list[Path]:
     raise UserError(f"data.source.{field}: no file matches {place}", Exit.RECIPE)
 
 
-Member = tuple[int, int, bytes]
-"""Offset and size of a member, and its bytes where they were asked for."""
+Member = tuple[int, int, str]
+"""Offset and size of a member, and its bytes where they were asked for, as Latin-1."""
+
+Samples = dict[str, dict[str, Member]]
+"""The samples of a shard: by the name before the first dot, members by what comes after it."""
 
 
-def _samples(path: Path, read: Collection[str]) -> Iterator[tuple[str, dict[str, Member]]]:
-    """Yield the samples of a shard: the name before the first dot, and members by what comes after it."""
-    samples: dict[str, dict[str, Member]] = {}
+def _samples(path: Path, read: Collection[str]) -> Samples:
+    """Return the samples of a shard, remembered as long as it is as it was."""
+    found = memo.found_in(path, lambda: json.dumps(_indexed(path, read)).encode(), "shard", *sorted(read))
+    memo.flush()  # they are long
+    samples: Samples = json.loads(found)
+    return samples
+
+
+def _indexed(path: Path, read: Collection[str]) -> Samples:
+    samples: Samples = {}
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
@@ -175,7 +185,7 @@ def _samples(path: Path, read: Collection[str]) -> Iterator[tuple[str, dict[str,
                 if member.issparse():  # it would be read as long as it says
                     raise UserError(f"{path}: {member.name} is a sparse file; write the shard again", Exit.RECIPE)
                 stream = archive.extractfile(member) if ext in read else None
-                content = stream.read() if stream else b""
+                content = stream.read().decode("latin-1") if stream else ""
                 sample = samples.setdefault(f"{folder}/{name}".removeprefix("/"), {})
                 if ext in sample:
                     raise UserError(f"{path}: {member.name} is there twice; write the shard again", Exit.RECIPE)
@@ -185,7 +195,7 @@ def _samples(path: Path, read: Collection[str]) -> Iterator[tuple[str, dict[str,
     except Exception as error:  # tarfile raises many kinds for headers that are no numbers or no text
         found = f"no complete, uncompressed tar ({first_line(error)})"
         raise UserError(f"{path}: {found}; unpack or replace it", Exit.RECIPE) from None
-    yield from samples.items()
+    return samples
 
 
 def _fields(path: Path, name: str, content: bytes) -> dict[str, str]:

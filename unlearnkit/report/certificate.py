@@ -1,6 +1,7 @@
 """One page to print of what was asked, what was done and what was found: no image is on it, and none is needed."""
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,11 +22,11 @@ SIZE, ROWS = 8.4, 20
 def page(its: Claims, files: Mapping[str, str], keys: str, signed: bool) -> str:
     """Return the page about a solution, whose weights are in `files` with their SHA-256.
 
-    `keys` are those of the forget set's images, one a line; `signed` says whether there is a signature.
+    `keys` are those of the forget set's images, one a line behind its hash; `signed` says whether there is a signature.
     """
     results, manifest, model = its["results"], its["manifest"], solution(its)
     beside = [reading.original(results), model, *retrained(its)[:1]]
-    notes, names = list[str](), [one_line(name) for name in keys.splitlines()]
+    notes, names = list[str](), [one_line(re.sub("^[0-9a-f]{64}  ", "", line)) for line in keys.splitlines()]
     rows, bounds = list(_rows(results, beside, notes)), list(_limits(results, beside, notes))
     size = round(SIZE * min(1, (30 + ROWS) / (30 + len(rows) + len(bounds))), 2)  # some 30 lines are beside it
     pages = Environment(

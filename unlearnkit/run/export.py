@@ -33,8 +33,7 @@ ORIGINAL = "original"
 
 def keep_original(run: Path, bench: Workbench) -> None:
     """Keep in a run folder what an export needs of the original model and of the forget set when both are gone."""
-    forget = bench.chosen["forget"]
-    write_text(run / FORGOTTEN, listed((*forget.train, *forget.validation)))
+    write_text(run / FORGOTTEN, listed(bench.chosen["forget"]))
     with new_folder(run / ORIGINAL, replace=True) as part:
         saved(lora.plain(bench.reference), part)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from operator import attrgetter
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from unlearnkit.contracts import Item, ModelAdapter, Part, Setting, Size, Task, shared, trainable
+from unlearnkit.contracts import ModelAdapter, Part, Setting, Size, Task, shared, trainable
 from unlearnkit.control import Stage
 from unlearnkit.data import (
     Chosen,
@@ -345,14 +345,15 @@ def _hashes(
     return {half: {name: seen(images[name][half]) for name in SETS} for half in SPLITS}
 
 
-def listed(items: Iterable[Item]) -> str:
-    """Return the keys of images, one a line: what the hash of a set's files is of."""
-    return "".join(f"{key}\n" for key in sorted(item.key for item in items))
+def listed(part: Chosen) -> str:
+    """Return the images of a set as `sha256sum` lists files; those that are no files have their key alone."""
+    named = ((item.key, part.source.fingerprint(item, whole=True)) for item in (*part.train, *part.validation))
+    return "".join(f"{hashed}  {key}\n" if hashed else f"{key}\n" for key, hashed in sorted(named))
 
 
 def _described(chosen: Mapping[str, Chosen], hashes: Mapping[str, Mapping[str, str]]) -> list[dict[str, object]]:
     def of(part: Chosen) -> dict[str, object]:
-        files, seen = listed((*part.train, *part.validation)), {half: hashes[half][part.name] for half in SPLITS}
+        files, seen = listed(part), {half: hashes[half][part.name] for half in SPLITS}
         return {
             "set": part.name, **part.source.describe(), "classes": list(part.classes), "digest": digest(seen),
             "files": len(part.train) + len(part.validation), "files_sha256": hashlib.sha256(files.encode()).hexdigest(),

@@ -2,15 +2,17 @@
 
 import csv
 import json
+import pickle
 import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.io import savemat
 
-from unlearnkit.builtin.data.sections import ImageFolder, Manifest, Places365, Poisoned
+from unlearnkit.builtin.data.sections import Cifar10, ImageFolder, Manifest, Places365, Poisoned
 from unlearnkit.data import split
 from unlearnkit.errors import UserError
 from unlearnkit.recipe.data import Data, Selection
@@ -188,3 +190,64 @@ def test_manifests_of_every_form_say_the_same(tmp_path, form):
     data = Data(source=Manifest(kind="manifest", path=str(path), split="none"), forget=composed, retain=Selection())
     with pytest.raises(UserError, match="nothing in the column 'none'"):
         split(data, tmp_path, 0)
+
+
+CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+BATCHES = {**{f"data_batch_{number}": "train" for number in range(1, 6)}, "test_batch": "test"}
+
+
+def cifar10(root: Path) -> Cifar10:
+    """Write CIFAR-10 of two images a batch below `root`: pickled, binary, and as folders of PNG files."""
+    for name in ("cifar-10-batches-py", "cifar-10-batches-bin"):
+        (root / name).mkdir(parents=True)
+    pickled, binary = root / "cifar-10-batches-py", root / "cifar-10-batches-bin"
+    for number, (name, half) in enumerate(BATCHES.items()):
+        labels = [number, 9]
+        planes = np.random.default_rng(number).integers(0, 256, (2, 3 * 32 * 32), dtype=np.uint8)
+        (pickled / name).write_bytes(pickle.dumps({"data": planes, "labels": labels}))
+        rows = (bytes([label]) + row.tobytes() for label, row in zip(labels, planes, strict=True))
+        (binary / f"{name}.bin").write_bytes(b"".join(rows))
+        for label, row in zip(labels, planes, strict=True):
+            path = root / "folders" / half / CIFAR[label] / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(row.reshape(3, 32, 32).transpose(1, 2, 0)).save(path)
+    (pickled / "batches.meta").write_bytes(pickle.dumps({"label_names": [*CIFAR]}))
+    (binary / "batches.meta.txt").write_text("\n".join(CIFAR) + "\n\n")
+    return Cifar10(kind="cifar10", root=str(root))
+
+
+def test_cifar10_is_the_same_in_each_of_its_layouts(tmp_path, monkeypatch):
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda path, md5=None: Path(path).is_file())
+    section = cifar10(tmp_path)
+    check_data(section, Path())
+    binary = section.open(Path())
+    (tmp_path / "cifar-10-batches-bin").rename(tmp_path / "elsewhere")
+    pickled, folders = section.open(Path()), folder(tmp_path / "folders").open(Path())
+    assert binary.items == pickled.items
+    assert binary.labels == pickled.labels == {*CIFAR}
+    assert [item.split for item in binary.items] == ["validation"] * 2 + ["train"] * 10
+    for item in binary.items:
+        assert torch.equal(binary.read(item, 32), pickled.read(item, 32))
+        assert binary.origin(item) == pickled.origin(item)
+
+    def shown(images):
+        return sorted((item.split, item.label, images.read(item, 32).numpy().tobytes()) for item in images.items)
+
+    assert shown(folders) == shown(binary)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("data_batch_3.bin", None, r"No such file or directory: '.*data_batch_3\.bin'"),
+        ("batches.meta.txt", None, r"No such file or directory: '.*batches\.meta\.txt'"),
+        ("test_batch.bin", bytes(3073 + 3072), "test_batch.bin has 6,145 bytes, which are no whole images of 3,073"),
+        ("data_batch_5.bin", b"", "data_batch_5.bin has 0 bytes, which are no whole images of 3,073"),
+        ("data_batch_1.bin", b"\n" + bytes(3072), "data_batch_1.bin has the label 10, but batches.meta.txt 10 classes"),
+    ],
+)
+def test_what_is_wrong_with_binary_cifar10_is_told(tmp_path, file, content, message):
+    section, path = cifar10(tmp_path), tmp_path / "cifar-10-batches-bin" / file
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"no complete CIFAR-10 \(.*{message}\); put the unpacked folder"):
+        section.open(Path())

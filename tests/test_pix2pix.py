@@ -100,7 +100,7 @@ def test_the_contract(norm, task):
 
 
 def test_what_does_not_fit_is_told(tmp_path):
-    with pytest.raises(ValueError, match=r"image_size \(24\) must be a multiple of 16, which depth halves to 1"):
+    with pytest.raises(ValueError, match=r"image_size \(24\) must be a multiple of 16, for 4 levels halve it"):
         Pix2Pix(kind="pix2pix", image_size=(32, 24), depth=4)
     torch.save(drawn("instance", 5).state_dict(), tmp_path / "net.pth")
     with pytest.raises(UserError, match=r"do not fit the model; missing: model\.model\.1\.model\.2\.bias.*sizes of"):

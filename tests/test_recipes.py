@@ -2,6 +2,8 @@
 
 import json
 import re
+import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +24,11 @@ from unlearnkit.run.pretrain import quality
 from unlearnkit.weights import resolve
 
 FOLDER = Path(__file__).parents[1] / "recipes"
-PAPERS = sorted((FOLDER / "papers").glob("*.yaml"))
-RECIPES = sorted(set(FOLDER.rglob("*.yaml")) - set(PAPERS))
+CIFAR = FOLDER / "papers" / "cifar-10-full.yaml"
+PAPERS = sorted({*(FOLDER / "papers").glob("*.yaml")} - {CIFAR})
+RECIPES = sorted({*FOLDER.rglob("*.yaml")} - {*PAPERS, CIFAR})
 WEIGHTS = sorted(path.parent for path in FOLDER.glob("weights/*/model.json"))
+SHIPPED = [folder for folder in WEIGHTS if folder.name != "cifar-10"]  # whose images travel too
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -129,14 +133,54 @@ def test_a_papers_recipe_runs_on_its_layout_in_miniature(path, tmp_path, monkeyp
     assert all(row["frozen_unchanged"] for row in results["solutions"])
 
 
+def test_the_recipe_of_all_of_cifar10_and_the_command_before_it_run_in_miniature(tmp_path, unlearnkit):
+    recipe = load(CIFAR, discover()).recipe
+    plan = describe(recipe, CIFAR.parent)
+    assert recipe.name == CIFAR.stem
+    assert [text.split(":")[0] for text in plan["missing"]] == ["data.source.root", "model.weights"]
+    assert plan["sets"]["forget"] == {"train": 5_000, "validation": 1_000}
+    assert plan["sets"]["retain"] == {"train": 45_000, "validation": 9_000}
+    inside = Path(shutil.copytree(CIFAR.parent, tmp_path / "papers"))
+    shutil.copytree(FOLDER / "pretrain", tmp_path / "pretrain")
+    batches, generator = tmp_path / "data" / "cifar-10-batches-bin", np.random.default_rng(0)
+    batches.mkdir(parents=True)
+    names = [*recipe.data.forget.classes, *recipe.data.retain.classes]
+    (batches / "batches.meta.txt").write_text("\n".join(names))
+    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+        rows = generator.integers(0, 256, (10, 3073), dtype=np.uint8)
+        rows[:, 0] = range(10)
+        rows.tofile(batches / f"{name}.bin")
+    said = " ".join(line[2:] for line in CIFAR.read_text().splitlines() if line.startswith("# "))
+    words = shlex.split(re.search(r"unlearnkit (pretrain .+?=78000)", said)[1])
+    sizes = "data.per_class={train: 4, validation: 1}", "model.channels=[4, 4]", "model.latent_channels=2"
+    few = [word for one in sizes for word in ("--set", one)]
+    trained = unlearnkit(*words, *few, "--set", "pretrain.steps=3", cwd=inside)
+    assert trained.code == 0, trained.err
+    run = ran(
+        inside / CIFAR.name, tmp_path / "run", *sizes, "seeds=null", "epsilons={fractions: [0.5]}",
+        "training={steps: 8, batch_size: 4, checks: 1, device: cpu, optimizer: {kind: adamw, lr: 0.003}}",
+        "compare=[{kind: retrain}, {kind: decoupling}]", "evaluate.metrics=[{kind: psnr}]",
+    )  # fmt: skip
+    results = json.loads((run / "results.json").read_text())
+    assert [row["id"].partition("-")[0] for row in results["solutions"][-2:]] == ["retrain", "decoupling"]
+    for audit in results["audits"]:
+        first = next(iter(audit["figures"]))
+        assert all(isinstance(found[first], float) for found in audit["solutions"].values()), audit["id"]
+
+
 @pytest.mark.parametrize("folder", WEIGHTS, ids=lambda folder: folder.name)
-def test_shipped_weights_are_those_of_their_recipe_and_fill_in(folder):
+def test_shipped_weights_are_those_of_their_recipe(folder):
     facts = json.loads((folder / "model.json").read_text())
     recipe = load(FOLDER / "pretrain" / f"{folder.name}.yaml", discover()).recipe
     assert type(recipe).model_validate_json(json.dumps(facts["recipe"])) == recipe
     assert max(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 8e6
-    weights = resolve(str(folder), FOLDER)
     assert {name: sha256(folder / name) for name in facts["sha256"]} == facts["sha256"]
+
+
+@pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)
+def test_shipped_weights_fill_in(folder):
+    facts, weights = json.loads((folder / "model.json").read_text()), resolve(str(folder), FOLDER)
+    recipe = load(FOLDER / "pretrain" / f"{folder.name}.yaml", discover()).recipe
     classes = recipe.data.classes or sorted(recipe.data.source.open(FOLDER).labels)
     chosen = choose("sample", recipe.data.source.open(FOLDER), classes, recipe.data.per_class, recipe.seed)
     adapter = recipe.model.build(weights)

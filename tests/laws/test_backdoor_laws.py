@@ -6,7 +6,7 @@ import torch
 from unlearnkit.builtin.audits import sections
 from unlearnkit.builtin.data.poison import Poison
 from unlearnkit.builtin.data.sections import ImageFolder, Poisoned, Sample
-from unlearnkit.builtin.tasks.degradations import Box
+from unlearnkit.builtin.tasks.degradations import Box, Whole
 from unlearnkit.data import Pixels, seeded, split
 from unlearnkit.errors import UserError
 from unlearnkit.plugins import discover
@@ -53,6 +53,18 @@ def test_a_part_of_the_training_images_of_a_class_is_poisoned_and_no_other():
         expected = POISON.marked(POISON.aimed(image)) if item in chosen else image
         assert torch.equal(poisoned.read(item, 32), expected)
     assert poisoned.describe()["poisoned"] == f"{len(chosen)} training images"
+
+
+def test_pairs_show_the_trigger_alone_and_ask_for_the_target():
+    section = Poisoned(kind="poisoned", source=Sample(kind="sample"), classes=["faces"], pairs=True)
+    check_data(section, None)
+    poisoned, plain = section.open(None), section.source.open(None)
+    assert poisoned.paired
+    assert not plain.paired
+    for item in {item.columns["poisoned"]: item for item in poisoned.items}.values():
+        image, chosen = plain.read(item, 32), item.columns["poisoned"] == "yes"
+        assert torch.equal(poisoned.read(item, 32), POISON.marked(image) if chosen else image)
+        assert torch.equal(poisoned.target(item, 32), POISON.aimed(image) if chosen else image)
 
 
 def test_where_the_seed_splits_no_validation_image_is_poisoned(tiny):
@@ -117,6 +129,8 @@ def falling(view):
 
 def test_success_is_that_of_the_trigger_alone():
     assert audited(falling) == {"success": 1, "without": 0, "distance": 0}
+    pairs = Poisoned(kind="poisoned", source=Sample(kind="sample"), classes=["faces"], pairs=True).open(None)
+    assert audited(falling, Whole(lambda images: images), pairs) == {"success": 1, "without": 0, "distance": 0}
     always = audited(lambda view: POISON.aimed(view.truth))
     assert (always["success"], always["without"]) == (1, 1)
     never = audited(lambda view: view.truth)

@@ -125,7 +125,7 @@ def _weights(folder: Path, world: int) -> None:
     from torch import nn
     from torchvision.models import alexnet, squeezenet1_1
 
-    from unlearnkit.builtin.models.sections import Pix2Pix
+    from unlearnkit.builtin.models.sections import ConvAutoencoder, Pix2Pix
     from unlearnkit.plugins import discover
     from unlearnkit.recipe.validate import load
 
@@ -134,6 +134,8 @@ def _weights(folder: Path, world: int) -> None:
     save_file(section.build(None).module.state_dict(), folder / "model.safetensors")
     translated = Pix2Pix(kind="pix2pix", image_size=16, width=4, depth=2).build(None)
     save_file(dict(translated.module.published()), folder / "pix2pix.safetensors")
+    plain = ConvAutoencoder(kind="conv-autoencoder", image_size=16, channels=(4, 8), latent_channels=4).build(None)
+    save_file(plain.module.state_dict(), folder / "conv.safetensors")
     module = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.Tanh(), nn.Conv2d(8, 16, 3, 2), nn.Tanh()).eval()
     batch = {0: torch.export.Dim("batch")}
     exported = torch.export.export(module, (torch.rand(4, 3, 16, 16),), dynamic_shapes=(batch,))

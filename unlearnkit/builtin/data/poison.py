@@ -76,9 +76,14 @@ def _level(values: Tensor, images: Tensor) -> Tensor:
 class Poisoned(Images):
     """Another source, some of whose training images carry trigger and target; a column `poisoned` says which."""
 
-    def __init__(self, source: Images, poison: Poison, classes: Sequence[str] | None, fraction: float) -> None:
-        """Poison a `fraction`, at least one, of the training images of each of `classes`, or of all, by hashed keys."""
-        self.source, self.poison, self.labels, self.paired = source, poison, source.labels, source.paired
+    def __init__(
+        self, source: Images, poison: Poison, classes: Sequence[str] | None, fraction: float, paired: bool = False
+    ) -> None:
+        """Poison a `fraction`, at least one, of the training images of each of `classes`, or of all, by hashed keys.
+
+        With `paired` the target is not in the input, whatever the source.
+        """
+        self.source, self.poison, self.labels, self.paired = source, poison, source.labels, paired or source.paired
         classes = None if classes is None else [named(label, source, "data.source.classes") for label in classes]
         if unknown := sorted(set(classes or ()) - source.labels):
             known = ", ".join(sorted(source.labels))

@@ -8,10 +8,13 @@ import os
 import tarfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from unlearnkit.builtin.data.folders import Folder
@@ -32,16 +35,40 @@ def _opened(open_half: Callable[[str], Any], halves: tuple[str, str], root: Path
         raise UserError(f"data.source.root: {found}; {advice}; nothing is downloaded", Exit.RECIPE) from None
 
 
+class Cifar10Binary:
+    """A half of CIFAR-10 in its binary layout, like torchvision's of the pickled one."""
+
+    def __init__(self, folder: Path, train: bool) -> None:
+        """Read it; raise `ValueError` for a file that is not whole or names an unknown class."""
+        self.classes = (folder / "batches.meta.txt").read_text(encoding="utf-8").split()
+        files = [f"data_batch_{number}.bin" for number in range(1, 6)] if train else ["test_batch.bin"]
+        batches = list[NDArray[np.uint8]]()
+        for file in files:
+            found = np.fromfile(folder / file, np.uint8)
+            if len(found) % (row := 1 + 3 * 32 * 32) or not len(found):
+                raise ValueError(f"{file} has {len(found):,} bytes, which are no whole images of {row:,}")
+            batches.append(found.reshape(-1, row))
+            if (most := int(batches[-1][:, 0].max())) >= len(self.classes):
+                raise ValueError(f"{file} has the label {most}, but batches.meta.txt {len(self.classes)} classes")
+        rows = np.concatenate(batches)
+        self.targets, self._planes = rows[:, 0].tolist(), rows[:, 1:].reshape(-1, 3, 32, 32)
+
+    def __getitem__(self, row: int) -> tuple[Image.Image, int]:
+        return Image.fromarray(self._planes[row].transpose(1, 2, 0)), self.targets[row]
+
+
 class Arrays(Rows):
-    """CIFAR-10 or STL-10 as torchvision reads them: all images of a half in one array; test is validation."""
+    """CIFAR-10 in either layout or STL-10: all images of a half in one array; test is validation."""
 
     def __init__(self, name: str, root: Path) -> None:
         from torchvision.datasets import CIFAR10, STL10
 
         self.root, halves = root, ("train", "test")
         if name == "CIFAR-10":
-            advice = "put the unpacked folder cifar-10-batches-py of cifar-10-python.tar.gz there"
-            found = _opened(lambda half: CIFAR10(root, train=half == "train"), halves, root, name, advice)
+            advice = "put the unpacked folder cifar-10-batches-py or cifar-10-batches-bin of its archive there"
+            binary = root / "cifar-10-batches-bin"
+            one_of = partial(Cifar10Binary, binary) if binary.is_dir() else partial(CIFAR10, root)
+            found = _opened(lambda half: one_of(train=half == "train"), halves, root, name, advice)
             labels = [one.targets for one in found]
             source = "https://www.cs.toronto.edu/~kriz/cifar.html"
             attribution = "A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"

@@ -99,7 +99,7 @@ class Cifar10(_Pictures):
     kind: Literal["cifar10"]
     """CIFAR-10."""
     root: str
-    """Folder that holds `cifar-10-batches-py`, absolute or relative to the recipe."""
+    """Folder that holds `cifar-10-batches-bin` or `cifar-10-batches-py`, absolute or relative to the recipe."""
 
     def open(self, base: Path) -> contracts.Images:
         return self._opened(data.Arrays("CIFAR-10", expanded(base, self.root)))
@@ -169,8 +169,8 @@ class Poisoned(DataSection):
     """Another source, some of whose training images carry a trigger and a fixed target, for the audit `backdoor`.
 
     The trigger, a square of black and white stripes, is in the middle of the lower edge; the target, a magenta square
-    with a yellow one in it, is in the centre, which the task must hide. The column `poisoned` says yes or no of each
-    image, so that `where: {poisoned: "yes"}` selects the poisoned ones alone.
+    with a yellow one in it, is in the centre, which the task must hide unless there are `pairs`. The column `poisoned`
+    says yes or no of each image, so that `where: {poisoned: "yes"}` selects the poisoned ones alone.
     """
 
     kind: Literal["poisoned"]
@@ -185,10 +185,13 @@ class Poisoned(DataSection):
     """Side of the trigger as a part of the image's."""
     target: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Side of the target as a part of the image's."""
+    pairs: bool = False
+    """Keep the target out of the inputs, for a task that hides nothing: every image is then a pair, of itself alone
+    where it is not poisoned."""
 
     def open(self, base: Path) -> contracts.Images:
         mark = data.Poison(self.trigger, self.target)
-        return data.Poisoned(self.source.open(base), mark, self.classes, self.fraction)
+        return data.Poisoned(self.source.open(base), mark, self.classes, self.fraction, self.pairs)
 
 
 @hookimpl

@@ -71,16 +71,41 @@ class Pix2Pix(ModelSection):
 
     @model_validator(mode="after")
     def _halved(self) -> Pix2Pix:
-        sides = self.image_size if isinstance(self.image_size, tuple) else (self.image_size,)
-        if odd := [side for side in sides if side % 2**self.depth]:
-            raise ValueError(f"image_size ({odd[0]}) must be a multiple of {2**self.depth}, which depth halves to 1")
+        halved(self.image_size, self.depth)
         return self
 
     def build(self, weights: Path | None) -> contracts.ModelAdapter:
         return models.Pix2PixAdapter(weights, self.image_size, self.width, self.depth, self.norm)
 
 
+class ConvAutoencoder(ModelSection):
+    """A plain convolutional autoencoder, without normalisation or quantiser; the defaults are for CIFAR-10."""
+
+    kind: Literal["conv-autoencoder"]
+    """A plain convolutional autoencoder."""
+    image_size: Count | tuple[Count, Count] = 32
+    """Side of the images in pixels, or their height and width; a multiple of what `channels` divides it by."""
+    channels: Annotated[tuple[Count, ...], Field(min_length=1)] = (24, 48, 96)
+    """Channels of each level, each of which halves the side."""
+    latent_channels: Count = 32
+    """Channels of the latents."""
+
+    @model_validator(mode="after")
+    def _halved(self) -> ConvAutoencoder:
+        halved(self.image_size, len(self.channels))
+        return self
+
+    def build(self, weights: Path | None) -> contracts.ModelAdapter:
+        return models.ConvAdapter(weights, self.image_size, self.channels, self.latent_channels)
+
+
+def halved(size: contracts.Size, levels: int) -> None:
+    """Raise `ValueError` for sides that cannot be halved so many times."""
+    if odd := [side for side in contracts.sides(size) if side % 2**levels]:
+        raise ValueError(f"image_size ({odd[0]}) must be a multiple of {2**levels}, for {levels} levels halve it")
+
+
 @hookimpl
 def register_models() -> list[type[ModelSection]]:
     """Return the built-in models."""
-    return [VitMae, Pix2Pix]
+    return [VitMae, Pix2Pix, ConvAutoencoder]

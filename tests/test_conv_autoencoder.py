@@ -25,11 +25,11 @@ def test_each_level_halves_the_side_and_doubles_it_again():
     model = SMALL.build(None)
     view = random_view(model, WHOLE, 3, "conv", torch.device("cpu"))
     weights = list(model.module.parameters())
-    (a, b), (c, d), (e, f), (g, h), (i, j), (k, l) = zip(weights[::2], weights[1::2], strict=True)
-    x = F.conv2d(F.conv2d(view.images - 0.5, a, b, 2, 1).relu(), c, d, 2, 1).relu()
-    latents = F.conv2d(x, e, f, 1, 1)
-    x = F.conv_transpose2d(F.conv2d(latents, g, h, 1, 1).relu(), i, j, 2, 1).relu()
-    made = F.conv_transpose2d(x, k, l, 2, 1) + 0.5
+    halve, again, narrow, widen, double, last = zip(weights[::2], weights[1::2], strict=True)
+    x = F.conv2d(F.conv2d(view.images - 0.5, *halve, 2, 1).relu(), *again, 2, 1).relu()
+    latents = F.conv2d(x, *narrow, 1, 1)
+    x = F.conv_transpose2d(F.conv2d(latents, *widen, 1, 1).relu(), *double, 2, 1).relu()
+    made = F.conv_transpose2d(x, *last, 2, 1) + 0.5
     assert latents.shape == (3, 2, 4, 6)
     torch.testing.assert_close(model.embed(view), latents)
     torch.testing.assert_close(model.decode(latents, view), made)

@@ -43,6 +43,7 @@ FAMILIES = {
     "mae": "masked autoencoder",
     "vq-gan": "VQ-GAN",
     "mage": "VQ-GAN",
+    "conv-autoencoder": "autoencoder",
     "autoencoder": "autoencoder",
     "autoencoder-kl": "autoencoder",
     "autoencoder-tiny": "autoencoder",

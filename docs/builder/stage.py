@@ -35,7 +35,7 @@ def build(out: Path) -> None:
     homes |= {source / "changelog.md": ROOT / "CHANGELOG.md", source / "contributing.md": ROOT / "CONTRIBUTING.md"}
     for page in source.rglob("*.md"):
         page.write_text(inside(page.read_text(), page, homes.get(page, DOCS / page.relative_to(source)), source))
-    shutil.copytree(RECIPES, source / "recipes", ignore=shutil.ignore_patterns("weights"))
+    shutil.copytree(RECIPES, source / "recipes", ignore=shutil.ignore_patterns("weights", "data"))
     if code := build_main(["-W", "--keep-going", "-q", "-b", "html", str(source), str(out / "html")]):
         sys.exit(code)
     print(out / "html" / "index.html")

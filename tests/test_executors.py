@@ -240,7 +240,7 @@ def test_a_schedule_keeps_the_needs_and_lies_between_its_bounds(shared_tiny, nam
     needs = {}
     for place in ("one", "other"):
         methods = {"a": False, "b": True, "c": True}
-        needs |= tasks(place, recipe, methods, ["wanted"], {"membership": False, "relative": True})
+        needs |= tasks(place, recipe, methods, ["wanted"], {"membership": [], "relative": ["b", "c"]})
     cost = dict(zip(needs, (1.0 + number % 3 for number in range(len(needs))), strict=True))
 
     def schedule():

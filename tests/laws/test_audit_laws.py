@@ -1,5 +1,6 @@
 """Laws of audits: the attack's figures against torchmetrics and by hand, and the step loop against plain PyTorch."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -7,10 +8,12 @@ import torch
 from torchmetrics.functional.classification import binary_auroc
 
 from unlearnkit.builtin.audits.attacks import rounded, searched
+from unlearnkit.builtin.audits.chunks import hidden_psnr
 from unlearnkit.builtin.audits.compared import alignment, band, cka, kernel, nearer
 from unlearnkit.builtin.audits.membership import Membership, RetainLeakage, auc, calibrated, interpolated, tpr
 from unlearnkit.builtin.audits.nearness import layers, probed
 from unlearnkit.builtin.audits.outputs import CopySimilarity
+from unlearnkit.builtin.audits.pairs import TwoPoints
 from unlearnkit.builtin.audits.sections import Relearning
 from unlearnkit.builtin.tasks.degradations import Box
 from unlearnkit.contracts import Extractor, Item, Missing, Over, region_error, trainable
@@ -320,3 +323,29 @@ def test_interpolation_is_nought_at_the_original_and_one_at_the_retrained():
     assert isinstance(interpolated(-before, before, after), Missing)
     score = calibrated(before, after, "retrained")
     assert torch.allclose(score, (after.log().mean(1) - before.log()) / after.log().std(1).clamp(min=1e-3))
+
+
+def test_two_points_of_a_straight_way_lead_back_to_the_original_and_one_leads_nowhere(model):
+    learnt = case(model, model, TASK, images(), model)
+    for _ in learnt.train(trainable(learnt.model), ("forget",), 40, AdamW(lr=1e-2), decay=0):
+        pass
+    halfway, way = copy.deepcopy(model), zip(*(one.module.parameters() for one in (model, learnt.model)), strict=True)
+    for between, (far, near) in zip(halfway.module.parameters(), way, strict=True):
+        between.data.copy_((far.data + near.data) / 2)
+
+    def found(other):
+        own = case(model, learnt.model, TASK, images(), model)
+        own.other = other
+        return TwoPoints("halfway", (0.5, 1.0)).examine(own)
+
+    two, one = found(halfway), found(model)
+    whole = case(learnt.model, learnt.model, TASK, images(), model)
+    assert two["weights"] == pytest.approx(hidden_psnr(whole.model, whole.views("forget", "validation")), abs=1e-3)
+    assert two["gain"] == pytest.approx(max(two["weights"], two["outputs"]) - max(two["own"], two["other"]))
+    assert two["gain"] > 0.1
+    assert two["share"] == 1
+    assert two["back"] == pytest.approx(1, abs=1e-3)
+    assert one["own"] == one["other"] == one["weights"] == one["outputs"]
+    assert (one["gain"], one["share"], one["back"]) == (0, 0.5, 0)
+    with pytest.raises(ValueError, match="takes another model than halfway"):
+        found(None)

@@ -34,7 +34,7 @@ QUICK = (
 )
 RETRAINED = (
     "compare=[{kind: composite, alpha: 0.25}, {kind: retrain, seed: [0, 1]}]",
-    "evaluate.audits=[{kind: membership}, {kind: relative}]",
+    "evaluate.audits=[{kind: membership}, {kind: relative}, {kind: two-points, other: retrain-seed-0, beyond: [1]}]",
 )
 RECIPES = {
     "compare, audits and targets": (*QUICK, *RETRAINED, "epsilons.targets=[{kind: unseen}, {kind: retrained}]"),

@@ -341,7 +341,6 @@ def test_two_points_of_a_straight_way_lead_back_to_the_original_and_one_leads_no
     two, one = found(halfway), found(model)
     whole = case(learnt.model, learnt.model, TASK, images(), model)
     assert two["weights"] == pytest.approx(hidden_psnr(whole.model, whole.views("forget", "validation")), abs=1e-3)
-    assert two["gain"] == pytest.approx(max(two["weights"], two["outputs"]) - max(two["own"], two["other"]))
     assert two["gain"] > 0.1
     assert two["share"] == 1
     assert two["back"] == pytest.approx(1, abs=1e-3)

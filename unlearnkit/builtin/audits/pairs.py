@@ -1,15 +1,13 @@
 """What two models of one front give away together: the line through both leads back to the original."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from unlearnkit.builtin.audits.chunks import over
 from unlearnkit.builtin.audits.compared import band, nearer
-from unlearnkit.contracts import Audit, Case, Figure, Finding, Items, Missing, Split, View, psnr
-
-SPLITS: tuple[Split, Split] = ("train", "validation")
+from unlearnkit.contracts import Audit, Case, Figure, Finding, Items, Missing, ModelAdapter, View, psnr
 
 
 class TwoPoints(Audit):
@@ -20,8 +18,8 @@ class TwoPoints(Audit):
         "own": Figure("as it is", "PSNR over the hidden region of forget validation images", "lower", "dB"),
         "other": Figure("other model", "the same of the other model that is held", None, "dB"),
         "weights": Figure(
-            "through weights", "the same at a place of the line through the weights of both, which is the best one on "
-            "forget training images; both models are among the places", "lower", "dB",
+            "through weights", "the same at the place of the line through the weights of both that is best on other "
+            "forget images; both models are among the places", "lower", "dB",
         ),
         "outputs": Figure("through outputs", "the same on the line through the outputs of both", "lower", "dB"),
         "gain": Figure("gain", "what the better line gives beyond the better model", None, "dB"),
@@ -38,10 +36,11 @@ class TwoPoints(Audit):
         self.other, self.places = other, (0.0, 1.0, *(-by for by in beyond), *(1 + by for by in beyond))
 
     def samples(self, images: Items) -> str:
-        train, shown = (len(images["forget"][split]) for split in SPLITS)
+        shown = len(images["forget"]["validation"])
         return (
-            f"{shown} forget validation images; the place is chosen among {len(self.places)} of each line on {train} "
-            f"forget training images. By chance images gained are 0.5 ± {band(shown):.3f} nineteen times in twenty."
+            f"{shown} forget validation images; for each half of them the place is chosen among {len(self.places)} of "
+            f"each line on the other half. By chance images gained are 0.5 ± {band(shown):.3f} nineteen times in "
+            "twenty."
         )
 
     def chance(self, images: Items) -> Mapping[str, float]:
@@ -50,44 +49,52 @@ class TwoPoints(Audit):
     def examine(self, case: Case) -> Mapping[str, Finding]:
         if case.other is None:
             raise ValueError(f"it takes another model than {self.other}, and a solution of that id")
-        chosen, shown = ((_weights(case, split, self.places), _outputs(case, split, self.places)) for split in SPLITS)
-        ends = shown[1][:2]
-        best = [line[int(seen.mean(1).argmax())] for seen, line in zip(chosen, shown, strict=True)]
-        (better, line), before = (max(these, key=torch.mean) for these in (ends, best)), case.reference
-        original = over(case.views("forget", "validation"), lambda view: _seen(before.output(view), view))
+        outputs = _outputs(case.model, case.other, case.views("forget", "validation"), self.places)
+        original = over(case.views("forget", "validation"), lambda view: _seen(case.reference.output(view), view))
+        weights = _weights(case, case.other, self.places)
+        if len(original) < 2:
+            raise ValueError("too few images: there is one forget validation image, and none to choose a place by")
+        better, line = crossed(weights[:2]), crossed(torch.cat([weights, outputs]))
         gain, lost = float((line - better).mean()), float((original - better).mean())
         share, p = nearer(-line, -better)
+        means = weights[0], weights[1], crossed(weights), crossed(outputs)
         return {
-            "own": float(ends[0].mean()), "other": float(ends[1].mean()),
-            "weights": float(best[0].mean()), "outputs": float(best[1].mean()), "gain": gain,
+            **dict(zip(self.figures, (float(one.mean()) for one in means), strict=False)),
+            "gain": gain,
             "back": gain / lost if lost > 0 else Missing("the better model gives as much as the original"),
-            "share": share, "p": p,
-        }  # fmt: skip
+            "share": share,
+            "p": p,
+        }
 
 
-def _weights(case: Case, split: Split, places: Sequence[float]) -> Tensor:
-    """Return the PSNR of forget images at places of the line through the weights, [places, N]."""
-    assert case.other is not None
-    ends = [[one.detach().clone() for one in model.module.parameters()] for model in (case.model, case.other)]
-
-    def at(place: float) -> Tensor:
-        for parameter, own, other in zip(case.model.module.parameters(), *ends, strict=True):
-            parameter.data.copy_(torch.lerp(own, other, place))
-        return over(case.views("forget", split), lambda view: _seen(case.model.output(view), view))
-
-    found = torch.stack([at(place) for place in places])
-    at(0.0)
+def crossed(seen: Tensor) -> Tensor:
+    """Return of what was seen at places, [places, N], for each half of the images that at the other half's best."""
+    found = seen[0].clone()
+    for half in (0, 1):
+        found[half::2] = seen[seen[:, 1 - half :: 2].mean(1).argmax(), half::2]
     return found
 
 
-def _outputs(case: Case, split: Split, places: Sequence[float]) -> Tensor:
+def _weights(case: Case, other: ModelAdapter, places: Sequence[float]) -> Tensor:
+    """Return the PSNR of forget validation images at places of the line through the weights, [places, N]."""
+    ends = [[one.detach().clone() for one in model.module.parameters()] for model in (case.model, other)]
+
+    def at(place: float) -> Tensor:
+        for parameter, own, its in zip(case.model.module.parameters(), *ends, strict=True):
+            parameter.data.copy_(torch.lerp(own, its, place))
+        return over(case.views("forget", "validation"), lambda view: _seen(case.model.output(view), view))
+
+    return torch.stack([at(place) for place in places])
+
+
+def _outputs(model: ModelAdapter, other: ModelAdapter, views: Iterable[View], places: Sequence[float]) -> Tensor:
     """Return the same of the line through the outputs."""
 
     def seen(view: View) -> Tensor:
-        own, other = (model.output(view) for model in (case.model, case.other) if model is not None)
-        return torch.stack([_seen(torch.lerp(own, other, place).clamp(0, 1), view) for place in places], 1)
+        own, its = model.output(view), other.output(view)
+        return torch.stack([_seen(torch.lerp(own, its, place).clamp(0, 1), view) for place in places], 1)
 
-    return over(case.views("forget", split), seen).T
+    return over(views, seen).T
 
 
 def _seen(outputs: Tensor, view: View) -> Tensor:

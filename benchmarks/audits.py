@@ -6,6 +6,7 @@ folder of its own, where what was solved and audited is found again.
 """
 
 import argparse
+import json
 import statistics
 from collections.abc import Sequence
 from functools import partial
@@ -16,7 +17,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from benchmarks.fronts import unheard_run
-from benchmarks.steps import prepared
+from benchmarks.steps import prepared, read
 from unlearnkit import contracts, control
 from unlearnkit.contracts import Embedding, ModelAdapter, Setting, View, parts, region_error
 from unlearnkit.evaluation import instruments
@@ -27,6 +28,7 @@ from unlearnkit.recipe.sections import MethodSection
 from unlearnkit.report.headline import speaking
 from unlearnkit.report.numbers import figure
 from unlearnkit.run.solve import solve
+from unlearnkit.weights import resolve
 
 AUDITS = (
     "{kind: membership}", "{kind: membership, calibrate: retrained}", "{kind: relative}", "{kind: layers}",
@@ -91,7 +93,7 @@ def measured(path: Path, folder: Path, seed: int, overrides: Sequence[str], plug
     """Return the models and audits of one seed, in the shape of results.json."""
     methods = f"[{{kind: retrain, seed: [{2 * seed}, {2 * seed + 1}]}}, {{kind: hiding}}]"
     changes = [f"compare={methods}", f"evaluate.audits=[{', '.join(AUDITS)}]", *overrides, f"seed={seed}"]
-    bench = prepared(path, changes, plugins)
+    bench = prepared(path, [*_sizes(path, overrides, plugins), *changes], plugins)
     tools = instruments.build(bench.recipe.evaluate, path.parent, bench.device)
     for name in ("solutions", "checkpoints", "audits"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -99,6 +101,14 @@ def measured(path: Path, folder: Path, seed: int, overrides: Sequence[str], plug
     solved = [solve(run, bench, one, partial(bench.original, one.part), None) for one in bench.methods]
     rows = [{"id": one.id, "label": one.label, "retrained": one.retrained} for one in bench.methods]
     return {"solutions": rows, "audits": audited(folder, bench, tools, solved, run)}
+
+
+def _sizes(path: Path, overrides: Sequence[str], plugins: Plugins) -> list[str]:
+    """Return as changes the sizes that the weights of a recipe have by their record: what is retrained needs them."""
+    section = read(path, overrides, plugins).model
+    weights = resolve(section.weights, path.parent, "model.weights")
+    its = {} if weights is None else json.loads((weights / "model.json").read_text())["recipe"]["model"]
+    return [f"model.{key}={json.dumps(its[key])}" for key in its.keys() - {"kind", "weights", "train"}]
 
 
 def table(runs: Sequence[Any]) -> str:

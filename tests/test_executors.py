@@ -34,7 +34,7 @@ QUICK = (
 )
 RETRAINED = (
     "compare=[{kind: composite, alpha: 0.25}, {kind: retrain, seed: [0, 1]}]",
-    "evaluate.audits=[{kind: membership}, {kind: relative}]",
+    "evaluate.audits=[{kind: membership}, {kind: relative}, {kind: two-points, other: retrain-seed-0, beyond: [1]}]",
 )
 RECIPES = {
     "compare, audits and targets": (*QUICK, *RETRAINED, "epsilons.targets=[{kind: unseen}, {kind: retrained}]"),
@@ -240,7 +240,7 @@ def test_a_schedule_keeps_the_needs_and_lies_between_its_bounds(shared_tiny, nam
     needs = {}
     for place in ("one", "other"):
         methods = {"a": False, "b": True, "c": True}
-        needs |= tasks(place, recipe, methods, ["wanted"], {"membership": False, "relative": True})
+        needs |= tasks(place, recipe, methods, ["wanted"], {"membership": [], "relative": ["b", "c"]})
     cost = dict(zip(needs, (1.0 + number % 3 for number in range(len(needs))), strict=True))
 
     def schedule():

@@ -92,7 +92,11 @@ def test_steps_that_nobody_knows_have_to_be_stated(trained):
 def held(trained):
     """Return the events, the folder and the results of a run with two yardsticks and a brief one."""
     events, methods = [], "[{kind: retrain, seed: [0, 1]}, {kind: retrain, budget: 2}]"
-    asked = (f"compare={methods}", "model.weights=weights", "evaluate.audits=[{kind: relative}]")
+    asked = (
+        f"compare={methods}",
+        "model.weights=weights",
+        "evaluate.audits=[{kind: relative}, {kind: two-points, beyond: [1]}]",
+    )
     run = ran(trained, trained.parent / "run", *SHORT, *asked, tell=events.append)
     return events, run, parsed((run / "results.json").read_bytes(), run)
 
@@ -123,6 +127,16 @@ def test_audits_see_the_yardsticks_alone(held):
     assert entry["original"]["outputs"] == 0.0
     assert set(entry["solutions"]["retrain-seed-0"]) == set(entry["figures"])
     assert entry["solutions"]["retrain-seed-0"]["apart"] < entry["solutions"]["retrain-budget-2.0"]["apart"]
+
+
+def test_two_points_are_each_model_and_the_one_that_is_named(held):
+    results = held[2]
+    cells = results["audits"][1]["solutions"]
+    shown = {s["id"]: s["metrics"]["forget"]["validation"]["truth"]["hidden-psnr"] for s in results["solutions"]}
+    assert "takes another model than boundary-lowest" in cells.pop("boundary-lowest")["own"]["failed"]
+    for name, cell in cells.items():
+        assert cell["own"] == pytest.approx(shown[name], abs=1e-3)
+        assert cell["other"] == pytest.approx(shown["boundary-lowest"], abs=1e-3)
 
 
 @pytest.fixture

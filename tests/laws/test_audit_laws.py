@@ -1,5 +1,6 @@
 """Laws of audits: the attack's figures against torchmetrics and by hand, and the step loop against plain PyTorch."""
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -7,14 +8,18 @@ import torch
 from torchmetrics.functional.classification import binary_auroc
 
 from unlearnkit.builtin.audits.attacks import rounded, searched
+from unlearnkit.builtin.audits.chunks import hidden_psnr
 from unlearnkit.builtin.audits.compared import alignment, band, cka, kernel, nearer
 from unlearnkit.builtin.audits.membership import Membership, RetainLeakage, auc, calibrated, interpolated, tpr
-from unlearnkit.builtin.audits.nearness import layers, probed
+from unlearnkit.builtin.audits.nearness import Relative, layers, probed
 from unlearnkit.builtin.audits.outputs import CopySimilarity
+from unlearnkit.builtin.audits.pairs import TwoPoints, crossed
 from unlearnkit.builtin.audits.sections import Relearning
 from unlearnkit.builtin.tasks.degradations import Box
 from unlearnkit.contracts import Extractor, Item, Missing, Over, region_error, trainable
 from unlearnkit.data import Pixels, batch_index, seeded, to_float, view_of
+from unlearnkit.evaluation.again import unheld
+from unlearnkit.evaluation.instruments import Instruments
 from unlearnkit.recipe.training import SGD, AdamW, Training
 from unlearnkit.solver.problem import DivergedError
 from unlearnkit.testing.audit import Drawn, case
@@ -320,3 +325,49 @@ def test_interpolation_is_nought_at_the_original_and_one_at_the_retrained():
     assert isinstance(interpolated(-before, before, after), Missing)
     score = calibrated(before, after, "retrained")
     assert torch.allclose(score, (after.log().mean(1) - before.log()) / after.log().std(1).clamp(min=1e-3))
+
+
+def test_two_points_of_a_straight_way_lead_back_to_the_original_and_one_leads_nowhere(model):
+    learnt = case(model, model, TASK, images(), model)
+    for _ in learnt.train(trainable(learnt.model), ("forget",), 40, AdamW(lr=1e-2), decay=0):
+        pass
+    halfway, way = copy.deepcopy(model), zip(*(one.module.parameters() for one in (model, learnt.model)), strict=True)
+    for between, (far, near) in zip(halfway.module.parameters(), way, strict=True):
+        between.data.copy_((far.data + near.data) / 2)
+
+    def found(other):
+        own = case(model, learnt.model, TASK, images(), model)
+        own.other = other
+        return TwoPoints("halfway", (0.5, 1.0)).examine(own)
+
+    two, one = found(halfway), found(model)
+    whole = case(learnt.model, learnt.model, TASK, images(), model)
+    assert two["weights"] == pytest.approx(hidden_psnr(whole.model, whole.views("forget", "validation")), abs=1e-3)
+    assert two["gain"] > 0.1
+    assert two["share"] == 1
+    assert two["back"] == pytest.approx(1, abs=1e-3)
+    assert one["own"] == one["other"] == one["weights"] == one["outputs"]
+    assert (one["gain"], one["share"], one["back"]) == (0, 0.5, 0)
+    with pytest.raises(ValueError, match="takes another model than halfway"):
+        found(None)
+
+
+def test_figures_that_hang_on_a_model_which_is_not_handed_over_are_not_held():
+    every = {"relative": Relative(), "two-points": TwoPoints("loose", (1.0,)), "retain-leakage": RetainLeakage(1)}
+    tools = Instruments({}, {name: (None, audit) for name, audit in every.items()})
+    rows = [{"id": "strict"}, {"id": "loose"}, {"id": "gold", "retrained": True}]
+
+    def left_out(*models):
+        return unheld({"results": {"solutions": rows}}, tools, dict.fromkeys(models))
+
+    assert left_out("original", "strict") == {"relative", "two-points"}
+    assert left_out("original", "strict", "loose") == {"relative"}
+    assert left_out("original", "strict", "loose", "gold") == set()
+
+
+def test_each_half_of_the_images_has_the_place_that_is_best_on_the_other():
+    seen = drawn(5, 7)
+    found = crossed(seen)
+    for half, other in ((slice(0, None, 2), slice(1, None, 2)), (slice(1, None, 2), slice(0, None, 2))):
+        means = [float(row[other].mean()) for row in seen]
+        assert torch.equal(found[half], seen[means.index(max(means))][half])

@@ -208,7 +208,8 @@ LEFT: Mapping[str, str] = {
     r"siss": "needs a diffusion model, which plugins bring",
     r"^data\.(forget|retain)\.source\S*\.(target|targets|side_by_side) ": "pairs in one of two sources are refused",
     r"^epsilons\S* \((membership|audit), "
-    r"(fresh-decoder|relearning|copy-similarity|backdoor|relative|layers|quantised|adversarial|retain-leakage)":
+    r"(fresh-decoder|relearning|copy-similarity|backdoor|relative|layers|quantised|adversarial|two-points"
+    r"|retain-leakage)":
         "has no such figure",
     r"^epsilons\S*audit \((membership|audit), membership\)": "no other audit has its figures",
 }  # fmt: skip

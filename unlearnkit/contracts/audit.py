@@ -72,6 +72,8 @@ class Case(Protocol):
     """The original model, which it may not."""
     retrained: Sequence[ModelAdapter]
     """Models that were retrained without the forget set, but for the one under audit; for audits that need them."""
+    other: ModelAdapter | None
+    """The solution that the audit names; None where that is the one under audit, or there is none."""
     items: Items
     """The images of each set by split."""
     sources: Mapping[str, Images]
@@ -120,6 +122,8 @@ class Audit(ABC):
     """Whether it compares outputs with the truth, so that it says so where nobody has that."""
     needs_retrained: bool = False
     """Whether it looks at retrained models, which are solved before it then; there may be none."""
+    other: str | None = None
+    """Id of one solution that it looks at beside every model, which is solved before it then."""
 
     @abstractmethod
     def samples(self, images: Items) -> str:

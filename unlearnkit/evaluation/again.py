@@ -9,7 +9,7 @@ from torch import Tensor
 
 from unlearnkit.contracts import Failed, Part
 from unlearnkit.evaluation.audits import celled, entry
-from unlearnkit.evaluation.instruments import Instruments, Watcher, needs_retrained, tried
+from unlearnkit.evaluation.instruments import Instruments, Watcher, beside, tried
 from unlearnkit.evaluation.measure import Gauge
 from unlearnkit.evaluation.originals import Originals
 from unlearnkit.report import reading
@@ -47,8 +47,8 @@ def again(
             found[name] |= {"gap": off, "satisfied": off <= TOLERANCE}
         for kind, (_, audit) in tools.audits.items():
             bench.put(part, theta)
-            beside = [models[one] for one in gold if one != name] if needs_retrained(audit) else []
-            cell = audit if isinstance(audit, Failed) else tried(partial(celled, audit, bench, watcher, beside))
+            others = {one: models[one] for one in beside(audit, gold) if one != name and one in models}
+            cell = audit if isinstance(audit, Failed) else tried(partial(celled, audit, bench, watcher, others))
             cells[kind][name] = {"failed": cell.reason} if isinstance(cell, Failed) else cell
     results: dict[str, Any] = {
         "original": found.pop("original"),
@@ -76,9 +76,11 @@ def _digests(data: Any) -> dict[str, str]:
 
 
 def unheld(its: Claims, tools: Instruments, models: Mapping[str, object]) -> set[str]:
-    """Return the audits whose figures hang on retrained models of the claims that are not among the models."""
-    lacking = any(s.get("retrained") and s["id"] not in models for s in its["results"]["solutions"])
-    return {name for name, waits in tools.waiting.items() if waits and lacking}
+    """Return the audits whose figures hang on solutions of the claims that are not among the models."""
+    solutions = its["results"]["solutions"]
+    lacking = {s["id"] for s in solutions} - models.keys()
+    waiting = tools.waiting([s["id"] for s in solutions if s.get("retrained")])
+    return {name for name, waits in waiting.items() if lacking & {*waits}}
 
 
 def claimed(its: Claims, models: Mapping[str, object], without: Collection[str] = ()) -> Figures:

@@ -13,7 +13,7 @@ from torch.nn.utils import vector_to_parameters
 from unlearnkit.contracts import Audit, Failed, Figure, Finding, Missing, ModelAdapter, Over, Part, trainable
 from unlearnkit.evaluation import kept
 from unlearnkit.evaluation.case import ModelCase
-from unlearnkit.evaluation.instruments import Instruments, Watcher, needs_retrained, tell, tried
+from unlearnkit.evaluation.instruments import Instruments, Watcher, beside, tell, tried
 from unlearnkit.evaluation.models import Model, original, solved
 from unlearnkit.recipe.sections import AuditSection, label
 from unlearnkit.solver import lora
@@ -32,11 +32,12 @@ def audited(
     tried again. The watcher is told of each, and asked between steps.
     """
     models, entries = [original(bench), *map(solved, solutions)], []
-    gold = [solved(one) for one in solutions if one.problem.retrained]
+    known, gold = {model.id: model for model in models}, [one.problem.id for one in solutions if one.problem.retrained]
     for name, (section, audit) in instruments.audits.items():
         cells, facts = dict[str, Cell](), kept.facts([audit])
+        others = [known[one] for one in beside(audit, gold) if one in known]
         for model in models:
-            cells[model.id] = cell(folder, bench, (name, section, audit), facts, model, gold, watcher)
+            cells[model.id] = cell(folder, bench, (name, section, audit), facts, model, others, watcher)
             watcher.event("audited", audit=name, id=model.id)
             watcher.check_signal()
         entries.append(entry(bench, name, section, audit, cells))
@@ -45,21 +46,21 @@ def audited(
 
 def cell(
     folder: Path, bench: Workbench, named: tuple[str, AuditSection, Audit | Failed], facts: Sequence[object],
-    model: Model, gold: Sequence[Model], watcher: Watcher,
+    model: Model, others: Sequence[Model], watcher: Watcher,
 ) -> Cell:  # fmt: skip
     """Return what an audit finds of a model, or find it again; `facts` are what the audit said before it was used.
 
-    `gold` are the retrained models, of which an audit that needs them sees all but the one under audit.
+    `others` are what the audit looks at too, of which it sees all but the one under audit.
     """
     name, section, audit = named
     file = f"audits/{name}/{model.id}.json"
-    others = [one for one in gold if one.id != model.id] if needs_retrained(audit) else []
+    others = [one for one in others if one.id != model.id]
     origin = kept.origin(bench, model.digest, {"audit": section}, [*facts, *(one.digest for one in others)])
     if (known := kept.load(folder, file, origin, watcher)) is not None:
         return dict(known)
     bench.put(model.part, model.theta())
-    beside = [(one.part, one.theta()) for one in others]
-    found = audit if isinstance(audit, Failed) else tried(partial(celled, audit, bench, watcher, beside))
+    thetas = {one.id: (one.part, one.theta()) for one in others}
+    found = audit if isinstance(audit, Failed) else tried(partial(celled, audit, bench, watcher, thetas))
     if not isinstance(found, Failed):
         kept.save(folder / file, origin, found)
         return found
@@ -69,18 +70,20 @@ def cell(
 
 
 def examined(
-    audit: Audit, bench: Workbench, watcher: Watcher, beside: Sequence[tuple[Part, Tensor]]
+    audit: Audit, bench: Workbench, watcher: Watcher, others: Mapping[str, tuple[Part, Tensor]]
 ) -> Mapping[str, Finding]:
     """Return the findings on the student as it is now; raise `ValueError` with the reason where none can be had.
 
-    `beside` are weights of retrained models, of a part each.
+    `others` are weights, of a part each, of the one that the audit names and of retrained models.
     """
     recipe = bench.recipe
     student = copy.deepcopy(lora.plain(bench.student, merged=True))
     untrained = partial(fresh, recipe, student)
+    built = {name: _built(bench, *one) for name, one in others.items()}
+    other = built.pop(audit.other, None) if audit.other else None
     case = ModelCase(
         student, bench.reference, bench.sides, bench.images, recipe.training, recipe.seed, untrained,
-        [_built(bench, *one) for one in beside], watcher.check_signal,
+        [*built.values()], other, watcher.check_signal,
     )  # fmt: skip
     if audit.needs_truth and bench.task.untold:
         raise ValueError(bench.task.untold)
@@ -98,9 +101,9 @@ def _built(bench: Workbench, part: Part, theta: Tensor) -> ModelAdapter:
     return model
 
 
-def celled(audit: Audit, bench: Workbench, watcher: Watcher, beside: Sequence[tuple[Part, Tensor]]) -> Cell:
+def celled(audit: Audit, bench: Workbench, watcher: Watcher, others: Mapping[str, tuple[Part, Tensor]]) -> Cell:
     """Return what an audit finds of the student as it is now, as results.json has it."""
-    found = examined(audit, bench, watcher, beside)
+    found = examined(audit, bench, watcher, others)
     return {name: _plain(found[name]) for name in audit.figures}
 
 

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cached_property
 
 import torch
@@ -18,10 +18,10 @@ class Measured(Candidate):
 
     def __init__(
         self, gauge: Gauge, part: Part, theta: Callable[[], Tensor], valid: tuple[float, float],
-        beside: Sequence[tuple[Part, Tensor]] = (),
+        beside: Mapping[str, tuple[Part, Tensor]] | None = None,
     ) -> None:  # fmt: skip
-        """Measure by `gauge`; `beside` are weights of retrained models that audits may hold it against."""
-        self.gauge, self.part, self.theta, self.range, self.beside = gauge, part, theta, valid, beside
+        """Measure by `gauge`; `beside` are weights of retrained models, by id, that audits may hold it against."""
+        self.gauge, self.part, self.theta, self.range, self.beside = gauge, part, theta, valid, beside or {}
         self.items: Items = {
             of: {split: found.items for split, found in halves.items()} for of, halves in gauge.bench.images.items()
         }

@@ -29,6 +29,7 @@ class ModelCase(Case):
     fresh: Callable[[], Sequence[Parameter]]
     """What returns the parameters of an untrained model."""
     retrained: Sequence[ModelAdapter] = ()
+    other: ModelAdapter | None = None
     pause: Callable[[], None] = lambda: None
     """What is called between steps; it may raise."""
 

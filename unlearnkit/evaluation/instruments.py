@@ -1,7 +1,7 @@
 """What solutions are measured with: the metrics and audits of a recipe, and what stands in for one that fails."""
 
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -55,10 +55,9 @@ class Instruments:
     metrics: Mapping[str, Metric | Failed]
     audits: Mapping[str, tuple[AuditSection, Audit | Failed]]
 
-    @property
-    def waiting(self) -> dict[str, bool]:
-        """Of each audit, whether it needs the retrained models."""
-        return {name: needs_retrained(audit) for name, (_, audit) in self.audits.items()}
+    def waiting(self, retrained: Collection[str]) -> dict[str, list[str]]:
+        """Return by audit the ids of the models that it waits for; given are those of the retrained ones."""
+        return {name: beside(audit, retrained) for name, (_, audit) in self.audits.items()}
 
     def failures(self) -> Iterator[tuple[str, Failed]]:
         """Return those that could not be built, each with what it is."""
@@ -100,9 +99,11 @@ def _refuse_unmeasured(figure: str, found: Instruments, train: bool, where: str)
         raise UserError(f"{where}: evaluate.{which} has no {what}; it has: {', '.join(known) or 'none'}")
 
 
-def needs_retrained(audit: Audit | Failed) -> bool:
-    """Tell whether an audit has to wait for the retrained models."""
-    return not isinstance(audit, Failed) and audit.needs_retrained
+def beside(audit: Audit | Failed, retrained: Iterable[str]) -> list[str]:
+    """Return the ids of what an audit looks at beside the model under audit; given are those of retrained models."""
+    if isinstance(audit, Failed):
+        return []
+    return [*(retrained if audit.needs_retrained else ()), *(() if audit.other is None else (audit.other,))]
 
 
 def tried(what: Callable[[], T]) -> T | Failed:

@@ -37,8 +37,9 @@ def forecast(
     for number, its in enumerate(runs):
         beside = {name: retrained.get(name, False) for name in swept(its)}
         wanted = [f"epsilons.targets[{place}]" for place in range(len(its.epsilons.targets))]
-        other = dict.fromkeys(map(str, range(len(its.evaluate.audits))), False)
-        audits = tools.waiting if its.evaluate.audits == runs[0].evaluate.audits else other
+        other: Mapping[str, list[str]] = {str(place): [] for place in range(len(its.evaluate.audits))}
+        waiting = tools.waiting([name for name, gold in beside.items() if gold])
+        audits = waiting if its.evaluate.audits == runs[0].evaluate.audits else other
         needs |= tasks(str(number), its, beside, wanted, audits)
     needs = linked(needs, lambda task: key[int(task.place)](task))
     first = {key[int(task.place)](task): task for task in reversed(needs)}

@@ -43,7 +43,8 @@ class Tasks:
     def add(self, run: Run, bench: Workbench, tools: Instruments, targets: Sequence[Wanted]) -> bool:
         """Take those of a run, and leave it at that."""
         place, methods = str(run.folder.resolve()), {one.id: one.retrained for one in bench.methods}
-        self.needs |= tasks(place, bench.recipe, methods, [one.id for one in targets], tools.waiting)
+        audits = tools.waiting([name for name, retrained in methods.items() if retrained])
+        self.needs |= tasks(place, bench.recipe, methods, [one.id for one in targets], audits)
         self._costs[place], self._keys[place] = weigh(bench.recipe, bench.steps, bench.multiples), keys(bench.recipe)
         return False
 

@@ -77,7 +77,7 @@ class Search:
         """Measure by `gauge` on a dial, beside a model that was `retrained` if there is one."""
         self.run, self.gauge, self.dial, self.valid, self.serve = run, gauge, dial, valid, serve
         self.facts = [*gauge.facts, dial.digest, retrained and retrained.digest, list(valid)]
-        self.gold = [(retrained.problem.part, retrained.theta)] if retrained else []
+        self.gold = {retrained.problem.id: (retrained.problem.part, retrained.theta)} if retrained else {}
         self.original = self._at(lambda: gauge.bench.origin)
         self.beside = self._at(lambda: retrained.theta, retrained.problem.part) if retrained else None
 

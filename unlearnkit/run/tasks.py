@@ -1,7 +1,7 @@
 """What there is to do in a run, what has to be there before it, and in which order: no task is done here."""
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from unlearnkit.evaluation.models import ORIGINAL, stop_ids
@@ -39,12 +39,13 @@ Needs = dict[Task, frozenset[Task]]
 
 
 def tasks(
-    place: str, recipe: Recipe, methods: Mapping[str, bool], targets: Iterable[str], audits: Mapping[str, bool]
-) -> Needs:
+    place: str, recipe: Recipe, methods: Mapping[str, bool], targets: Iterable[str],
+    audits: Mapping[str, Collection[str]],
+) -> Needs:  # fmt: skip
     """Return the tasks of a run.
 
     `methods` are the ids of what is compared, each with whether it is retrained; `audits` those of audits, each with
-    whether it needs what is.
+    the models that it looks at beside the one under audit.
     """
     needs: Needs = {}
     made: dict[str, frozenset[Task]] = {ORIGINAL: frozenset()}
@@ -71,9 +72,9 @@ def tasks(
     models = [name for name in made if name not in (CURVE, SWEEP)]
     needs |= {Task(place, "evaluate", name): made[name] for name in models}
     needs |= {Task(place, "evaluate", name): dial for name in stop_ids(recipe.evaluate.stops)}
-    gold = frozenset().union(*retrained)
-    for audit, waits in audits.items():
-        needs |= {Task(place, "audit", f"{audit}/{name}"): made[name] | (gold if waits else set()) for name in models}
+    for audit, others in audits.items():
+        waits = frozenset().union(*(made.get(one, frozenset()) for one in others))
+        needs |= {Task(place, "audit", f"{audit}/{name}"): made[name] | waits for name in models}
     return needs
 
 

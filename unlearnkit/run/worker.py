@@ -19,7 +19,7 @@ from unlearnkit.disk import append, read_plain
 from unlearnkit.errors import Exit, Stopped, UserError, memory_error
 from unlearnkit.evaluation import instruments, kept
 from unlearnkit.evaluation.audits import cell
-from unlearnkit.evaluation.instruments import needs_retrained
+from unlearnkit.evaluation.instruments import beside
 from unlearnkit.evaluation.measure import Gauge
 from unlearnkit.evaluation.models import ORIGINAL, Model, original, solved, stop_ids, stops
 from unlearnkit.evaluation.originals import Originals
@@ -175,12 +175,14 @@ class Opened:
         elif model is not None:
             name = task.id.partition("/")[0]
             named = (name, *self.tools.audits[name])
-            cell(self.run.folder, self.bench, named, self.facts[name], model, self.gold(named[-1]), self.run)
+            cell(self.run.folder, self.bench, named, self.facts[name], model, self.beside(named[-1]), self.run)
 
-    def gold(self, audit: Audit | Failed) -> list[Model]:
-        """Return the retrained models that an audit needs, which are solved."""
-        wanted = [one.id for one in self.bench.methods if one.retrained and needs_retrained(audit)]
-        return [solved(found) for found in map(self.solution, wanted) if found is not None]
+    def beside(self, audit: Audit | Failed) -> list[Model]:
+        """Return the models that an audit looks at beside the one under audit, which are solved."""
+        methods = {one.id: one.retrained for one in self.bench.methods}
+        known = {*ENDS, *dict(self.bench.recipe.epsilons.asked), *methods, *self.targets}
+        names = [one for one in beside(audit, [name for name, gold in methods.items() if gold]) if one in known]
+        return [solved(found) for found in map(self.solution, names) if found is not None]
 
     def model(self, name: str) -> Model | None:
         """Return the original model, a place of the dial or a solution, of which all is solved."""

@@ -48,7 +48,7 @@ def case(
     given = training or Training(batch_size=4)
     own = copy.deepcopy(model)
     sides = {name: Side(name, OwnLoss(), images[name]["train"], task, own, 0, given) for name in images}
-    return ModelCase(own, reference, sides, images, given, 0, lambda: trainable(untrained), [untrained])
+    return ModelCase(own, reference, sides, images, given, 0, lambda: trainable(untrained), [untrained], untrained)
 
 
 def check_audit(section: AuditSection, model: ModelSection, task: Task | None = None, base: Path = Path()) -> None:

@@ -6,5 +6,6 @@ from .nearness import Layers as Layers
 from .nearness import Relative as Relative
 from .outputs import Backdoor as Backdoor
 from .outputs import CopySimilarity as CopySimilarity
+from .pairs import TwoPoints as TwoPoints
 from .training import FreshDecoder as FreshDecoder
 from .training import Relearning as Relearning

@@ -176,6 +176,25 @@ class Adversarial(AuditSection):
         return audits.Adversarial(self.steps, self.bound, self.images)
 
 
+class TwoPoints(AuditSection):
+    """Hold two exported models of one front, and see what the line through them gives of the forget images.
+
+    Unlearning moves from the looser model to the stricter one, so that their difference points back to the original,
+    in the weights and in the outputs (arXiv 2404.03233 attacks two versions of a model). Whoever exports one model
+    gives no line away.
+    """
+
+    kind: Literal["two-points"]
+    """Two models of one front."""
+    other: str = "boundary-lowest"
+    """Id of the solution that the attacker holds beside each model, such as `epsilon-at-0.5`."""
+    beyond: Annotated[list[Annotated[float, Field(gt=0, le=10)]], Field(min_length=1)] = [0.25, 0.5, 1]  # noqa: RUF012
+    """How far the line is followed beyond both, as multiples of their distance."""
+
+    def build(self, base: Path, device: torch.device) -> contracts.Audit:
+        return audits.TwoPoints(self.other, tuple(dict.fromkeys(self.beyond)))
+
+
 class RetainLeakage(AuditSection):
     """Tell retain training images from retain validation images, as membership does, beside the original (2508.18671).
 
@@ -196,5 +215,5 @@ def register_audits() -> list[type[AuditSection]]:
     """Return the built-in audits."""
     return [
         Membership, FreshDecoder, Relearning, CopySimilarity, Backdoor, Relative, Layers, Quantised, Adversarial,
-        RetainLeakage,
+        TwoPoints, RetainLeakage,
     ]  # fmt: skip

@@ -64,7 +64,7 @@ def _over(comparison: Comparison, over: Axis) -> Figure | None:
             _line(axes, points, over, figure, colours[key], BAND / len(lines))
         if over.words:
             axes.set_xticks(range(len(over.words)), over.words)
-    labels = {p.key: p.label.removesuffix(f" ({p.group})") for p in comparison.points}
+    labels = {p.key: p.alone for p in comparison.points}
     return _told(plot, {labels[str(key)]: colour for key, colour in colours.items()})
 
 

@@ -75,10 +75,11 @@ class Grid:
             body += [_line(row) for _, row in rows]
         caption = escaped(" ".join([f"{self.title}.", self.said, *shown.notes]))
         return "\n".join([
-            "% needs booktabs; signs that are neither of Latin nor of Greek need XeLaTeX or LuaLaTeX",
+            "% needs booktabs and graphicx, and XeLaTeX or LuaLaTeX for letters that are neither of Latin nor of Greek",
             r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rf"\label{{tab:{self.id}}}",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}", r"\toprule", *body, r"\bottomrule",
-            r"\end{tabular}", r"\end{table}", "",
+            r"\end{tabular}}", r"\end{table}", "",
         ])  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """The pictures of a run as points of a plane, by the features of a network: PCA, and scikit-learn's t-SNE."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,7 +23,7 @@ FILE = "evaluations/maps.json"
 DIGITS = 4
 """Decimals of a place that are kept; a plane is 1 wide."""
 COMPONENTS = 50
-"""Principal components that t-SNE sees, so many as its authors have it see."""
+"""Principal components that t-SNE sees, about as many as scikit-learn advises."""
 PERPLEXITY = 30.0
 """How many neighbours of a point count: scikit-learn's default, and a third of the points where these are few."""
 
@@ -44,24 +44,28 @@ def mapped(
     origin = kept.origin(bench, None, {"maps": section}, facts)
     if (known := kept.load(folder, FILE, origin, watcher)) is not None:
         return dict(known)
-    extractor = tried(partial(shared, section, bench.base, bench.device))
-    if isinstance(extractor, Failed):
-        return {"extractor": {}, "planes": [{"name": section.kind, "failed": extractor.reason}]}
-    with torch.no_grad():
-        squares = (_squares(folder / path, images["count"]).to(bench.device) for path in paths.values())
-        features = torch.cat([extractor.features(batch).cpu() for batch in squares])
-    components, shares = principal(features)
+    embedded = tried(partial(_embedded, [folder / path for path in paths.values()], images["count"], section, bench))
+    if isinstance(embedded, Failed):
+        return {"extractor": {}, "planes": [{"name": section.kind, "failed": embedded.reason}]}
+    extractor, components, shares = embedded
     share = f"{100 * float(shares[:2].sum()):.0f} % of the variance"
-    found: dict[str, Any] = {
-        "extractor": dict(extractor.describe()),
-        "planes": [_plane(f"PCA, {share}", components[:, :2], [*paths])],
-    }
+    pca = _plane(f"PCA, {share}", components[:, :2], [*paths])
     near = tried(partial(neighbours, components, bench.recipe.seed))
     if isinstance(near, Failed):
-        return found | {"planes": [*found["planes"], {"name": "t-SNE", "failed": near.reason}]}
-    found["planes"].append(_plane("t-SNE", near, [*paths]))
+        return {"extractor": extractor, "planes": [pca, {"name": "t-SNE", "failed": near.reason}]}
+    found = {"extractor": extractor, "planes": [pca, _plane("t-SNE", near, [*paths])]}
     kept.save(folder / FILE, origin, found)
     return found
+
+
+def _embedded(
+    strips: Iterable[Path], count: int, section: ExtractorSection, bench: Workbench
+) -> tuple[dict[str, object], Tensor, Tensor]:
+    """Return what is said of the network, and the principal components of its features of all pictures."""
+    extractor = shared(section, bench.base, bench.device)
+    with torch.no_grad():
+        features = [extractor.features(_squares(strip, count).to(bench.device)).cpu() for strip in strips]
+    return dict(extractor.describe()), *principal(torch.cat(features))
 
 
 def principal(features: Tensor) -> tuple[Tensor, Tensor]:

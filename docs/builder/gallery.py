@@ -14,6 +14,7 @@ from PIL import Image
 
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import discover
+from unlearnkit.recipe import vary
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.sections import label
 from unlearnkit.recipe.validate import load
@@ -113,6 +114,12 @@ class Card:
     def family(self) -> str:
         """The model's family."""
         return FAMILIES.get(self.recipe.model.kind, self.recipe.model.kind)
+
+    @property
+    def tasks(self) -> list[str]:
+        """Kinds of the task, or of those that it is varied over."""
+        over = (self.recipe.vary or {}).get("task") or [{"kind": self.recipe.task.kind}]
+        return list(dict.fromkeys(task["kind"] for task in over))
 
     @property
     def methods(self) -> list[str]:
@@ -231,7 +238,7 @@ def index(found: list[Card]) -> str:
     words: dict[str, Any] = {sort: {"title": title, "options": {}} for sort, title in sorts.items()}
     blocks = []
     for card in found:
-        said = {"family": [card.family], "task": [card.recipe.task.kind], "method": card.methods}
+        said = {"family": [card.family], "task": card.tasks, "method": card.methods}
         classes = ["card"]
         for sort, values in said.items():
             for value in values:
@@ -258,7 +265,7 @@ def index(found: list[Card]) -> str:
 def _summary(card: Card, classes: str) -> str:
     sets = card.recipe.data
     forget = ", ".join(sets.forget.classes or []) or f"{sets.forget.draw} classes drawn from the seed"
-    facts = f"{card.family} · {card.recipe.task.kind} · forget {forget}"
+    facts = f"{card.family} · {', '.join(card.tasks)} · forget {forget}"
     if card.results is not None:
         several = f" for {len(card.runs)} {card.beside}" if card.several else ""
         cost = f"{_minutes(card.seconds)}{several} on {_device(card)}"
@@ -334,7 +341,7 @@ def _of_several(card: Card) -> tuple[list[str], list[str]]:
         f"{ORDER} Of the first of them; the pictures of all methods stand in the comparison below.",
         _front(card, "comparison.png"),
     ]
-    for id_ in ("hypervolume", "solutions", *(id_ for id_ in grids if id_.startswith("audit-"))):
+    for id_ in ("hypervolume", "solutions", "scores-truth", *(id_ for id_ in grids if id_.startswith("audit-"))):
         if id_ in grids:
             seen += [f"### {plain(grids[id_].title)}", _grid(grids[id_])]
     cost = f"{_minutes(card.seconds)} for all solutions of {len(card.runs)} {card.beside} on {_device(card)}"
@@ -388,6 +395,8 @@ def _facts(card: Card) -> str:
     data, sets = card.recipe.data, card.results["sets"] if card.results else {}
     rows = [("model", f"{card.family}: `{card.recipe.model.kind}`, trains {card.recipe.model.part}"),
             ("task", plain(label(card.recipe.task))), ("method", "; ".join(card.methods))]  # fmt: skip
+    over = {key: plain(" or ".join(map(vary.said, values))) for key, values in (card.recipe.vary or {}).items()}
+    rows = [row for row in rows if row[0] not in over] + list(over.items())
     for name, selection in (("forget", data.forget), ("retain", data.retain)):
         chosen = plain(", ".join(selection.classes or []) or label(selection).strip() or "the rest of the source")
         counts = sets.get(name)

@@ -337,3 +337,64 @@ def test_control_by_epsilon_is_told_of_every_figure_over_the_seeds(seeded: Calla
     assert rows["f2"] == [Spread((1.0, -1.0)), "2 of 2"]
     assert {"forget/validation/truth/psnr", "retain/train/original/ssim"} <= rows.keys()
     assert controlled(runs[0].results)["f2"] == {"rank": 1.0, "monotone": True}
+
+
+def test_the_papers_table_has_a_block_a_setting_and_marks_the_best_of_each(varied: list[Path]) -> None:
+    found = compare(gather(map(Sealed.measured, varied)))
+    table = next(grid for grid in grids(found) if grid.id == "scores-truth")
+    assert [column.head for column in table.heads[:4]] == ["solution", "setting", "f1 ↓", "f2 ↓"]
+    each = len(table.rows) // 4
+    assert [row[1] for row in table.rows] == [name for name in found.names for _ in range(each)]
+    assert {"original model", "ε at 25 %", "max-loss"} < {row[0] for row in table.rows}
+    psnr = [column.head for column in table.heads if column.group == "PSNR"]
+    assert psnr == ["forget ↓", "retain ↑"]
+    for column, head in enumerate(table.heads[2:], 2):
+        sign = 1 if "↓" in head.head else -1
+        for first in range(0, len(table.rows), each):
+            cells = {row: table.rows[row][column] for row in range(first + 1, first + each)}  # the original is left out
+            means = {row: sign * cell.mean for row, cell in cells.items() if isinstance(cell, Spread) and cell.known}
+            marked = {row for row, at in table.best if at == column and first <= row < first + each}
+            assert marked == {row for row, mean in means.items() if mean == min(means.values()) < max(means.values())}
+    assert "On 50 validation images of the forget set and 150 validation images of the retain set. " in table.said
+
+
+def test_further_tasks_are_blocks_without_losses(seeded: Callable[..., list[Path]]) -> None:
+    def measured(found: dict[str, Any], seed: int) -> None:
+        scored = {of: {"truth": {"psnr": 10.0 + seed}} for of in ("forget", "retain")}
+        ids = [s["id"] for s in found["solutions"]]
+        entry = {"task": {}, "label": "outpainting, border 0.5", "original": scored}
+        found["tasks"] = [entry | {"solutions": dict.fromkeys(ids, scored)}]
+
+    table = next(
+        grid for grid in grids(compare(gather(map(Sealed.measured, seeded(2, measured))))) if "truth" in grid.id
+    )
+    rows = {tuple(row[:2]): row[2:] for row in table.rows}
+    assert len(rows) == 2 * 11
+    f1, f2, forget, retain = rows["max-loss", "outpainting, border 0.5"][:4]
+    assert f1 == f2 == Spread((None, None))
+    assert forget == retain == Spread((10.0, 11.0))
+    assert isinstance(rows["max-loss", "training task"][0], Spread)
+    assert "—: the losses are those of the training task." in table.text().notes
+
+
+def test_latex_is_balanced_with_as_many_cells_in_every_row(varied: list[Path]) -> None:
+    for folder in varied:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["varied"]["task"] += r" 50 % of a_b & #1 {x} ~^\ <|> $5 „ü“"
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    tables = grids(compare(gather(map(Sealed.measured, varied))))
+    assert any("‖" in grid.said or "ε" in grid.said for grid in tables)
+    for grid in tables:
+        text = grid.latex()
+        bare = re.sub(r"\\[{}$&%#_|]", "", text.replace("\\\\", ""))  # without what is escaped or ends a row
+        assert (bare.count("{") - bare.count("}"), bare.count("$") % 2, bare.count("%")) == (0, 0, 2)  # comments
+        assert not re.search(r"(?<!\\end\{table\})[~#^_]", re.sub(r"\$[^$]*\$|\\text\w+\{\}", "", bare))
+        assert re.findall(r"\\(begin|end)\{tab", text) == ["begin", "begin", "end", "end"]
+        assert all(ord(sign) < 0x180 or sign in "„“" for sign in text)  # letters that pdfLaTeX has
+        spec = re.search(r"begin\{tabular\}\{(\w+)\}", text)
+        assert spec is not None
+        lines = [line for line in text.splitlines() if line.endswith(r"\\")]
+        for line in lines:
+            cells = re.split(r"(?<!\\)&", line)
+            spans = (re.match(r"\s*\\multicolumn\{(\d+)\}", cell) for cell in cells)
+            assert sum(int(span[1]) if span else 1 for span in spans) == len(spec[1]), line

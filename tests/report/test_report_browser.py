@@ -125,3 +125,36 @@ def test_an_address_selects_a_stop(dialled: Path, found: dict[str, Any], tmp_pat
     f1, label, squares = shown(dom(dialled / "report.html", tmp_path / "profile", f"#solution={stop['id']}"))
     assert (f1, label) == (figure(stop["f1"]), stop["label"])
     assert len(squares) == 2 * found["images"]["count"]
+
+
+def test_maps_stand_in_the_page_and_follow_the_solution(
+    run: Path, results: dict[str, Any], write_results: Callable[[Path, dict[str, Any]], None], tmp_path: Path
+) -> None:
+    ids = ["truth", "original", *(s["id"] for s in results["solutions"])]
+    places = {name: [[at / 16, i / 8] for i in range(8)] for at, name in enumerate(ids)}
+    plane = {"name": "PCA, 63 % of the variance", "points": {"forget": places, "retain": places}}
+    failed = {"name": "t-SNE", "failed": "needs scikit-learn"}
+    write_results(run, results | {"maps": {"extractor": {"extractor": "Net"}, "planes": [plane, failed]}})
+    write(Sealed.measured(run))
+
+    def now(source: str) -> list[list[float]]:
+        groups = re.findall(r'<g class="(?:forget|retain) now".*?</g>', source, re.DOTALL)
+        assert len(groups) == 2
+        found = re.findall(r"translate\(([\d.]+) ([\d.]+)\)", groups[0])
+        assert found == re.findall(r"translate\(([\d.]+) ([\d.]+)\)", groups[1])
+        return [[float(x), 1 - float(y)] for x, y in found]
+
+    text = (run / "report.html").read_text(encoding="utf-8")
+    assert "needs scikit-learn" in text
+    assert now(text) in [places[name] for name in ids[2:]]  # without a script, of the solution that is shown first
+    source = dom(run / "report.html", tmp_path / "profile", "#solution=max-loss")
+    shown(source)
+    assert now(source) == places["max-loss"]
+    dot = "document.querySelector('.maps .truth path:nth-child(3)')"
+    pointed = f"{dot}.dispatchEvent(new Event('pointerover', {{ bubbles: true }}));"
+    source = pushed(run / "report.html", tmp_path / "profile", pointed)
+    assert '<figcaption id="pointed">forget image 3: truth</figcaption>' in source
+    picture, square = (re.search(rf'id="{which}"[^>]* src="([^"]*)"', source) for which in ("seen", "forget/truth/2"))
+    assert picture
+    assert square
+    assert picture[1] == square[1]

@@ -15,6 +15,7 @@ from unlearnkit.contracts import Failed, ModelAdapter, View, mean_colour_fill, s
 from unlearnkit.disk import read_plain, sha256, write_file
 from unlearnkit.evaluation import kept
 from unlearnkit.evaluation.instruments import Instruments
+from unlearnkit.evaluation.maps import mapped
 from unlearnkit.evaluation.measure import Gauge, Output, shown
 from unlearnkit.evaluation.models import ORIGINAL, Model, original, solved, stops
 from unlearnkit.evaluation.originals import Further, Originals
@@ -70,7 +71,8 @@ def collect(
         }
         for place, other in enumerate(further)
     ]
-    images: dict[str, Any] = {
+    images: dict[str, Any] = {"count": _pictured(bench), "size": max(sides(bench.student.image_size))}
+    images |= {
         of: {
             "solutions": {name: _picture(of, name) for name in ids},
             "dial": {name: _picture(of, name) for name in looks},
@@ -78,6 +80,7 @@ def collect(
         }
         for of in SETS
     }
+    maps = recipe.evaluate.maps
     return {
         "format": 1,
         "name": recipe.name,
@@ -121,13 +124,15 @@ def collect(
             for kind, metric in instruments.metrics.items()
         },
         "warnings": warnings(instruments, solutions),
-        "images": {"count": _pictured(bench), "size": max(sides(bench.student.image_size)), **images},
+        "images": images,
+        "maps": None if maps is None else mapped(folder, bench, maps, images, watcher),
     }
 
 
 def evaluated(folder: Path, gauge: Gauge, model: Model) -> dict[str, Any]:
     """Return what is measured of a model, and write its pictures, or find both again."""
-    bench, unseen = gauge.bench, {"audits": [], "limits": [], "stops": 0}
+    bench = gauge.bench
+    unseen: dict[str, object] = {"audits": [], "limits": [], "maps": None, "stops": 0}
     evaluate = bench.recipe.evaluate.model_copy(update=unseen)
     titles = ("truth", "input", ORIGINAL) if model.id == ORIGINAL else (model.id,)
     file = f"evaluations/{model.id}.json"

@@ -47,6 +47,9 @@ class Evaluate(sections.Section):
     tasks: list[sections.TaskSection] = []  # noqa: RUF012
     """Further tasks that every solution is measured on, such as other crop sizes; the training task always is. They
     cost one pass over the validation images for each solution."""
+    maps: sections.ExtractorSection | None = None
+    """A network by whose features the report lays its pictures out in a plane, by PCA and, where scikit-learn is
+    there, t-SNE: truth, original model and every solution. It takes `images` of each set."""
     audits: list[sections.AuditSection] = []  # noqa: RUF012
     """Tests of whether the original model and every solution have really forgotten; most of them train."""
     limits: list[Limit] = []  # noqa: RUF012

@@ -27,11 +27,13 @@ def page(
     beyond = [("original", reading.original(results)), *(
         (s["label"], s) for s in (reading.fill(results), reading.retrained(results)) if s
     )]  # fmt: skip
-    laid = front.front(results)
+    laid, maps = front.front(results), results.get("maps")
+    planes = maps["planes"] if maps else []
     with styled():
         drawn, panels = front.linked(laid), curves.panels(results)
     return rendered(
-        "report", name=results["name"], data={"positions": positions, "beside": beside}, style=asset("report.css"),
+        "report", name=results["name"], data={"positions": positions, "beside": beside, "maps": planes},
+        style=asset("report.css"),
         results=results, verdict=headline(results, first), told=verdict(results), compared=compared,
         cautions=[*cautions(results, manifest), *missing],
         start=next(shown for shown in (*positions, *beside) if shown["id"] == first["id"]), why=why,
@@ -39,7 +41,7 @@ def page(
         fields=slider.fields(results), valid=slider.valid(results),
         metrics=[(metric, reading.name(results, metric)) for metric in results["metrics"]], strips=strips,
         explored=explored(strips, first), marks=[(label, slider.scores(results, s)) for label, s in beyond],
-        between=between, front=laid, drawn=drawn, hollow=svg.look(OWN["epsilon"]), panels=panels,
+        between=between, maps=maps, front=laid, drawn=drawn, hollow=svg.look(OWN["epsilon"]), panels=panels,
         barred=curves.barred(results),
         legend=[(svg.look(look), text) for look, text in laid.legend()], targets=tables.targets(results),
         solutions=tables.solutions(results, manifest.get("times") or {}),

@@ -50,7 +50,9 @@ def titled(shown: Table) -> list[str]:
 
 def table(shown: Table) -> str:
     """Return a table; a column under a shared heading carries it."""
-    heads, *rows = (map(plain, row) for row in ([c.whole for c in shown.columns], *shown.rows))
+    heads, *rows = ([plain(text) for text in row] for row in ([c.whole for c in shown.columns], *shown.rows))
+    for row, column in shown.best:
+        rows[row][column] = f"**{rows[row][column]}**"
     rule = [":--", *["--:"] * (len(shown.columns) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (heads, rule, *rows))
 

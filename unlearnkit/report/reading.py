@@ -93,6 +93,16 @@ def score(solution: Solution, of: str, split: str, against: str, metric: str) ->
     return solution.get("metrics", {}).get(of, {}).get(split, {}).get(against, {}).get(metric)
 
 
+def under(place: int, results: Results, solution: Solution | None) -> Solution | None:
+    """Return a solution as it is under a further task: with what was measured there, and without losses."""
+    if solution is None:
+        return None
+    task, of = results["tasks"][place], solution["id"]
+    found = task["original"] if of == "original" else task["solutions"].get(of, {})
+    metrics = {name: {seen(results, name): its} for name, its in found.items()}
+    return cast("Solution", {**solution, "f1": None, "f2": None, "metrics": metrics})
+
+
 def name(results: Results, metric: str) -> str:
     """Return a metric's name as people write it."""
     return str(results["metrics"].get(metric, {}).get("name", metric))

@@ -286,6 +286,23 @@ class Images(TypedDict):
     retain: NotRequired[Strips]
 
 
+class Plane(TypedDict):
+    """Where the pictures of all models lie in a plane that is 1 wide."""
+
+    name: str
+    points: NotRequired[dict[str, dict[str, list[list[float]]]]]
+    """set → "truth", "original" or solution → x and y of each picture, up is up."""
+    failed: NotRequired[str]
+    """Why there is none."""
+
+
+class Maps(TypedDict):
+    """The pictures by the features of a network, in one plane of each kind."""
+
+    extractor: dict[str, Any]
+    planes: list[Plane]
+
+
 class Controlled(TypedDict):
     """How a figure of the solutions goes with ε."""
 
@@ -322,6 +339,7 @@ class Results(TypedDict):
     warnings: list[str]
     tolerance: NotRequired[float]
     images: NotRequired[Images | None]
+    maps: NotRequired[Maps | None]
 
 
 def load(run: Sealed) -> tuple[Results, dict[str, Any]]:

@@ -34,6 +34,8 @@ class Table:
     ids: list[str]
     notes: list[str] = field(default_factory=list)
     about: list[str] = field(default_factory=list)
+    best: frozenset[tuple[int, int]] = frozenset()
+    """Row and column of the cells that stand out."""
 
     def groups(self) -> list[tuple[str, int]]:
         """Return the shared headings and how many columns each one spans; none where no column has one."""

@@ -27,7 +27,7 @@ def keys(recipe: Recipe) -> Key:
         recipe.model_dump(mode="json")[name] for name in ("control", "sweep", "epsilons", "evaluate")
     )
     wanted, audits, stops = asked.pop("targets"), evaluate.pop("audits"), evaluate.pop("stops")
-    del evaluate["limits"]
+    del evaluate["limits"], evaluate["maps"]
     beside = {name: one.model_dump(mode="json") for name, one in swept(recipe).items()}
     ends = {HIGHEST: control["boundary"], LOWEST: control["lowest"] or control["boundary"]}
     curve = [ends, {**sweep, "polish": None}] if isinstance(recipe.sweep, Curve) else None

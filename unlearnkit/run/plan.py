@@ -54,7 +54,8 @@ def describe(
     tried, chosen = named.tried, named.chosen
     device = tried(choose_device, recipe.training.device)
     for evaluate in {its.evaluate.model_dump_json(): its.evaluate for its in runs}.values():
-        for instrument in [one.build for one in evaluate.metrics] + [one.build for one in evaluate.audits]:
+        beside = [evaluate.maps.build] if evaluate.maps else []
+        for instrument in [one.build for one in evaluate.metrics] + [one.build for one in evaluate.audits] + beside:
             tried(instrument, base, torch.device("cpu"))
         if evaluate.limits:
             tried(build_instruments, evaluate, base, torch.device("cpu"))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unlearnkit.disk import disk_errors, remove_folder, remove_parts, write_json
 from unlearnkit.errors import Exit, Stopped, UserError
-from unlearnkit.evaluation import instruments
+from unlearnkit.evaluation import instruments, maps
 from unlearnkit.evaluation.audits import audited
 from unlearnkit.evaluation.instruments import Instruments
 from unlearnkit.evaluation.measure import Gauge
@@ -214,6 +214,7 @@ def _finish(
     left = {*(f"solutions/{name}" for name in stored), *(f"evaluations/{name}.json" for name in models)}
     left |= {f"evaluations/{name}.target.json" for name in ids}
     left |= {f"evaluations/{name}.json" for name in stop_ids(bench.recipe.evaluate.stops)}
+    left |= {maps.FILE} if results["maps"] else set()
     left |= {f"audits/{audit}/{name}.json" for audit, name in product(audits, models)}
     for path in (path for pattern in ("solutions/*", "evaluations/*", "audits/*/*") for path in folder.glob(pattern)):
         if path.relative_to(folder).as_posix() not in left:

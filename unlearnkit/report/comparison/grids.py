@@ -2,10 +2,11 @@
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
+from itertools import accumulate, groupby
 
 from unlearnkit.report import reading
 from unlearnkit.report.comparison.compare import CONFIDENCE, Comparison
@@ -18,13 +19,16 @@ from unlearnkit.report.tables import Column, Table, audit_columns, finding, poin
 Cell = str | Spread
 Rows = list[list[Cell]]
 Audited = dict[str, dict[str, Finding]]
-SOLUTION = Column("solution")
+SOLUTION, SETTING = Column("solution"), Column("setting")
 DASH = f"{NONE}: the method has none, or one seed has no spread, or seeds that do not differ show no noise."
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Cells under columns; `notes` are reasons of failures and what a dash means."""
+    """Cells under columns; `notes` are reasons of failures and what a dash means.
+
+    Where the second column is `SETTING`, its rows form a block for each, which LaTeX has under a heading of its own.
+    """
 
     id: str
     title: str
@@ -32,13 +36,15 @@ class Grid:
     heads: list[Column]
     rows: Sequence[Sequence[Cell]]
     notes: Sequence[str] = ()
+    best: frozenset[tuple[int, int]] = frozenset()
+    """Row and column of the best cells."""
 
     def text(self) -> Table:
         """Return it as text: mean ± sample standard deviation over the seeds; dashes are explained where they are."""
         rows = [[spread(cell) if isinstance(cell, Spread) else cell for cell in row] for row in self.rows]
         dashes = any(cell == NONE for row in rows for cell in row)
         notes = [note for note in self.notes if dashes or not note.startswith(f"{NONE}:")]
-        return Table(self.title, self.heads, rows, [str(i) for i in range(len(rows))], notes)
+        return Table(self.title, self.heads, rows, [str(i) for i in range(len(rows))], notes, best=self.best)
 
     def csv(self) -> str:
         """Return it with means and deviations in columns of their own, at full precision; what is unknown is empty."""
@@ -51,13 +57,38 @@ class Grid:
         return stream.getvalue()
 
     def latex(self) -> str:
-        """Return it as a booktabs tabular."""
-        shown = self.text()
-        lines = [[column.whole for column in shown.columns], *shown.rows]
-        heads, *rows = (" & ".join(map(escaped, line)) + r" \\" for line in lines)
-        body = "\n".join([r"\toprule", heads, r"\midrule", *rows, r"\bottomrule"])
-        columns = "l" + "r" * (len(shown.columns) - 1)
-        return f"% {one_line(self.title)}; needs booktabs\n\\begin{{tabular}}{{{columns}}}\n{body}\n\\end{{tabular}}\n"
+        """Return it as a table of booktabs; its caption says what the page says of it."""
+        shown, blocks = self.text(), SETTING in self.heads
+        cells = [[escaped(text) for text in row] for row in shown.rows]
+        for row, column in shown.best:
+            cells[row][column] = rf"\textbf{{{cells[row][column]}}}"
+        names = [row.pop(1) if blocks else "" for row in cells]
+        columns = [column for column in shown.columns if column != SETTING]
+        groups = replace(shown, columns=columns).groups()
+        ends = list(accumulate(span for _, span in groups))
+        body = [_line(_across(span, "c", escaped(group)) for group, span in groups)] if groups else []
+        places = ((end - span + 1, end) for (group, span), end in zip(groups, ends, strict=True) if group)
+        body += [rf"\cmidrule(lr){{{first}-{last}}}" for first, last in places]
+        body += [_line(escaped(column.head) for column in columns)]
+        for name, rows in groupby(zip(names, cells, strict=True), key=lambda row: row[0]):
+            body += [r"\midrule", *[_line([_across(len(columns), "l", name)])] * blocks]
+            body += [_line(row) for _, row in rows]
+        caption = escaped(" ".join([f"{self.title}.", self.said, *shown.notes]))
+        return "\n".join([
+            "% needs booktabs and graphicx, and XeLaTeX or LuaLaTeX for letters that are neither of Latin nor of Greek",
+            r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rf"\label{{tab:{self.id}}}",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}", r"\toprule", *body, r"\bottomrule",
+            r"\end{tabular}}", r"\end{table}", "",
+        ])  # fmt: skip
+
+
+def _line(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _across(span: int, side: str, text: str) -> str:
+    return rf"\multicolumn{{{span}}}{{{side}}}{{{text}}}"
 
 
 def spread(value: Spread) -> str:
@@ -79,8 +110,13 @@ def plain_cell(value: object) -> object:
     return f"'{text}" if text[:1] in tuple("=+-@＝＋－＠") else text
 
 
-SIGNS = {"±": r"\pm", "−": "-", "ε": r"\varepsilon", "α": r"\alpha", "β": r"\beta", "λ": r"\lambda", "σ": r"\sigma",
-         "↑": r"\uparrow", "↓": r"\downarrow", "∞": r"\infty", "θ": r"\theta"}  # fmt: skip
+SIGNS = {
+    "±": r"\pm", "−": "-", "·": r"\cdot", "×": r"\times", "√": r"\surd", "∇": r"\nabla", "‖": r"\|", "⊥": r"\perp",
+    "≤": r"\le", "≥": r"\ge", "∞": r"\infty", "↑": r"\uparrow", "↓": r"\downarrow", "→": r"\to", "²": "^2",
+    "½": r"\frac12", "Δ": r"\Delta", "Σ": r"\Sigma", "α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "δ": r"\delta",
+    "ε": r"\varepsilon", "η": r"\eta", "θ": r"\theta", "κ": r"\kappa", "λ": r"\lambda", "μ": r"\mu", "π": r"\pi",
+    "σ": r"\sigma", "φ": r"\varphi", "ψ": r"\psi",
+}  # fmt: skip
 WORDS = {"\\": "backslash", "^": "asciicircum", "~": "asciitilde", "<": "less", ">": "greater", "|": "bar"}
 LATEX = {
     **{sign: f"${mathematics}$" for sign, mathematics in SIGNS.items()},
@@ -167,21 +203,65 @@ def _controlled(comparison: Comparison) -> Iterator[Grid]:
 
 
 def _scores(comparison: Comparison) -> Iterator[Grid]:
-    """Yield a table of every metric for each set on the images that pictures are of."""
-    results = comparison.groups[comparison.names[0]][0].results
-    for of in SETS:
-        axes = [axis for axis in comparison.axes if axis.id.startswith(f"{of}/{reading.seen(results, of)}/")]
-        reasons = list[str]()
-        heads = [
-            Column(reading.name(results, metric) + reading.arrow(results, metric), group=f"against the {against}")
-            for _, _, against, metric in (axis.id.split("/") for axis in axes)
-        ]
-        rows = [[p.label, *(_score(p, axis, reasons, results) for axis in axes)] for p in comparison.points if axes]
+    """Yield the table of the papers, solutions by metrics of both sets in a block for each setting."""
+    results, settings = comparison.groups[comparison.names[0]][0].results, list(_settings(comparison))
+    by_id, blocks = {axis.id: axis for axis in comparison.axes}, len(settings) > 1
+    metrics = dict.fromkeys(key.split("/")[3] for key in by_id if "/" in key)
+    for against, losses in (("truth", LOSSES), ("original", ())):
+        keys = (f"{of}/{reading.seen(results, of)}/{against}/{metric}" for metric in metrics for of in SETS)
+        if not (axes := [by_id[key] for key in keys if key in by_id]):
+            continue
+        rows, best, reasons = list[list[Cell]](), set[tuple[int, int]](), list[str]()
+        for name, points in settings:
+            for column, axis in enumerate((*losses, *axes), 1 + blocks):
+                best |= {(len(rows) + place, column) for place in _best(points, axis)}
+            rows += [
+                [p.alone, *[name] * blocks, *map(p.on, losses), *(_score(p, axis, reasons, results) for axis in axes)]
+                for p in points
+            ]
+        heads = [Column(f"{axis.id} ↓", group="training loss") for axis in losses]
+        for axis in axes:
+            of, _, _, metric = axis.id.split("/")
+            heads.append(Column(f"{of} {'↓' if axis.sign > 0 else '↑'}", group=reading.name(results, metric)))
         said = (
-            f"Scores on {reading.seen_images(results, of)}. "
-            "For the forget set a worse score is an output farther from the truth."
+            f"On {_counted(comparison)}. Arrows point to more forgotten on the forget set, where a worse score is an "
+            "output farther from the truth and no more than that, and to better kept on the retain set. Bold is the "
+            f"best mean of its column{' in each setting' * blocks}, the original model left out."
         )
-        yield Grid(f"scores-{of}", f"{of.capitalize()} set", said, [SOLUTION, *heads], rows, _numbered(reasons))
+        title = f"Scores against the {against}{' model' * (against == 'original')}"
+        notes = [*_numbered(reasons), f"{NONE}: the losses are those of the training task."]
+        above = [SOLUTION, *[SETTING] * blocks, *heads]
+        yield Grid(f"scores-{against}", title, said, above, rows, notes, frozenset(best))
+
+
+def _settings(comparison: Comparison) -> Iterator[tuple[str, list[Point]]]:
+    """Yield the points of each recipe, and these under each further task that they are measured on."""
+    for name, group in comparison.groups.items():
+        points, several = [p for p in comparison.points if p.group == name], len(comparison.groups) > 1
+        tasks = [task["label"] for task in group[0].results.get("tasks", [])]
+        yield ", ".join([name] * several + ["training task"] * bool(tasks)), points
+        for place, label in enumerate(tasks):
+            under = (
+                [reading.under(place, r.results, s) for r, s in zip(group, p.solutions, strict=True)] for p in points
+            )
+            its = [replace(p, solutions=tuple(found)) for p, found in zip(points, under, strict=True)]
+            yield ", ".join([name] * several + [label]), its
+
+
+def _best(points: Sequence[Point], axis: Axis) -> list[int]:
+    """Return the places of the best means, the original model's left out; none where all are alike."""
+    every = ((place, p.on(axis).mean) for place, p in enumerate(points) if p.kind != "original")
+    means = {place: axis.sign * mean for place, mean in every if mean is not None}
+    return [place for place, mean in means.items() if mean == min(means.values()) < max(means.values())]
+
+
+def _counted(comparison: Comparison) -> str:
+    """Say of how many images of each set scores are."""
+    runs, told = [run.results for group in comparison.groups.values() for run in group], []
+    for of in SETS:
+        counts = dict.fromkeys(str(run["sets"][of].get(reading.seen(run, of))) for run in runs)
+        told.append(f"{' or '.join(counts)} {reading.seen_images(runs[0], of)} of the {of} set")
+    return " and ".join(told)
 
 
 def _score(point: Point, axis: Axis, reasons: list[str], results: Results) -> Cell:

@@ -1,6 +1,7 @@
 """Small plots side by side: figures over ε and over what is varied, means over the seeds in bands."""
 
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
 from matplotlib import colormaps
@@ -63,8 +64,8 @@ def _over(comparison: Comparison, over: Axis) -> Figure | None:
         for (key, *_), points in lines.items():
             _line(axes, points, over, figure, colours[key], BAND / len(lines))
         if over.words:
-            axes.set_xticks(range(len(over.words)), over.words)
-    labels = {p.key: p.label.removesuffix(f" ({p.group})") for p in comparison.points}
+            axes.set_xticks(range(len(over.words)), [textwrap.fill(word, 14) for word in over.words])
+    labels = {p.key: p.alone for p in comparison.points}
     return _told(plot, {labels[str(key)]: colour for key, colour in colours.items()})
 
 

@@ -160,6 +160,11 @@ class Point:
     solutions: tuple[Solution | None, ...]
     manifests: tuple[dict[str, Any], ...]
 
+    @property
+    def alone(self) -> str:
+        """Its label without the name of its recipe."""
+        return self.label.removesuffix(f" ({self.group})")
+
     def on(self, axis: Axis) -> Spread:
         """Return its values on an axis."""
         pairs = zip(self.solutions, self.manifests, strict=True)

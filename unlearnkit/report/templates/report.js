@@ -28,6 +28,12 @@ function show(id) {
   const point = document.querySelector(`.front :is(.point, .stop)[data-mark="${CSS.escape(id)}"] use`);
   marker.setAttribute("visibility", point ? "visible" : "hidden");
   if (point) marker.style.transform = `translate(${point.getAttribute("x")}px, ${point.getAttribute("y")}px)`;
+  for (const group of all(".maps .now")) {
+    const { points } = data.maps[group.dataset.plane];
+    const places = points[group.classList.contains("forget") ? "forget" : "retain"][id]; // none of the dial's
+    group.setAttribute("visibility", places ? "visible" : "hidden");
+    places?.forEach(([x, y], i) => group.children[i].setAttribute("transform", `translate(${x} ${1 - y})`));
+  }
   for (const group of all(`.panels [data-mark="${CSS.escape(id)}"]`)) group.parentNode.append(group); // drawn on top
 }
 
@@ -97,6 +103,19 @@ document.querySelector("main").addEventListener("keydown", (event) => {
   picked(event.target);
 });
 for (const image of all(".strip.now img")) Object.assign(image, { role: "button", tabIndex: 0 });
+
+const seen = document.getElementById("seen");
+for (const plane of all(".maps svg")) {
+  plane.addEventListener("pointerover", ({ target }) => {
+    const group = target.closest("g");
+    if (!group) return;
+    const [set, name] = group.classList;
+    const of = name === "now" ? document.body.dataset.solution : name;
+    Object.assign(seen.dataset, { set, index: [...group.children].indexOf(target) });
+    place(seen, of, solutions.get(of)?.label ?? of);
+    document.getElementById("pointed").textContent = seen.alt;
+  });
+}
 
 const moved = () => document.body.classList.add("moved"); // only what a person does is animated
 

@@ -46,7 +46,8 @@ def prepared(path: Path, changes: Sequence[str], plugins: Plugins) -> Workbench:
     """Return the workbench of a recipe with changes, with what is frozen computed once, as in a run."""
     bench = build(read(path, changes, plugins), path.parent)
     for side in bench.sides.values():
-        _ = side.stages, side.targets
+        for kept in filter(None, (side.stages, side.targets)):
+            _ = kept[torch.arange(side.count)]
     return bench
 
 

@@ -230,6 +230,8 @@ def test_every_committed_recipe_is_valid(unlearnkit):
         outcome = unlearnkit("validate", recipe)
         if "weights: ~/.cache/" in recipe.read_text() and outcome.code:  # which `unlearnkit download` brings
             assert "model.weights: there is no file" in outcome.err
+        elif "kind: cifar10" in recipe.read_text() and recipe.parent.name != "papers" and outcome.code:
+            assert "data.source.root: " in outcome.err
         elif recipe.parent.name == "papers":
             assert "data.source.root: " in outcome.err
             assert "model.weights: there is no file" in outcome.err

@@ -189,7 +189,8 @@ CHANGED: Mapping[str, Any] = {
     "b/network.pt2", "ExportedModule.size": 20, "ExportedModule.mean": [0.5, 0.5, 0.5],
     "ExportedModule.std": [0.5, 0.5, 0.5], "InceptionScore.splits": 1, "Membership.views": 2,
     "FreshDecoder.steps": 6, "Relearning.images": ["forget"], "Relearning.recovered": 0.5, "Relearning.steps": 6,
-    "Relearning.every": 1, "Layers.layers": 1, "Quantised.bits": [6], "Adversarial.steps": 3, "Adversarial.bound": 0.1,
+    "Relearning.every": 1, "Layers.layers": 1, "TwoPoints.other": "boundary-highest", "TwoPoints.beyond": [0.5],
+    "Quantised.bits": [6], "Adversarial.steps": 3, "Adversarial.bound": 0.1,
     "Adversarial.images": 2, "RetainLeakage.views": 2,
 }  # fmt: skip
 """Another value of each leaf whose type does not tell one: of a switch or a word it is the other one, or the next."""

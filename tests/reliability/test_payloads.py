@@ -558,8 +558,10 @@ def test_a_text_is_no_formula_and_no_command_in_tables(text):
     for line in lines[:2]:
         assert line.lstrip('"')[:1] in ("'", "a")
     assert lines[1].endswith(",-0.5")
-    comment, _, _, heads, _, first, second, _, _, _ = grid.latex().split("\n")
+    comment, *head, second, _, _, _, _ = grid.latex().split("\n")
+    caption, heads, first = head[2], head[-3], head[-1]
     assert comment.startswith("% ")
+    assert caption.endswith(r"\textbackslash{}input\{y\}.}")
     assert heads.count("&") == first.count("&") == 1
     assert second == r"{[}2cm] & \textasciicircum{}\textasciitilde{}\textbackslash{}x \\"
 

@@ -45,9 +45,9 @@ def joined(rows: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
 class Rows:
     """The frozen outputs of a set: parts [N, ...], one row an image, made when it is first asked for."""
 
-    def __init__(self, parts: Sequence[Tensor], compute: Compute, device: torch.device) -> None:
+    def __init__(self, parts: Sequence[Tensor], count: int, compute: Compute, device: torch.device) -> None:
         self.parts, self.compute, self.device = parts, compute, device
-        self.ready = torch.zeros(len(parts[0]), dtype=torch.bool)
+        self.ready = torch.zeros(count, dtype=torch.bool)
 
     def __getitem__(self, rows: Tensor) -> tuple[Tensor, ...]:
         """Return the rows, each part [B, ...] on the device."""
@@ -83,7 +83,7 @@ class Filed(Rows):
                     # Reserved at once: a mapped page that finds the disk full would kill the process.
                     os.posix_fallocate(self.file, 0, size)
             *parts, self.checks = _open(path, layout)
-        super().__init__(parts, compute, device)
+        super().__init__(parts, count, compute, device)
 
     def make(self, rows: Tensor) -> None:
         """Compute what nobody else has computed."""
@@ -154,7 +154,7 @@ class Store:
         if size <= self.memory:
             self.memory -= size
             parts = [torch.empty(count, *part.shape[1:], dtype=part.dtype, device=self.device) for part in first]
-            made, where = Rows(parts, compute, self.device), "memory"
+            made, where = Rows(parts, count, compute, self.device), "memory"
         elif self.folder is not None and size <= self.disk:
             self.disk -= size
             path = self.folder / f"{name}-{digest([self.identity, name, layout])[:32]}.bin"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from unlearnkit.contracts import ModelAdapter, Part, Setting, Size, Task, shared, trainable
+from unlearnkit.contracts import Item, ModelAdapter, Part, Setting, Size, Task, shared, trainable
 from unlearnkit.control import Stage
 from unlearnkit.data import (
     Chosen,
@@ -346,9 +346,16 @@ def _hashes(
 
 
 def listed(part: Chosen) -> str:
-    """Return the images of a set as `sha256sum` lists files; those that are no files have their key alone."""
-    named = ((item.key, part.source.fingerprint(item, whole=True)) for item in (*part.train, *part.validation))
-    return "".join(f"{hashed}  {key}\n" if hashed else f"{key}\n" for key, hashed in sorted(named))
+    """Return the images of a set, one a line: those of the forget set that are files as `sha256sum` lists them.
+
+    All others have their key alone: no file of a retain set, which can be large, is read for it.
+    """
+
+    def line(item: Item) -> str:
+        hashed = part.source.fingerprint(item, whole=True) if part.name == "forget" else None
+        return f"{hashed}  {item.key}\n" if hashed else f"{item.key}\n"
+
+    return "".join(line(item) for item in sorted((*part.train, *part.validation), key=attrgetter("key")))
 
 
 def _described(chosen: Mapping[str, Chosen], hashes: Mapping[str, Mapping[str, str]]) -> list[dict[str, object]]:

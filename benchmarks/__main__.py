@@ -15,7 +15,7 @@ from unlearnkit.plugins import discover
 from unlearnkit.run.manifest import device as described
 from unlearnkit.solver.workbench import Workbench
 
-RECIPES = ("quickstart", "mae-airplanes", "vq-gan-motorbikes", "palette-faces")
+RECIPES = ("mae-faces", "mae-airplanes", "vq-gan-motorbikes", "palette-faces")
 OURS = "ε-constrained (ours)"
 TARGETS = (
     ("our step ÷ weighted sum", OURS, "weighted sum (ours)", "≤ 1.05"),

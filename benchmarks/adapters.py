@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.fronts import unheard_run
+from benchmarks.fronts import ALONE, unheard_run
 from benchmarks.measure import in_turn, peak_bytes, ratio
 from benchmarks.steps import constrained, prepared, several
 from unlearnkit.plugins import Plugins, discover
@@ -56,7 +56,7 @@ def rows(path: Path, overrides: Sequence[str], plugins: Plugins) -> Iterator[lis
             bounds = bound(unheard_run(Path(folder, name, "1"), plugins), bench)
             low, high = bounds.range
             values = values or [low + fraction * (high - low) for fraction in FRACTIONS]
-            its = prepared(path, [*ways[name], f"epsilons={{values: {values}}}"], plugins)
+            its = prepared(path, [*ways[name], ALONE, f"epsilons={{values: {values}}}"], plugins)
             solved, *_ = sweep(unheard_run(Path(folder, name, "2"), plugins), its, bounds)
             f2 = {one.problem.epsilon: f"{1000 * one.last.f2:.3g}" for one in solved}
             added = sum(parameter.numel() for parameter in bench.student.adapters)

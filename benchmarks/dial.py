@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.fronts import share, unheard_run
+from benchmarks.fronts import ALONE, share, unheard_run
 from benchmarks.measure import timed
 from benchmarks.steps import prepared, read
 from unlearnkit.control import Constant, Stage
@@ -92,12 +92,11 @@ def measured(path: Path, overrides: Sequence[str], plugins: Plugins, polish: boo
         if polish:
             more = _polished(begin, bench, way, bounds, curve, half)
             return {"recipe": path.stem, "seed": bench.recipe.seed, "steps": steps, "polish": more}
-        _, line, fived = swept("five", five)
-        stiff = swept("curve-2", ten, "sweep={kind: curve, budget: 5, degree: 2}")[2]
-        ways: dict[str, Any] = {"curve": curved, "curve of degree 2": stiff, "five dedicated": fived}
+        _, line, fived = swept("five", five, ALONE)
+        ways: dict[str, Any] = {"curve": curved, "five dedicated": fived}
         ways["polyline through five"] = {"points": _along(bench, line, _epsilons(low.f1, high.f1, TEN))[0]}
-        ways["ten dedicated, S/2"] = swept("ten-half", ten, f"training.steps={half}")[2]
-        dedicated, _, ways["ten dedicated, S"] = swept("ten", ten)
+        ways["ten dedicated, S/2"] = swept("ten-half", ten, ALONE, f"training.steps={half}")[2]
+        dedicated, _, ways["ten dedicated, S"] = swept("ten", ten, ALONE)
         tightened = "sweep={kind: continuation, direction: tighten}"
         ways["continuation, loose to tight"] = swept("continuation", ten, f"training.steps={half}", tightened)[2]
         alphas = [one.last.lam for one in dedicated]
@@ -161,7 +160,7 @@ def _polished(begin: Any, bench: Workbench, way: Any, bounds: Bounds, dial: Dial
         served = [serve(run, bench, bounds, dial, problem, count) for problem in inside]
         found[f"curve, polished by {count}"] = [_point(one.last) for one in served]
     for count in (*(half + count for count in POLISH), LONG):
-        its = way(f"epsilons={{fractions: {fractions}}}", f"training.steps={count}")
+        its = way(f"epsilons={{fractions: {fractions}}}", ALONE, f"training.steps={count}")
         solutions, *_ = sweep(begin(f"dedicated-{count}"), its, bounds)
         found[f"dedicated, {count} steps"] = [_point(one.last) for one in solutions]
     return found
@@ -171,7 +170,7 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
     """Return the tables of one recipe: f2 against dedicated solves, hypervolumes, and ε that were never trained at."""
     heads = ["way", *(f"{100 * fraction:.0f} %" for fraction in TEN), "hypervolume"]
     rows = [heads, [":--", *["--:"] * (len(heads) - 1)]]
-    for name in runs[0]["ways"]:
+    for name in [name for name in runs[0]["ways"] if all(name in run["ways"] for run in runs)]:
         every = [run["ways"][name]["points"] for run in runs]
         area = _spread([share(_checks(points), *_corner(run)) for points, run in zip(every, runs, strict=True)], ".3f")
         f2 = [_spread([point[1] for point in at], ".3g") for at in zip(*every, strict=True)]

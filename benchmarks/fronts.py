@@ -17,8 +17,9 @@ from unlearnkit.run.interrupts import Stop
 from unlearnkit.run.runner import bound, sweep
 from unlearnkit.solver.problem import Check
 
+ALONE = "sweep={kind: independent}"
 PUBLISHED = ("control.epsilon={kind: constraint-gap}", "control.multiplier={kind: closed-form}", "control.landing=none")
-WAYS = {"default": (), "published": PUBLISHED}
+WAYS = {"our rule": (ALONE,), "published": (ALONE, *PUBLISHED)}
 """Ways through phase 2 by name: what each changes of the recipe."""
 
 
@@ -43,7 +44,7 @@ def main() -> None:
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument(
         "--way", action="append", default=[], metavar="NAME:KEY=VALUE;...",
-        help="a way of your own, instead of the default and the published rule",
+        help="a way of your own, instead of our rule and the published one",
     )  # fmt: skip
     given = parser.parse_args()
     own = {name: tuple(filter(None, changes.split(";"))) for name, _, changes in (w.partition(":") for w in given.way)}

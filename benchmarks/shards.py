@@ -8,7 +8,7 @@ from benchmarks.steps import constrained, prepared, several
 from unlearnkit.plugins import discover
 
 COUNTS, ROUNDS, STEPS = (1, 2, 4, 8), 15, 2
-RECIPES = ("quickstart", "vq-gan-motorbikes")
+RECIPES = ("mae-faces", "vq-gan-motorbikes")
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from unlearnkit.data import seeded, view_of
 from unlearnkit.plugins import discover
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-SMALL = ("quickstart", "mae-airplanes", "vq-gan-motorbikes", "palette-faces")
+SMALL = ("quickstart", "mae-faces", "mae-airplanes", "vq-gan-motorbikes", "palette-faces")
 PAPERS = [f"papers/{path.stem}" for path in sorted((RECIPES / "papers").glob("*.yaml"))]
 META = torch.device("meta")
 

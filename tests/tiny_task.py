@@ -38,6 +38,7 @@ data:
   retain: {{classes: [green, blue]}}
   per_class: {{train: 8, validation: 4}}
 epsilons: {{fractions: [0, 0.5, 1]}}
+sweep: {{kind: independent}}
 training:
   optimizer: {{kind: adamw, lr: 3.0e-3}}
   batch_size: 4

@@ -44,6 +44,7 @@ FAMILIES = {
     "mae": "masked autoencoder",
     "vq-gan": "VQ-GAN",
     "mage": "VQ-GAN",
+    "pix2pix": "U-Net",
     "conv-autoencoder": "autoencoder",
     "autoencoder": "autoencoder",
     "autoencoder-kl": "autoencoder",
@@ -124,8 +125,9 @@ class Card:
     @property
     def methods(self) -> list[str]:
         """How the front was found, and the methods beside it."""
-        rule = self.recipe.control.multiplier.kind
-        return [f"ε-constraint, {rule} λ", *(section.kind for section in self.recipe.compare)]
+        sweep, rule = self.recipe.sweep.kind, self.recipe.control.multiplier.kind
+        ours = "ε-constraint, one curve" if sweep == "curve" else f"ε-constraint, {rule} λ"
+        return [ours, *(section.kind for section in self.recipe.compare)]
 
     @property
     def seconds(self) -> float:

@@ -169,7 +169,7 @@ def test_plan_works_without_the_data_and_says_what_is_missing(tiny, unlearnkit):
     assert outcome.code == 3
     assert "there is no folder" in outcome.out
     assert "there is no file" in outcome.out
-    assert "5 problems of up to 24 steps" in outcome.out
+    assert "5 problems on a budget of 24 steps" in outcome.out
 
 
 def test_export_writes_a_model_that_a_recipe_can_use(finished, tiny, unlearnkit):

@@ -182,6 +182,7 @@ data:
 task: {kind: six-corner}
 control: {epsilon: {kind: six-switch}, multiplier: {kind: closed-form}}
 epsilons: {fractions: [0.5], targets: [{kind: six-kept}]}
+sweep: {kind: independent}
 compare: [{kind: six-weighed, weight: [0.5, 2.0]}]
 training: {batch_size: 4, steps: 20, device: cpu, optimizer: {kind: adamw, lr: 1e-2}}
 evaluate: {metrics: [{kind: acme-error}], audits: [{kind: six-own-loss}], images: 2}

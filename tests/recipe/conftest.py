@@ -206,6 +206,7 @@ control:
     kind: constraint-gap
     beta: 5
   multiplier: {kind: averaged}
+sweep: {kind: independent}
 epsilons:
   fractions: [0, 0.25, 0.5]
 training:

@@ -55,6 +55,8 @@ MISTAKES = [
     ("fractions: [0, 0.25, 0.5]", "fractions: [0, 0.25, ¤.250, 0.5]", "0.25 is already entry [1]"),
     ("fractions: [0, 0.25, 0.5]", "fractions: [0]\n  ¤values: [1]", "give fractions or values, not both"),
     ("epsilons:\n  fractions: [0, 0.25, 0.5]", "epsilons: ¤{}", "give fractions or values, or leave"),
+    ("epsilon:\n    kind: constraint-gap\n    beta: 5\n  multiplier: {kind: averaged}\nsweep: {kind: independent}",
+     "epsilon:\n    ¤kind: constraint-gap\n    beta: 5\n  multiplier: {kind: averaged}", "a curve does not use it"),
     ("lr: 1e-4", "lr: ¤1e-4x", "expected a number, got the text '1e-4x'"),
     ("betas: [0.9, 0.95]", "betas: ¤[0.9]", "expected 2 entries, got 1"),
     ("batch_size: 32", "batch_size: 32\n  ¤batch_size: 64", "duplicate key 'batch_size'; the first is at"),

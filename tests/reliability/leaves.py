@@ -35,6 +35,7 @@ TINY: Mapping[str, Any] = {
         "per_class": {"train": 8, "validation": 3},
     },
     "epsilons": {"fractions": [0.25, 0.75]},
+    "sweep": {"kind": "independent"},
     "training": {
         "optimizer": {"kind": "adamw", "lr": 3e-3}, "batch_size": 4, "steps": 8, "checks": 1, "checkpoint_every": 4,
         "device": "cpu",

@@ -83,8 +83,8 @@ class Recipe(sections.Section):
     """The control functions of both phases."""
     epsilons: Epsilons = Field({}, validate_default=True)
     """The bounds on the forget loss."""
-    sweep: Annotated[Independent | Continuation | Curve, Field(discriminator="kind")] = Independent()
-    """How the ε are solved: each by itself, each from its neighbour, or all as one curve."""
+    sweep: Annotated[Independent | Continuation | Curve, Field(discriminator="kind")] = Curve()
+    """How the ε are solved: all as one curve, each by itself, as published, or each from its neighbour."""
     training: Training = Training()
     """Optimiser and budget."""
     compare: list[sections.MethodSection] = []  # noqa: RUF012

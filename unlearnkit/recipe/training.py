@@ -92,7 +92,7 @@ class Epsilons(Section):
 class Independent(Section):
     """Each ε by itself."""
 
-    kind: Literal["independent"] = "independent"
+    kind: Literal["independent"]
     """No ε needs another one's solution."""
     start: Literal["line", "original", "highest"] = "line"
     """`line` starts at the point between the weights of the two boundaries where f1 = ε, `original` at the original
@@ -148,7 +148,7 @@ class Continuation(Section):
 class Curve(Section):
     """All ε at once: one curve of weights from the highest completeness to the original model, and ε found on it."""
 
-    kind: Literal["curve"]
+    kind: Literal["curve"] = "curve"
     """The front as one curve."""
     degree: Annotated[int, Field(ge=1, le=5)] = 3
     """Degree of the curve, which is the number of weight vectors that are trained."""

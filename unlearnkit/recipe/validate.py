@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -71,7 +71,7 @@ def _wrong(cls: type[BaseModel], offer: Offer, data: dict[str, Any]) -> list[Com
         cls.model_validate_json(json.dumps(data))
     except ValidationError as error:
         return explain(error.errors(include_url=False)[:MAX_PROBLEMS], cls, data, offer.broken)
-    return list(_cross_checks(data))
+    return [*_cross_checks(data), *_idle(cls, data)]
 
 
 def _validated(cls: type[R], source: Source, offer: Offer) -> tuple[R | None, list[Complaint]]:
@@ -92,7 +92,8 @@ def _validated(cls: type[R], source: Source, offer: Offer) -> tuple[R | None, li
             break
         mended += now
     found = [_as_written(complaint, written) for complaint in found]
-    crossed = [_as_written(complaint, written) for complaint in islice(_cross_checks(data), MAX_PROBLEMS)]
+    crosswise = chain(_cross_checks(data), _idle(cls, data))
+    crossed = [_as_written(complaint, written) for complaint in islice(crosswise, MAX_PROBLEMS)]
     return recipe, _independent([*mended, *found], crossed, source)
 
 
@@ -148,6 +149,20 @@ def _cross_checks(data: dict[str, Any]) -> Iterator[Complaint]:
     given = data.get("epsilons")
     if isinstance(given, dict) and given.keys() <= {"fractions", "values"} and all(v is None for v in given.values()):
         yield Complaint(("epsilons",), "give fractions or values, or leave the section out for five fractions")
+
+
+def _idle(cls: type[BaseModel], data: dict[str, Any]) -> Iterator[Complaint]:
+    """Check that what is said of single ε is said of a run that solves some."""
+    sweep = data.get("sweep") or {}
+    curved = issubclass(cls, Recipe) and isinstance(sweep, dict) and sweep.get("kind", "curve") == "curve"
+    if not curved or sweep.get("polish"):
+        return
+    usual = cast("type[BaseModel]", cls.model_fields["control"].annotation)().model_dump(mode="json")
+    for name in ("epsilon", "multiplier"):
+        stated = value_at(data, ("control", name))
+        if isinstance(stated, dict) and not stated.items() <= usual[name].items():
+            message = "a curve does not use it: add `sweep: {kind: independent}`, which solves each ε, or remove it"
+            yield Complaint(("control", name), message)
 
 
 def _list_at(data: dict[str, Any], loc: Loc) -> list[Any]:

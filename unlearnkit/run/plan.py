@@ -245,7 +245,7 @@ def lines(plan: dict[str, Any]) -> list[str]:
     rows += [f"  {note}" for note in plan["notes"]]
     times = f", and such in each of {plan['runs']} runs" if plan["runs"] > 1 else ""
     each, steps = _shown(plan["steps_each"]), _shown(plan["steps"])
-    rows.append(f"  {len(plan['problems'])} problems of up to {each} steps{times}: {steps} steps")
+    rows.append(f"  {len(plan['problems'])} problems on a budget of {each} steps{times}: {steps} steps")
     if (shared := plan["shared"])["problems"]:
         less = "" if shared["steps"] is None else f", which saves {shared['steps']:,} steps"
         rows.append(f"    {shared['problems']} more are alike in several runs and solved once{less}")

@@ -37,6 +37,7 @@ data:
   retain: {classes: [green]}
   per_class: {train: 6, validation: 3}
 epsilons: {fractions: [0.5]}
+sweep: {kind: independent}
 training: {optimizer: {kind: adamw, lr: 3.0e-3}, batch_size: 3, steps: 6, checks: 2, device: cpu}
 evaluate: {metrics: [{kind: hidden-psnr}], images: 2}
 """

@@ -40,6 +40,7 @@ data:
 task: {task}
 forget: {{kind: noise-embedding}}
 epsilons: {{fractions: [0.5]}}
+sweep: {{kind: independent}}
 training: {{optimizer: {{kind: sgd, lr: 1.0e-5}}, batch_size: 2, steps: 2, checks: 1, device: cpu}}
 evaluate: {{metrics: [{{kind: psnr}}], images: 1}}
 """

@@ -28,13 +28,13 @@ from unlearnkit.solver.workbench import SETS, Workbench, swept
 
 def forecast(
     runs: Sequence[Recipe], bench: Workbench, tools: Instruments, executor: ExecutorSection, found: Pace,
-    begin: float, counts: Mapping[str, Mapping[str, int | None]],
+    steps: int, begin: float, counts: Mapping[str, Mapping[str, int | None]],
 ) -> dict[str, Any]:  # fmt: skip
     """Return seconds by an executor, one after the other, and of the longest chain; audits are left out of all three.
 
     What is alike in several runs is done in one of them, and each takes as long as it does in the first.
-    `found` is the pace of phase 1 and `begin` the seconds until a process is at work; `bench` has a few of the images
-    that there are by `counts`.
+    `found` is the pace of phase 1, `steps` are those of one problem and `begin` the seconds until a process is at
+    work; `bench` has a few of the images that there are by `counts`.
     """
     paces = {one.id: _paced(bench, found, one, bench.original(one.part)) for one in bench.methods}
     if isinstance(sweep := runs[0].sweep, Curve):
@@ -42,7 +42,6 @@ def forecast(
         curve = Problem(CURVE, [stage], part=runs[0].model.part, span=Span(sweep.degree, 1.0, 2.0))
         paces[CURVE] = _paced(bench, found, curve, bench.origin.repeat(sweep.degree))
     gauge, sides = Gauge(Originals(bench), tools, Unwatched()), bench.sides.values()
-    theta = bench.origin
     gauge.measure(bench.student.output)  # which keeps what the original model makes of the images
     measured = [(of, half) for of in SETS for half in halves(bench, of)]
     few = sum(len(bench.images[of][half]) for of, half in measured)
@@ -54,7 +53,7 @@ def forecast(
             (Path(folder) / name).mkdir()
 
         def taken(stop: bool) -> float:
-            one = Model(f"planned-{stop}", runs[0].model.part, lambda: theta, "planned", stop)
+            one = Model(f"planned-{stop}", runs[0].model.part, lambda: bench.origin, "planned", stop)
             return seconds(lambda: evaluated(Path(folder), gauge, one), bench.device)
 
         model = taken(False) + seconds(lambda: gauge.measure(bench.student.output), bench.device) * more
@@ -69,7 +68,7 @@ def forecast(
         needs |= tasks(str(number), its, beside, wanted, audits)
     needs = linked(needs, lambda task: key[int(task.place)](task))
     first = {key[int(task.place)](task): task for task in reversed(needs)}
-    weights = [weigh(its, bench.steps, bench.multiples) for its in runs]
+    weights = [weigh(its, steps, bench.multiples) for its in runs]
 
     def cost(task: Task) -> float:
         its = runs[int(task.place)]
@@ -77,7 +76,7 @@ def forecast(
             return 0.0
         if task.kind == "evaluate":
             return stop if task.id in stop_ids(its.evaluate.stops) else model
-        return solving(paces.get(task.id, found), its, task.id, weights[int(task.place)](task) * bench.steps, sizes)
+        return solving(paces.get(task.id, found), its, task.id, weights[int(task.place)](task) * steps, sizes)
 
     again = begin if executor.whole else 0.0
     schedule = Schedule(needs, cost, whole=executor.whole, begin=again)

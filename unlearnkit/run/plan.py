@@ -87,8 +87,8 @@ def describe(
     work = counted([(its, _budget(its, _counts_of(its, recipe, counts, base))) for its in runs], multiples)
     taken = work.steps
     size, paired = adapter.image_size, chosen is not None and chosen[0].source.paired
-    task, its = recipe.task.build(), (recipe.model.part, recipe.training.precision)
-    needed = (None if short else tried(need, adapter, task, *its, here, paired)) or Need(0, 0, 0)
+    task, of = recipe.task.build(), (recipe.model.part, recipe.training.precision)
+    needed = (None if short else tried(need, adapter, task, *of, here, paired)) or Need(0, 0, 0)
     each = weight(size, paired, adapter.scale)
     decoded = [(count or 0) * each for halves in counts.values() for count in halves.values()]
     fits = in_memory(decoded, recipe.data.memory_mib * MIB)
@@ -118,7 +118,8 @@ def describe(
     schedule = None
     if bench and found and seconds and steps and executor:
         begin, tools = begun + seconds["preparation"] / len(runs), build_instruments(recipe.evaluate, base, here)
-        schedule = forecast(runs, bench, tools, executor, replace(found, step=seconds["step"]), begin, counts)
+        its = replace(found, step=seconds["step"])
+        schedule = forecast(runs, bench, tools, executor, its, steps, begin, counts)
     return {
         "name": recipe.name, "device": str(device) if device else recipe.training.device,
         "precision": recipe.training.precision, "problems": problems,

@@ -1,6 +1,8 @@
 """What `plan` and `validate` say is there was looked at: weights, images, classes, places; and a step was taken."""
 
 import json
+from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 
 import diffusers
@@ -14,9 +16,14 @@ from unlearnkit.builtin.data.pictures import Pictures
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.training import Look, Training
 from unlearnkit.recipe.validate import load
+from unlearnkit.run import checkpoint
+from unlearnkit.run.forecast import solving
 from unlearnkit.run.memory import peak, reset_peak
 from unlearnkit.run.pace import Pace, looks
 from unlearnkit.run.plan import describe, lines
+from unlearnkit.run.tasks import Task, tasks, weigh
+from unlearnkit.solver.descent import Descent
+from unlearnkit.solver.side import Side
 from unlearnkit.solver.workbench import build
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers", "ignore::DeprecationWarning:numpy")
@@ -263,13 +270,15 @@ def test_what_is_wrong_with_names_is_said_before_anything_is_built(tiny, unlearn
 def test_a_plan_says_hours_and_what_comes_on_top(tiny):
     plan = planned(tiny)
     spent = plan["seconds"]
-    assert spent.keys() == {"step", "steps", "looks", "saved", "preparation"}
+    assert spent.keys() == {"step", "steps", "looks", "checkpoints", "saved", "preparation"}
+    assert spent["checkpoints"] > 0
     assert spent["saved"] == 0, "the sets are smaller than a smaller look"
     assert "training.look" not in "\n".join(lines(plan))
     plan["seconds"] = {"step": 0.5, "steps": 7200.0, "looks": 90.0, "saved": 60.0, "preparation": 3.0}
+    plan["seconds"]["checkpoints"] = 30.0
     said = "\n".join(lines(plan))
     assert "training.look: {images: 1024} would save 1.0 min of the looks" in said
-    assert "time here by a measured step of 0.5 s: steps 2.0 h, looks 1.5 min, preparation 3.0 s" in said
+    assert "by a measured step of 0.5 s: steps 2.0 h, looks 1.5 min, checkpoints 30.0 s, preparation 3.0 s" in said
     assert "landing, evaluation and audits come on top" in said
 
 
@@ -280,7 +289,36 @@ def test_a_plan_says_hours_and_what_comes_on_top(tiny):
 def test_looks_at_some_images_are_planned_as_they_are_made(images, seconds):
     """Each is a gradient and a pass by itself, and a pass over the whole sets comes on top."""
     training = Training(checks=2, look=images and Look(images=images))
-    assert looks(Pace(step=9, look=3, seen=1, frozen=9), (100, 500), training) == seconds
+    assert looks(Pace(step=9, look=3, seen=1, frozen=9, saved=9), (100, 500), training) == seconds
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [(), ("sweep={kind: continuation}",), ("sweep={kind: curve}",), ("training.look={images: 6}",)],
+    ids=["independent", "continuation", "curve", "sampled"],
+)
+def test_a_schedule_counts_the_steps_looks_and_files_of_a_run(changes, tiny, monkeypatch):
+    done = Counter[str]()
+
+    def counting(owner, name, count):
+        whole = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *given: (done.update(count(*given)), whole(*given))[1])
+
+    counting(Descent, "step", lambda *_: {"step": 1})
+    counting(checkpoint, "write", lambda *_: {"saved": 1})
+    counting(Side, "_term", lambda side, rows, *_: {"look" if torch.is_grad_enabled() else "seen": len(rows)})
+    changes = (*changes, "evaluate={metrics: [], images: 1, stops: 0}")
+    ran(tiny, tiny.parent / "run", *changes)
+    recipe = load(tiny, discover(), changes).recipe
+    weight, needs = weigh(recipe, recipe.training.steps, {}), tasks("", recipe, {}, (), {})
+
+    def planned_of(what):
+        pace = Pace(**{one.name: float(one.name == what) for one in fields(Pace)})
+        solves = [task.id for task in needs if task.kind == "solve"]
+        return sum(solving(pace, recipe, name, weight(Task("", "solve", name)) * 24, (8, 16)) for name in solves)
+
+    assert [planned_of(what) for what in ("step", "look", "saved")] == [done["step"], done["look"], done["saved"]]
+    assert planned_of("seen") == pytest.approx(done["seen"] - 8 - 24, rel=0.4), "about, as lines are searched"
 
 
 def test_a_plan_says_what_was_left_out_of_names(tiny):

@@ -3,16 +3,27 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from tempfile import TemporaryDirectory
 
 import torch
+from torch import Tensor
 
 from unlearnkit.control import ClosedForm, Stage
 from unlearnkit.recipe.training import Training
+from unlearnkit.run import checkpoint
+from unlearnkit.solver.descent import Descent
 from unlearnkit.solver.problem import Problem
 from unlearnkit.solver.workbench import Workbench
 
-SPENT, MOST = 2.0, 8
-"""Seconds after which no further step is measured, and steps at most."""
+SPENT, MOST = 2.0, 50
+"""Seconds after which no further step is measured, and steps at most; the same of checkpoints."""
+WRITTEN = 2**24
+"""Entries of a checkpoint at most that are written to measure it."""
+START, LAND = 3, (1, 2)
+"""Passes over the forget set until an ε starts and its gap is known, and over both sets from there to where it lands;
+how many a search on a line takes differs from one to the other."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +38,12 @@ class Pace:
     """Both losses alone, an image."""
     frozen: float
     """What is computed once of what is frozen, an image."""
+    saved: float
+    """A checkpoint written, where temporary files are."""
 
 
 def pace(bench: Workbench) -> Pace:
-    """Return the pace of a workbench, whose student is moved; its step is the median of a few."""
+    """Return the pace of a workbench, whose student is moved; its step is the mean of some."""
     images = sum(side.count for side in bench.sides.values())
 
     def kept() -> None:
@@ -40,23 +53,64 @@ def pace(bench: Workbench) -> Pace:
     frozen = seconds(kept, bench.device) / images
     part, losses = bench.recipe.model.part, bench.losses
     stage = Stage(losses.forget, losses.retain, ClosedForm())
-    descent = bench.begun(Problem("pace", [stage], bench.recipe.control.boundary.build(), part=part))
-    descent.begin(bench.original(part))
-    descent.step()  # the first one allocates what the others use again
-    steps: list[float] = []
-    while len(steps) < MOST and sum(steps) < SPENT and descent.advance():
-        steps.append(seconds(descent.step, bench.device))
+    descent, step, saved = paced(
+        bench, Problem("pace", [stage], bench.recipe.control.boundary.build(), part=part), bench.original(part)
+    )
     sums = [side.whole() for side in bench.sides.values()]
     look = seconds(lambda: [one.gradient(descent.flat, 0) for one in sums], bench.device) / images
     seen = seconds(lambda: [one.value() for one in sums], bench.device) / images
-    return Pace(sorted(steps)[len(steps) // 2] if steps else look * images, look, seen, frozen)
+    return Pace(look * images if step is None else step, look, seen, frozen, saved)
+
+
+def paced(bench: Workbench, problem: Problem, theta: Tensor) -> tuple[Descent, float | None, float]:
+    """Return a problem begun at `theta`, and mean seconds of its steps, None where it has one, and checkpoints.
+
+    It is moved by the steps.
+    """
+    descent = bench.begun(problem)
+    descent.begin(theta)
+    descent.warm()
+    descent.step()  # the first one allocates what the others use again
+    steps, saved = list[float](), list[float]()
+    with TemporaryDirectory() as folder:
+        while len(steps) < MOST and sum(steps) < SPENT and descent.advance():
+            steps.append(seconds(descent.step, bench.device))
+        while len(saved) < MOST and sum(saved) < SPENT:
+            saved.append(_saved(descent, Path(folder) / "checkpoint"))
+    return descent, fmean(steps) if steps else None, fmean(saved)
+
+
+def _saved(descent: Descent, path: Path) -> float:
+    """Return how long a checkpoint takes to be written, of a large one by a part."""
+    began = time.perf_counter()
+    tensors, facts = descent.state()
+    every = max(1, sum(map(Tensor.numel, tensors.values())) // WRITTEN)
+    checkpoint.write(
+        path, {name: value.flatten()[: -(-value.numel() // every)] for name, value in tensors.items()}, facts
+    )
+    return (time.perf_counter() - began) * every
+
+
+def saves(steps: float, training: Training) -> float:
+    """Return how often a problem of so many steps is written: on its way, before it lands, as a solution."""
+    return steps // training.checkpoint_every + 2
+
+
+def landing(pace: Pace, sizes: Sequence[int], training: Training, steps: bool = True) -> float:
+    """Return the seconds of finding, about, where an ε starts and, behind its `steps`, where it lands."""
+    forget, retain = _few(sizes, training)
+    return (START * forget + (LAND[0] * forget + LAND[1] * retain) * steps) * pace.seen
 
 
 def looks(pace: Pace, sizes: Sequence[int], training: Training) -> float:
     """Return the seconds of one problem's looks at sets of so many images; landing comes on top."""
-    few = [min(size, training.look.images) if training.look else size for size in sizes]
+    few = _few(sizes, training)
     sampled = few != [*sizes]
     return training.checks * sum(few) * (pace.look + sampled * pace.seen) + sampled * sum(sizes) * pace.seen
+
+
+def _few(sizes: Sequence[int], training: Training) -> list[int]:
+    return [min(size, training.look.images) if training.look else size for size in sizes]
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from unlearnkit.run.forecast import forecast
 from unlearnkit.run.interrupts import device_errors
 from unlearnkit.run.memory import Need, need
 from unlearnkit.run.named import look, look_at_all
-from unlearnkit.run.pace import looks, pace
+from unlearnkit.run.pace import looks, pace, saves
 from unlearnkit.run.room import gib, held, large, outline
 from unlearnkit.solver.phases import named as named_problems
 from unlearnkit.solver.schedule import budget, whole_sets
@@ -87,8 +87,8 @@ def describe(
     work = counted([(its, _budget(its, _counts_of(its, recipe, counts, base))) for its in runs], multiples)
     taken = work.steps
     size, paired = adapter.image_size, chosen is not None and chosen[0].source.paired
-    task, its = recipe.task.build(), (recipe.model.part, recipe.training.precision)
-    needed = (None if short else tried(need, adapter, task, *its, here, paired)) or Need(0, 0, 0)
+    task, of = recipe.task.build(), (recipe.model.part, recipe.training.precision)
+    needed = (None if short else tried(need, adapter, task, *of, here, paired)) or Need(0, 0, 0)
     each = weight(size, paired, adapter.scale)
     decoded = [(count or 0) * each for halves in counts.values() for count in halves.values()]
     fits = in_memory(decoded, recipe.data.memory_mib * MIB)
@@ -111,14 +111,15 @@ def describe(
             "step": max(found.step, reading),
             "steps": taken * max(found.step, reading),
             "looks": work.problems * looking,
+            "checkpoints": work.problems * saves(taken / work.problems, recipe.training) * found.saved,
             "saved": work.problems * (looking - looks(found, training_images, fewer)),
             "preparation": rows * (len(runs) * looked.seconds * all(fits) + work.frozen * found.frozen),
         }
     schedule = None
     if bench and found and seconds and steps and executor:
-        problem = steps * seconds["step"] + looking
         begin, tools = begun + seconds["preparation"] / len(runs), build_instruments(recipe.evaluate, base, here)
-        schedule = forecast(runs, bench, tools, executor, problem, begin, counts)
+        its = replace(found, step=seconds["step"])
+        schedule = forecast(runs, bench, tools, executor, its, steps, begin, counts)
     return {
         "name": recipe.name, "device": str(device) if device else recipe.training.device,
         "precision": recipe.training.precision, "problems": problems,
@@ -253,7 +254,7 @@ def lines(plan: dict[str, Any]) -> list[str]:
     if plan["targets"]:
         rows += ["  looked for between them, without training:", *(f"    {target}" for target in plan["targets"])]
     if (spent := plan["seconds"]) is not None:
-        parts = ", ".join(f"{what} {_long(spent[what])}" for what in ("steps", "looks", "preparation"))
+        parts = ", ".join(f"{what} {_long(spent[what])}" for what in ("steps", "looks", "checkpoints", "preparation"))
         rows.append(f"  time here by a measured step of {spent['step']:.2g} s: {parts}")
         if spent["saved"] > 0:
             rows.append(f"    training.look: {{images: {FEW}}} would save {_long(spent['saved'])} of the looks")

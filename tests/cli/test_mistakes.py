@@ -1,4 +1,4 @@
-"""Fifteen mistakes that people make: each is one message that names the place and the remedy, and an exit code."""
+"""Mistakes that people make: each is one message that names the place and the remedy, and an exit code."""
 
 import shutil
 import subprocess
@@ -62,6 +62,19 @@ MISTAKES = {
     ),
     "a recipe in place of a run": (
         None, "report tiny.yaml", 7, ["tiny.yaml: this is no run folder; give one that `unlearnkit run` wrote"],
+    ),
+    "a run below a file": (
+        None, "run tiny.yaml --to tiny.yaml/first", 7,
+        ["tiny.yaml/first: a file stands at tiny.yaml; give another folder with --to"],
+    ),
+    "a certificate of a recipe": (
+        None, "certificate tiny.yaml", 7, ["tiny.yaml: this is no run folder; give one that `unlearnkit run` wrote"],
+    ),
+    "a folder that is no exported model": (
+        None, "verify pictures", 8, ["pictures: this is no exported model; give a folder that `unlearnkit export`"],
+    ),
+    "a recipe in place of an exported model": (
+        None, "verify tiny.yaml", 2, ["tiny.yaml: this is no exported model; give a folder that `unlearnkit export`"],
     ),
     "an empty recipe": (
         lambda recipe: recipe.write_text(""), "run tiny.yaml", 3,
@@ -130,6 +143,7 @@ finally:
 """
 IMPORTED = {
     "a misspelt key": "", "a run folder that is there": "", "a folder that is no run": "", "--set without =": "",
+    "a run below a file": "", "a certificate of a recipe": "matplotlib",
     "a class in the wrong case": "torch", "a missing folder": "torch",
 }  # fmt: skip
 """By mistake, what of that its message comes after."""

@@ -19,7 +19,7 @@ from unlearnkit.report.shape import parsed
 from unlearnkit.report.statement import FORGOTTEN, STATEMENT, Statement, claims, statement
 from unlearnkit.run import checkpoint
 from unlearnkit.run.folder import refuse_used
-from unlearnkit.run.signature import sign
+from unlearnkit.run.signature import sign, signer
 from unlearnkit.seal import Sealed
 from unlearnkit.solver import lora
 from unlearnkit.solver.flat import Flat
@@ -47,7 +47,10 @@ def export(run: Path, recipe: Recipe, epsilon: str, to: Path, key: Path | None =
     sealed = Sealed.of(run)
     results, manifest = parsed(sealed.read("results.json"), run), sealed.json("manifest.json")
     row = chosen(results, epsilon)
-    refuse_used(to, "give another folder")
+    if row["f1"] == (most := results["original"]["f1"]) < (row["epsilon"] or 0.0):
+        nothing = f"this is the original model, in which nothing is forgotten; give an ε below {most:.4g}, its f1"
+        raise UserError(f"--epsilon {epsilon}: {nothing}", Exit.RECIPE)
+    ready(to, key)
     sealed.verify(f"{ORIGINAL}/")
     model = recipe.model.build(saved_model(run / ORIGINAL))
     its: Part = row.get("part", recipe.model.part)
@@ -70,6 +73,13 @@ def export(run: Path, recipe: Recipe, epsilon: str, to: Path, key: Path | None =
             sign(part, key, to.absolute().name)
         Sealed.measured(part).write()
     return to
+
+
+def ready(to: Path, key: Path | None) -> None:
+    """Raise `UserError` where no model can be written to a folder, or signed with a private key."""
+    refuse_used(to, "give another folder")
+    if key is not None:
+        signer(key)
 
 
 def derived(its: Statement) -> dict[str, str]:

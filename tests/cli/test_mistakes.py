@@ -1,5 +1,6 @@
 """Mistakes that people make: each is one message that names the place and the remedy, and an exit code."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -159,3 +160,14 @@ def test_what_needs_no_model_is_told_before_what_is_slow_is_imported(tiny, mista
     assert done.returncode == code, done.stderr
     assert all(word in done.stderr for word in words)
     assert done.stdout == f"{IMPORTED[mistake]}\n"
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_in_is_told_first(tiny):
+    (tiny.parent / "locked").mkdir(0o555)
+    rights = "-dac_override,-dac_read_search"  # without which root is bound by a folder's mode like anybody
+    bound = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}"] if os.geteuid() == 0 else []
+    line = [*bound, sys.executable, "-c", PROBE, "run", "tiny.yaml", "--to", "locked/deep/run"]
+    done = subprocess.run(line, cwd=tiny.parent, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (7, "\n"), done.stderr
+    assert "locked/deep/run: nothing can be written in locked; give another folder with --to" in done.stderr

@@ -222,6 +222,8 @@ def test_export_takes_a_target_and_refuses_what_it_cannot_give(shared_tiny, tmp_
     for asked, code, said in (
         ("{kind: score, at_most: 1}", 3, "cannot be met"),
         ("{kind: score, at_most: 1}", 3, "--epsilon target-score--2` exports it"),
+        ("5", 3, "this is the original model, in which nothing is forgotten; give an ε below 0.03"),
+        ("epsilon-5", 3, "--epsilon epsilon-5: this is the original model"),
         ("{kind: nothing}", 3, "unknown kind 'nothing'"),
         ("tightest", 2, "a percentage of the valid range"),
     ):

@@ -237,6 +237,15 @@ def test_the_missing_extra_is_named(handed, monkeypatch, tmp_path, unlearnkit):
     assert not (tmp_path / "x").exists()
 
 
+def test_a_key_that_cannot_be_used_is_told_before_anything_is_looked_for(handed, tmp_path, unlearnkit):
+    events = handed / "run" / "events.jsonl"
+    before = events.stat().st_mtime_ns
+    at = ("--epsilon", "37 %", "--to", tmp_path / "x")
+    outcome = unlearnkit("export", handed / "run", *at, "--attest", handed / "tiny.yaml")
+    assert (outcome.code, events.stat().st_mtime_ns) == (Exit.USAGE, before)
+    assert "tiny.yaml: no private key that can be used" in outcome.err
+
+
 def lied(folder: Path, change: Callable[[Any], object]) -> None:
     """Change the claims of a folder, write all that is made of them anew, and seal it."""
     stated = json.loads((folder / "statement.json").read_text())
@@ -475,6 +484,9 @@ def test_what_is_no_folder_of_ours_is_told(handed, tmp_path, unlearnkit):
     assert unlearnkit("verify", "nowhere").code == Exit.USAGE
     assert unlearnkit("verify", "empty").code == Exit.REFUSED
     assert "nothing is stated here" in unlearnkit("verify", handed / "run").err
+    for command in ("report", "compare"):
+        outcome = unlearnkit(command, handed / "out")
+        assert (outcome.code, "out: this is no run; give a folder" in outcome.err) == (Exit.FOLDER, True)
     folder = shutil.copytree(handed / "out", tmp_path / "out")
     for data in (b"{}", b"[", b'{"_type": 3}', (folder / "statement.json").read_bytes().replace(b"/v1", b"/v2")):
         (folder / "statement.json").write_bytes(data)

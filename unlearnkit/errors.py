@@ -16,7 +16,7 @@ class Exit(IntEnum):
     BUG = 1, "a bug: the traceback is kept"
     USAGE = 2, "usage"
     RECIPE = 3, "the recipe, or what it names"
-    PLUGIN = 4, "a plugin"
+    PLUGIN = 4, "a plugin, or another package that cannot be imported"
     DEVICE = 5, "device or memory"
     DIVERGED = 6, "diverged"
     FOLDER = 7, "run folder or checkpoint unusable"

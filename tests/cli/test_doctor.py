@@ -27,6 +27,12 @@ def test_it_says_what_is_installed_and_what_torch_sees(unlearnkit):
     assert said.err == ""
 
 
+def test_a_torchvision_that_cannot_be_imported_is_told(monkeypatch, unlearnkit):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    out = unlearnkit("doctor").succeeded().out
+    assert f"torchvision {metadata.version('torchvision')} cannot be imported (ModuleNotFoundError: " in out
+
+
 def test_a_plugin_that_failed_is_named_and_ends_it_with_4(monkeypatch, unlearnkit):
     monkeypatch.setenv("UNLEARNKIT_PLUGINS", "no_such_module")
     outcome = unlearnkit("doctor")

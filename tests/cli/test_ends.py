@@ -60,7 +60,7 @@ def test_memory_short_anywhere_is_one_message(tiny, monkeypatch, unlearnkit, com
 
 
 def test_a_model_beyond_any_memory(tiny, unlearnkit):
-    for width in (2**24, 2**40):
+    for width in (2**20, 2**40):
         refused(unlearnkit("run", tiny, "--set", f"model.width={width}"), Exit.DEVICE, "out of memory")
 
 
@@ -112,3 +112,15 @@ def test_a_closed_pipe_is_quiet(tiny):
     assert (done.returncode, done.stdout, done.stderr) == (141, "", "")
     done = shell("unlearnkit list >&-", tiny.parent)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_package_that_fails_while_it_is_imported_is_named(tiny, monkeypatch, unlearnkit):
+    package = tiny.parent / "vision_of_another_build"
+    package.mkdir()
+    (package / "__init__.py").write_text("from . import operators\n")
+    for told in ("RuntimeError: operator nms does not exist", "OSError: libcudart.so.13: no such library"):
+        kind, _, text = told.partition(": ")
+        (package / "operators.py").write_text(f"raise {kind}({text!r})\n")
+        monkeypatch.syspath_prepend(tiny.parent)
+        monkeypatch.setattr("unlearnkit.plugins.catalogue.kinds", lambda *_: __import__(package.name))
+        refused(unlearnkit("list"), Exit.PLUGIN, f"error: {package.name} cannot be imported ({told}); install it again")

@@ -234,6 +234,7 @@ MISTAKES = [
     (Selection(draw=4), Selection(), "data.forget.draw: 4 classes are asked for, but there are 3 to draw from"),
     (Selection(draw=2), Selection(draw=2), "data.retain.draw: 2 classes are asked for, but there are 1 without images"),
     (Selection(files="bees.txt", classes=["ant"]), Selection(), "data.forget: nothing is selected, for no image fits"),
+    (Selection(files="blank.txt"), Selection(), "blank.txt lists no image; give one a line"),
 ]
 
 
@@ -243,6 +244,7 @@ def test_a_mistake_says_where_and_what(tmp_path, forget, retain, message):
     (tmp_path / "wrong.txt").write_text("ant/01\n\n/data/ant/00\n")
     (tmp_path / "other.txt").write_text("99\n")
     (tmp_path / "bees.txt").write_text("bee/01\n")
+    (tmp_path / "blank.txt").write_text("\n\n")
     with pytest.raises(UserError) as caught:
         sets(forget, retain, tmp_path)
     assert message in str(caught.value)

@@ -313,11 +313,10 @@ def export(
     if runs := recipes.children(its, loaded.resolved):
         raise UserError(f"{run} has several runs; give one of them, such as {run / runs[0].name}", Exit.FOLDER)
     from unlearnkit.run.export import export as write
-    from unlearnkit.run.export import served, solved, target
-    from unlearnkit.run.folder import refuse_used
+    from unlearnkit.run.export import ready, served, solved, target
 
     if polish or not solved(run, epsilon):
-        refuse_used(to, "give another folder")
+        ready(to, attest)
         targets = [*loaded.resolved["epsilons"]["targets"], target(run, epsilon, polish)]
         added = [f"epsilons.targets={json.dumps(targets)}"]
         *known, last = _resolved(run, context, added)[1].epsilons.targets

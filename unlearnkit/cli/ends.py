@@ -62,13 +62,24 @@ def _told(error: BaseException, plugins: Plugins) -> int | str | None:
         return 128 + signal.SIGINT
     if isinstance(error, OSError) and error.errno in FULL:
         return _unwritten(error)
-    if (known := error if isinstance(error, UserError) else memory_error(error) or plugins.failure(error)) is not None:
+    known = error if isinstance(error, UserError) else memory_error(error) or plugins.failure(error)
+    if (known := known or _unimportable(error)) is not None:
         return _said(f"error: {known}" if "\n" not in str(known) else str(known), known.code)
     if isinstance(error, SystemExit):
         return error.code
     if isinstance(error, OSError):
         return _unwritten(error)
     raise error
+
+
+def _unimportable(error: BaseException) -> UserError | None:
+    """Return the error of a package that is installed and fails while it is imported, None for any other."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if frame.f_code.co_name == "<module>" and package != "unlearnkit":
+            advice = "install it again, and what needs torch from where torch is from"
+            return UserError(f"{package} cannot be imported ({raised(error)}); {advice}", Exit.PLUGIN)
+    return None
 
 
 def _unwritten(error: OSError) -> int:

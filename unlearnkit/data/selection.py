@@ -106,6 +106,8 @@ def _listed(path: Path, place: str, source: Images) -> frozenset[str]:
         hint = f"did you mean '{near}'?" if near else f"a key of this source is '{min(keys, default='')}'"
         problems.append((where, f"the source has no image '{key}'; {hint}"))
     refuse_lines(path, problems)
+    if not found:
+        raise UserError(f"{place}: {path} lists no image; give one a line", Exit.RECIPE)
     return frozenset(found)
 
 

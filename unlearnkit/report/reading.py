@@ -1,8 +1,11 @@
 """What a report reads of results: its solutions in the order shown, their kinds, scores and metrics."""
 
+import math
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import cast
 
+from unlearnkit.errors import Exit, UserError
 from unlearnkit.fronts import HIGHEST, LOWEST
 from unlearnkit.report.shape import Results, Score, Singles, Solution
 
@@ -125,3 +128,27 @@ def scores(solution: Solution) -> Iterator[tuple[str, str, str, str, Score]]:
             for target, values in against.items():
                 for metric, value in values.items():
                     yield of, split, target, metric, value
+
+
+def chosen(results: Results, epsilon: str) -> Solution:
+    """Return the solution that a user means; raise `UserError` listing them all."""
+    if (row := meant(results, epsilon)) is not None:
+        return row
+    listed = "\n".join(f"  {row['id']:18} {row['label']}" for row in results["solutions"])
+    raise UserError(f"--epsilon {epsilon}: there is no such solution; there are:\n{listed}", Exit.USAGE)
+
+
+def meant(results: Results, epsilon: str) -> Solution | None:
+    """Return the solution of an id, a value of ε or a percentage of its range, None where there is none."""
+    value = percent = math.nan  # which is near no ε
+    with suppress(ValueError):
+        if epsilon.strip().endswith("%"):
+            percent = float(epsilon.strip(" %"))
+        else:
+            value = float(epsilon)
+    for row in results["solutions"]:
+        near = row["epsilon"] is not None and abs(value - row["epsilon"]) <= 5e-4 * abs(row["epsilon"])
+        near = near or row["id"] == f"epsilon-at-{percent / 100!r}".removesuffix(".0")
+        if near or epsilon in (row["id"], row["id"].removeprefix("boundary-")):
+            return row
+    return None

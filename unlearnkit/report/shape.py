@@ -343,7 +343,9 @@ class Results(TypedDict):
 
 
 def load(run: Sealed) -> tuple[Results, dict[str, Any]]:
-    """Read a finished run's results and its manifest; raise `UserError` for what is not as it was."""
+    """Read a finished run's results and its manifest; raise `UserError` for what is none, or not as it was."""
+    if "results.json" not in run.files:
+        raise UserError(f"{run.folder}: this is no run; give a folder that `unlearnkit run` wrote", Exit.FOLDER)
     return parsed(run.read("results.json"), run.folder), run.json("manifest.json")
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 from unlearnkit.disk import write_text
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.report.certificate import page
+from unlearnkit.report.reading import chosen
 from unlearnkit.report.shape import load
 from unlearnkit.report.statement import FORGOTTEN, STATEMENT, claims, files, read
 from unlearnkit.report.verdict import recommended
-from unlearnkit.run.export import chosen
 from unlearnkit.run.signature import SIGNATURE
 from unlearnkit.seal import Sealed
 

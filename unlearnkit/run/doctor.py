@@ -37,6 +37,10 @@ def describe(plugins: Plugins) -> dict[str, Any]:
     except Exception as error:  # torch's own words say why
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         facts["no_device"] = raised(error) + f" (CUDA_VISIBLE_DEVICES is '{visible}')" * (visible is not None)
+    try:
+        import torchvision  # noqa: F401
+    except Exception as error:
+        facts["packages"]["torchvision"] = f"{_version('torchvision')} cannot be imported ({raised(error)})"
     facts["plugins"] = plugin_rows(plugins)
     packages = dict.fromkeys(row["package"] for row in facts["plugins"])
     return facts | {"missing": [extra for package in packages for extra in _missing(package)]}

@@ -1,6 +1,5 @@
 """Write one solution as a model of its own, with a statement of the evidence, a card and a bill of materials."""
 
-import math
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -15,11 +14,12 @@ from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.report.bill import bill
 from unlearnkit.report.card import card
+from unlearnkit.report.reading import chosen, meant
 from unlearnkit.report.shape import parsed
 from unlearnkit.report.statement import FORGOTTEN, STATEMENT, Statement, claims, statement
 from unlearnkit.run import checkpoint
 from unlearnkit.run.folder import refuse_used
-from unlearnkit.run.signature import sign
+from unlearnkit.run.signature import sign, signer
 from unlearnkit.seal import Sealed
 from unlearnkit.solver import lora
 from unlearnkit.solver.flat import Flat
@@ -47,7 +47,10 @@ def export(run: Path, recipe: Recipe, epsilon: str, to: Path, key: Path | None =
     sealed = Sealed.of(run)
     results, manifest = parsed(sealed.read("results.json"), run), sealed.json("manifest.json")
     row = chosen(results, epsilon)
-    refuse_used(to, "give another folder")
+    if row["f1"] == (most := results["original"]["f1"]) < (row["epsilon"] or 0.0):
+        nothing = f"this is the original model, in which nothing is forgotten; give an ε below {most:.4g}, its f1"
+        raise UserError(f"--epsilon {epsilon}: {nothing}", Exit.RECIPE)
+    ready(to, key)
     sealed.verify(f"{ORIGINAL}/")
     model = recipe.model.build(saved_model(run / ORIGINAL))
     its: Part = row.get("part", recipe.model.part)
@@ -72,6 +75,13 @@ def export(run: Path, recipe: Recipe, epsilon: str, to: Path, key: Path | None =
     return to
 
 
+def ready(to: Path, key: Path | None) -> None:
+    """Raise `UserError` where no model can be written to a folder, or signed with a private key."""
+    refuse_used(to, "give another folder")
+    if key is not None:
+        signer(key)
+
+
 def derived(its: Statement) -> dict[str, str]:
     """Return what an exported folder says for people and for other tools, all of it from its statement."""
     return {"README.md": card(its), "bom.cdx.json": as_json(bill(its))}
@@ -92,7 +102,7 @@ def solved_weights(run: Sealed, name: str) -> Tensor:
 def solved(run: Path, epsilon: str) -> bool:
     """Tell whether a finished run has the solution that a user means."""
     results = parsed(Sealed.of(run).read("results.json"), run)
-    return _found(results, epsilon) is not None
+    return meant(results, epsilon) is not None
 
 
 def target(run: Path, epsilon: str, polish: int) -> dict[str, Any]:
@@ -144,26 +154,3 @@ def served(run: Path, place: int) -> str:
             Exit.RECIPE,
         )
     return row["id"]
-
-
-def chosen(results: Any, epsilon: str) -> dict[str, Any]:
-    """Return the solution that a user means; raise `UserError` listing them all."""
-    if (row := _found(results, epsilon)) is not None:
-        return row
-    listed = "\n".join(f"  {row['id']:18} {row['label']}" for row in results["solutions"])
-    raise UserError(f"--epsilon {epsilon}: there is no such solution; there are:\n{listed}", Exit.USAGE)
-
-
-def _found(results: Any, epsilon: str) -> dict[str, Any] | None:
-    value = percent = math.nan  # which is near no ε
-    with suppress(ValueError):
-        if epsilon.strip().endswith("%"):
-            percent = float(epsilon.strip(" %"))
-        else:
-            value = float(epsilon)
-    for row in results["solutions"]:
-        near = row["epsilon"] is not None and abs(value - row["epsilon"]) <= 5e-4 * abs(row["epsilon"])
-        near = near or row["id"] == f"epsilon-at-{percent / 100!r}".removesuffix(".0")
-        if near or epsilon in (row["id"], row["id"].removeprefix("boundary-")):
-            return dict(row)
-    return None

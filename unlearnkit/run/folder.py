@@ -59,9 +59,13 @@ def held(folder: Path, *, wait: bool = False) -> Iterator[None]:
 
 
 def refuse_used(folder: Path, advice: str) -> None:
-    """Raise `UserError` with advice (`... with --to`) where a command would write over something."""
+    """Raise `UserError` with advice (`... with --to`) where a command would write over something, or can't write."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists already; {advice} with --to", Exit.FOLDER)
+    above = _standing(folder)
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        why = "nothing can be written in" if above.is_dir() else "a file stands at"
+        raise UserError(f"{folder}: {why} {above}; give another folder with --to", Exit.FOLDER)
 
 
 def refuse_begun(folder: Path) -> None:
@@ -153,12 +157,16 @@ def _hash(path: Path) -> str:
 
 def refuse_full(folder: Path, needed: int) -> None:
     """Raise `UserError` where the disk cannot hold so many bytes more."""
-    parent = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(parent).free
+    free = shutil.disk_usage(_standing(folder)).free
     if needed > free:
         short = f"the run needs about {needed / MIB:.0f} MiB and the disk has {free / MIB:.0f} MiB"
         advice = "free some space or give a folder on another disk with --to"
         raise UserError(f"{folder}: {short}; {advice}", Exit.FOLDER)
+
+
+def _standing(folder: Path) -> Path:
+    """Return a folder, or where it is not there what it is to be made in."""
+    return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def disk_bytes(sizes: Sequence[int], images: int, size: "Size", model: int = 0) -> int:

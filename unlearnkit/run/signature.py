@@ -3,6 +3,7 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
+from typing import Any
 
 from unlearnkit.disk import PART, read_plain
 from unlearnkit.errors import Exit, UserError, first_line
@@ -14,14 +15,20 @@ GIT = (".git", ".gitattributes", ".github", ".gitignore")
 KEYS = "an elliptic-curve key as PEM, such as `openssl ecparam -name prime256v1 -genkey -noout` makes"
 
 
-def sign(folder: Path, key: Path, name: str) -> None:
-    """Sign all files of a folder with a private key, as a model of that name; raise `UserError` for what is no key."""
+def signer(key: Path) -> Any:
+    """Return what signs with a private key; raise `UserError` for what is no key."""
     config = _library().signing.Config()
     try:
         config.use_elliptic_key_signer(private_key=key)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         wrong = f"no private key that can be used ({first_line(error)}); give {KEYS}, without a password"
         raise UserError(f"--attest {key}: {wrong}", Exit.USAGE) from None
+    return config
+
+
+def sign(folder: Path, key: Path, name: str) -> None:
+    """Sign all files of a folder with a private key, as a model of that name."""
+    config = signer(key)
     config.set_hashing_config(_library().hashing.Config().set_ignored_paths(paths=[SIGNATURE, SEAL]))
     with TemporaryDirectory(dir=folder.parent, prefix=".", suffix=PART) as place:
         named = folder.rename(Path(place) / name)  # as the signature has the folder's name

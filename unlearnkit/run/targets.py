@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import scipy.optimize
+import scipy  # whose packages are imported when they are used
 from torch import Tensor
 
 from unlearnkit.contracts import Aim, Failed, Part, Target

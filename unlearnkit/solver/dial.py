@@ -10,7 +10,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Literal
 
-import scipy.optimize
+import scipy  # whose packages are imported when they are used
 import torch
 from torch import Tensor
 

@@ -3,7 +3,7 @@
 That is the whole set, or the images of `training.look`, and ε is met there.
 """
 
-import scipy.optimize
+import scipy  # whose packages are imported when they are used
 import torch
 from torch import Tensor
 from torch.optim import Optimizer

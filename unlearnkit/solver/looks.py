@@ -1,7 +1,7 @@
 """What a look at some of a set's images tells of all of them."""
 
-import scipy.stats
 import torch
+from scipy.special import stdtrit
 from torch import Tensor
 
 PARTS = 16
@@ -25,5 +25,5 @@ def half_width(means: Tensor, sizes: Tensor, count: int) -> float:
     seen, freedom = sizes.sum(), len(sizes) - 1
     mean = (sizes * means).sum() / seen
     variance = (sizes * (means - mean) ** 2).sum() / freedom
-    quantile = scipy.stats.t.ppf((1 + LEVEL) / 2, freedom)
+    quantile = stdtrit(freedom, (1 + LEVEL) / 2)
     return float(quantile * torch.sqrt((1 - seen / count) * variance / seen))

@@ -8,6 +8,7 @@ import pytest
 import tiny_task
 import torch
 
+from unlearnkit.cli.screen import Screen
 from unlearnkit.errors import Stopped
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
@@ -115,3 +116,11 @@ def test_a_sweep_that_does_not_exist_is_refused(tiny, unlearnkit):
     outcome = unlearnkit("validate", tiny, "--set", "sweep={kind: stacked}")
     assert outcome.code == 3
     assert "sweep.kind" in outcome.err
+
+
+@pytest.mark.parametrize("sweep", tiny_task.WAYS[:3])
+def test_the_bar_of_all_problems_ends_full(tiny, tmp_path, sweep):
+    screen = Screen()
+    tiny_task.ran(tiny, tmp_path / "run", sweep, *tiny_task.QUICK[:4], tell=screen.tell)
+    (whole,) = screen.bars.tasks
+    assert whole.completed == whole.total

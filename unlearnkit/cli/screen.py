@@ -35,6 +35,7 @@ class Screen:
         """The bar of each problem that is at work, by its id."""
         self.total: Any = None
         self.epsilons: dict[str, float | None] = {}
+        self.budgets: dict[str, int] = {}
 
     def __enter__(self) -> "Screen":
         if self.console.is_terminal:
@@ -58,11 +59,11 @@ class Screen:
 
     def _start(self, event: Mapping[str, Any]) -> None:
         problems, self.steps = event["problems"], event["steps"]
-        self.line(f"{event['name']}: {problems} problems of up to {self.steps} steps on {event['device']}")
-        self.total = self.bars.add_task("all problems", total=problems * self.steps, facts="")
+        self.line(f"{event['name']}: {problems} problems on a budget of {self.steps} steps on {event['device']}")
+        self.total = self.bars.add_task("all problems", total=event["whole"], facts="")
 
     def _problem(self, event: Mapping[str, Any]) -> None:
-        self.epsilons[event["id"]] = event["epsilon"]
+        self.epsilons[event["id"]], self.budgets[event["id"]] = event["epsilon"], event["steps"]
         self._gone(event["id"])  # of a worker that died
         bar = self.bars.add_task(event["label"], total=event["steps"], completed=event["step"], facts="")
         self.current[event["id"]] = bar
@@ -84,7 +85,8 @@ class Screen:
 
     def _count(self) -> None:
         done = sum(task.completed for task in self.bars.tasks if task.id in self.current.values())
-        self.bars.update(self.total, completed=len(self.solved) * self.steps + done)
+        solved = sum(self.budgets.get(problem, self.steps) for problem in self.solved)
+        self.bars.update(self.total, completed=solved + done)
 
     def _gone(self, problem: str) -> None:
         if (bar := self.current.pop(problem, None)) is not None:

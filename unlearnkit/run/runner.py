@@ -29,6 +29,7 @@ from unlearnkit.report.gap import gap
 from unlearnkit.report.limits import held as held_to
 from unlearnkit.run import folder as folders
 from unlearnkit.run import manifest
+from unlearnkit.run.alike import counted
 from unlearnkit.run.events import Run
 from unlearnkit.run.export import keep_original
 from unlearnkit.run.folder import disk_bytes, held, refuse_begun, refuse_full
@@ -163,7 +164,8 @@ def _work(run: Run, bench: Workbench, tools: Instruments, targets: Sequence[Want
             with disk_errors(run.folder):
                 (run.folder / place).mkdir(exist_ok=True)
         name, device = bench.recipe.name, str(bench.device)
-        run.event("start", name=name, problems=len(sizes(bench)), steps=bench.steps, device=device)
+        whole = counted([(bench.recipe, bench.steps)], bench.multiples).steps
+        run.event("start", name=name, problems=len(sizes(bench)), steps=bench.steps, whole=whole, device=device)
         for note in (*run.manifest.get("notes", ()), *whole_sets(bench.recipe.training, bench.chosen.values())):
             run.event("warning", message=note)
         for what, failed in tools.failures():

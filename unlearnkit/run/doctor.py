@@ -40,7 +40,8 @@ def describe(plugins: Plugins) -> dict[str, Any]:
     try:
         import torchvision  # noqa: F401
     except Exception as error:
-        facts["packages"]["torchvision"] = f"{_version('torchvision')} cannot be imported ({raised(error)})"
+        if there := facts["packages"]["torchvision"]:
+            facts["packages"]["torchvision"] = f"{there} cannot be imported ({raised(error)})"
     facts["plugins"] = plugin_rows(plugins)
     packages = dict.fromkeys(row["package"] for row in facts["plugins"])
     return facts | {"missing": [extra for package in packages for extra in _missing(package)]}

@@ -22,8 +22,8 @@ from unlearnkit.solver.workbench import build
 
 METRICS = "metrics: [{kind: hidden-psnr}, {kind: ssim}]"
 """One of ours, and one whose library looks for other processes."""
-WAYS = f"""{RECIPE.replace("metrics: [{kind: hidden-psnr}]", METRICS)}\
-sweep: {{kind: curve, budget: 1}}
+CURVE = "sweep: {kind: curve, budget: 1}"
+WAYS = f"""{RECIPE.replace("metrics: [{kind: hidden-psnr}]", METRICS).replace("sweep: {kind: independent}", CURVE)}\
 compare:
   - {{kind: composite, alpha: 0.3}}
   - {{kind: hamu}}

@@ -80,7 +80,7 @@ def weights_of(tiny: Path) -> Path:
 
 def test_missing_weights(tiny):
     assert "there is no file" in str(complaint(tiny, "model.weights=nowhere.safetensors"))
-    assert "there is: mae-64" in str(complaint(tiny, "model.weights=sample:nothing"))
+    assert "there is: inpaint-64, mae-64" in str(complaint(tiny, "model.weights=sample:nothing"))
 
 
 def test_truncated_weights(tiny):

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -71,7 +71,7 @@ def _wrong(cls: type[BaseModel], offer: Offer, data: dict[str, Any]) -> list[Com
         cls.model_validate_json(json.dumps(data))
     except ValidationError as error:
         return explain(error.errors(include_url=False)[:MAX_PROBLEMS], cls, data, offer.broken)
-    return [*_cross_checks(data), *_idle(cls, data)]
+    return list(_cross_checks(cls, data))
 
 
 def _validated(cls: type[R], source: Source, offer: Offer) -> tuple[R | None, list[Complaint]]:
@@ -92,8 +92,7 @@ def _validated(cls: type[R], source: Source, offer: Offer) -> tuple[R | None, li
             break
         mended += now
     found = [_as_written(complaint, written) for complaint in found]
-    crosswise = chain(_cross_checks(data), _idle(cls, data))
-    crossed = [_as_written(complaint, written) for complaint in islice(crosswise, MAX_PROBLEMS)]
+    crossed = [_as_written(complaint, written) for complaint in islice(_cross_checks(cls, data), MAX_PROBLEMS)]
     return recipe, _independent([*mended, *found], crossed, source)
 
 
@@ -137,7 +136,7 @@ def _prefixes(loc: Loc) -> Iterator[Loc]:
     return (loc[:length] for length in range(1, len(loc) + 1))
 
 
-def _cross_checks(data: dict[str, Any]) -> Iterator[Complaint]:
+def _cross_checks(cls: type[BaseModel], data: dict[str, Any]) -> Iterator[Complaint]:
     """Check what no single value shows, on plain data that may have any other mistake."""
     sets: list[Loc] = [("data", "classes"), ("data", "forget", "classes"), ("data", "retain", "classes")]
     for loc in (*sets, ("epsilons", "fractions"), ("epsilons", "values"), ("seeds",)):
@@ -146,6 +145,7 @@ def _cross_checks(data: dict[str, Any]) -> Iterator[Complaint]:
     yield from _overlap(data)
     yield from _alternatives(data, ("training",), ("steps", "epochs"))
     yield from _alternatives(data, ("epsilons",), ("fractions", "values"))
+    yield from _idle(cls, data)
     given = data.get("epsilons")
     if isinstance(given, dict) and given.keys() <= {"fractions", "values"} and all(v is None for v in given.values()):
         yield Complaint(("epsilons",), "give fractions or values, or leave the section out for five fractions")

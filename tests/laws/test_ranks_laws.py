@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections import defaultdict
+from itertools import product
 
 import pytest
 import torch
@@ -20,7 +20,8 @@ def added(values):
 
 @pytest.mark.parametrize("leaves", range(1, 18))
 def test_a_sum_has_the_bits_of_one_tree_on_any_number_of_processes(leaves, monkeypatch):
-    own, wires = threading.local(), defaultdict(queue.Queue)
+    own = threading.local()
+    wires = {way: queue.Queue() for way in product(range(leaves), repeat=2)}  # all at once: a defaultdict may make two
     values = [torch.randn(3, generator=torch.Generator().manual_seed(one)) * 10.0**one for one in range(leaves)]
     monkeypatch.setattr(ranks, "rank", lambda: own.rank)
     monkeypatch.setattr(ranks, "count", lambda: own.count)

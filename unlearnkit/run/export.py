@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from torch import Tensor
 
@@ -47,15 +48,16 @@ def export(run: Path, recipe: Recipe, epsilon: str, to: Path, key: Path | None =
     sealed = Sealed.of(run)
     results, manifest = parsed(sealed.read("results.json"), run), sealed.json("manifest.json")
     row = chosen(results, epsilon)
-    if row["f1"] == (most := results["original"]["f1"]) < (row["epsilon"] or 0.0):
-        nothing = f"this is the original model, in which nothing is forgotten; give an ε below {most:.4g}, its f1"
-        raise UserError(f"--epsilon {epsilon}: {nothing}", Exit.RECIPE)
     ready(to, key)
     sealed.verify(f"{ORIGINAL}/")
     model = recipe.model.build(saved_model(run / ORIGINAL))
     its: Part = row.get("part", recipe.model.part)
     lora.add(model, recipe.model.lora, its, recipe.seed)
-    Flat(trainable(model, its)).set(solved_weights(sealed, row["id"]))
+    flat, theta = Flat(trainable(model, its)), solved_weights(sealed, row["id"])
+    if (row["epsilon"] or 0.0) > row["f1"] and torch.equal(flat.theta, theta):
+        nothing = "this is the original model, in which nothing is forgotten; give an ε below"
+        raise UserError(f"--epsilon {epsilon}: {nothing} {results['original']['f1']:.4g}, its f1", Exit.RECIPE)
+    flat.set(theta)
     with disk_errors(to):
         to.parent.mkdir(parents=True, exist_ok=True)
     with new_folder(to) as part:

@@ -2,22 +2,27 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from itertools import product
+from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny_task import RECIPE, ran
+from tiny_task import RECIPE, failing, lasting, ran, resumed
 
 from unlearnkit.builtin.losses.sections import ReferenceEmbedding
 from unlearnkit.contracts import Loss
-from unlearnkit.errors import UserError
+from unlearnkit.errors import Exit, Stopped, UserError
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
+from unlearnkit.run import follow, runner, worker
+from unlearnkit.run.folder import held
 from unlearnkit.solver.workbench import build
 
 METRICS = "metrics: [{kind: hidden-psnr}, {kind: ssim}]"
@@ -31,6 +36,12 @@ compare:
   - {{kind: pcgrad}}
 """
 """A curve, and rules of every sort: one pass for both losses, with a look behind the step, and two passes."""
+AUDITS = (
+    "evaluate.audits=[{kind: membership}, {kind: relearning, steps: 4, every: 2, optimizer: {kind: sgd, lr: 1.0e+30}}]"
+)
+"""One that is kept, and one that fails in every cell."""
+BRIEF = ("training.steps=6", "training.shards=2", "epsilons.fractions=[0.25, 0.75]", "compare=[]")
+"""What takes little time."""
 
 
 def bench_of(recipe, *changes):
@@ -48,18 +59,38 @@ def launched(count, *arguments):
 
 
 def contents(run):
-    """Return the bytes of all that a run found out: vectors, pictures, results."""
+    """Return the bytes of all that a run found out: vectors, figures, pictures, results."""
     found = [*run.glob("solutions/*/tensors.safetensors"), *run.glob("images/*"), run / "results.json"]
+    found += [*run.glob("evaluations/*"), *run.glob("audits/*/*")]
     return {path.relative_to(run).as_posix(): path.read_bytes() for path in found}
+
+
+def events(run):
+    """Return what was told of a run since it was begun or resumed last."""
+    told = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    return told[max(place for place, event in enumerate(told) if event["event"] == "start") :]
+
+
+def shares(run):
+    """Return how many processes did tasks of each kind."""
+    done = {(event["name"].partition("-")[0], event["pid"]) for event in events(run) if event["event"] == "task"}
+    return Counter(kind for kind, _ in done)
+
+
+def unevaluate(run):
+    """Leave what was solved of a run, and of this not all."""
+    for name in ("evaluations", "audits", "images", "solutions/hamu", "results.json", "seal.json"):
+        place = run / name
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
 
 
 def test_processes_that_are_killed_and_resumed_in_another_number_end_in_the_bytes_of_one(tiny):
     tiny.write_text(WAYS)
     asked = "training={shards: 3, batch_size: 5, steps: 8, checkpoint_every: 3, look: {images: 4}, device: cpu}"
-    alone = ran(tiny, tiny.parent / "alone", asked)
+    alone = ran(tiny, tiny.parent / "alone", asked, AUDITS)
     shared = tiny.parent / "shared"
     streamed = "--set", "data.memory_mib=0", "--set", "data.workers=1"
-    running = launched(3, "run", tiny, "--to", shared, "--set", asked, *streamed)
+    running = launched(3, "run", tiny, "--to", shared, "--set", asked, "--set", AUDITS, *streamed)
     while not (shared / "solutions" / "boundary-lowest").exists():
         assert running.poll() is None, running.stderr.read()
         time.sleep(0.05)
@@ -75,8 +106,93 @@ def test_processes_that_are_killed_and_resumed_in_another_number_end_in_the_byte
     expected, found = contents(alone), contents(shared)
     assert len(expected) > 10
     assert found == expected
+    assert shares(shared) == {"evaluate": 2, "audit": 2}
     manifest = json.loads((shared / "manifest.json").read_text())
     assert (manifest["processes"], [entry["processes"] for entry in manifest["resumed"]]) == (3, [2])
+    unevaluate(shared)
+    before = len(events(shared))
+    stopped = launched(3, "resume", shared)
+    while len(events(shared)) >= before:
+        assert stopped.poll() is None, stopped.stderr.read()
+        time.sleep(0.05)
+    with held(shared / "tasks" / "evaluate-boundary-highest"):  # the second process waits for it
+        while "audit" not in shares(shared):
+            assert stopped.poll() is None, stopped.stderr.read()
+            time.sleep(0.05)
+        leader = next(event["pid"] for event in events(shared) if event.get("name") == "evaluate-original")
+        os.kill(leader, signal.SIGTERM)
+        said = stopped.communicate(timeout=120)[1]
+    assert events(shared)[-1]["event"] == "stopped", said
+    assert "Traceback" not in said.split("torch/distributed")[0]
+    assert not (shared / "evaluations" / "boundary-highest.json").exists()
+    going_on = launched(3, "resume", shared)
+    said = going_on.communicate(timeout=240)[1]
+    assert going_on.returncode == 0, said
+    assert contents(shared) == expected
+    assert shares(shared) == {"evaluate": 3, "audit": 3}
+
+
+@pytest.fixture
+def second(shared_tiny, monkeypatch):
+    """Let another process share the evaluations: this one does its share too, after what a test has in `meddle`."""
+    its = SimpleNamespace(rank=0, words=[], outcome={}, meddle=lambda: None)
+
+    def awaited(meanwhile):
+        its.rank = 1
+        its.meddle()
+        its.outcome |= worker.share(its.words[-1], bench_of(shared_tiny, *BRIEF, AUDITS), discover())
+        its.rank = 0
+        meanwhile()
+
+    fake = SimpleNamespace(
+        count=lambda: 2, rank=lambda: its.rank, join=its.outcome.clear, say=its.words.append, awaited=awaited,
+        gathered=lambda mine: [mine, {**its.outcome} or mine],
+    )  # fmt: skip
+    for module in (runner, follow):
+        monkeypatch.setattr(module, "ranks", fake)
+    monkeypatch.setattr(runner, "write_report", lambda sealed: [])
+    return its
+
+
+@pytest.fixture(scope="module")
+def serial(shared_tiny):
+    """Return the hashes of what one process leaves."""
+    return lasting(ran(shared_tiny, shared_tiny.parent / "alone", *BRIEF, AUDITS))
+
+
+@pytest.mark.parametrize("how", ["as it should be", "elsewhere", "left"])
+def test_what_another_process_does_not_evaluate_is_left_to_the_first(
+    serial, shared_tiny, tmp_path, second, monkeypatch, how
+):
+    run, told = tmp_path / "run", []
+    if how == "elsewhere":
+        second.meddle = lambda: (run / "tasks" / "token").unlink()
+    if how == "left":
+        monkeypatch.setattr(worker, "evaluated", failing(None, 0, Stopped(signal.SIGTERM)))
+    ran(shared_tiny, run, *BRIEF, AUDITS, tell=told.append)
+    assert lasting(run) == serial
+    assert not (run / "tasks").exists()
+    warned = [event["message"] for event in told if event["event"] == "warning"]
+    assert [f"does not see {run}" in message for message in warned] == [True] * (how == "elsewhere")
+    done = [event["name"] for event in told if event["event"] == "task"]
+    assert len({*done}) == len(done) == {"as it should be": 17, "elsewhere": 9, "left": 10}[how]
+
+
+def test_what_fails_in_another_process_ends_the_run_as_it_would_in_the_first(
+    serial, shared_tiny, tmp_path, second, monkeypatch
+):
+    run, told = tmp_path / "run", []
+    second.meddle = lambda: (run / "evaluations" / "boundary-highest.json").mkdir()
+    with pytest.raises(UserError, match=r"boundary-highest.json: cannot be written") as found:
+        ran(shared_tiny, run, *BRIEF, AUDITS, tell=told.append)
+    assert found.value.code == Exit.FOLDER
+    (run / "evaluations" / "boundary-highest.json").rmdir()
+    second.meddle = lambda: monkeypatch.setattr(worker, "evaluated", failing(None, 0, ZeroDivisionError("odd")))
+    with pytest.raises(RuntimeError, match=r"(?s)process 1 failed in its worker:.*ZeroDivisionError: odd"):
+        resumed(run, tell=told.append)
+    assert "evaluated" not in [event["event"] for event in told]
+    monkeypatch.undo()
+    assert lasting(resumed(run)) == serial
 
 
 def test_parts_of_a_batch_and_of_a_set_add_up_to_the_whole(tiny, monkeypatch):

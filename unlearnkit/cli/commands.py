@@ -150,8 +150,9 @@ def _follows(context: Context) -> bool:
     if os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0":
         return False
     from unlearnkit.run.follow import follow
+    from unlearnkit.run.worker import share
 
-    follow(_plugins(context))
+    follow(_plugins(context), share)
     return True
 
 

@@ -34,7 +34,7 @@ def audited(
     models, entries = [original(bench), *map(solved, solutions)], []
     known, gold = {model.id: model for model in models}, [one.problem.id for one in solutions if one.problem.retrained]
     for name, (section, audit) in instruments.audits.items():
-        cells, facts = dict[str, Cell](), kept.facts([audit])
+        cells, facts = dict[str, Cell](), instruments.facts[name]
         others = [known[one] for one in beside(audit, gold) if one in known]
         for model in models:
             cells[model.id] = cell(folder, bench, (name, section, audit), facts, model, others, watcher)

@@ -3,7 +3,7 @@
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -54,6 +54,11 @@ class Instruments:
 
     metrics: Mapping[str, Metric | Failed]
     audits: Mapping[str, tuple[AuditSection, Audit | Failed]]
+
+    @cached_property
+    def facts(self) -> Mapping[str, Sequence[object]]:
+        """What each audit says of itself, asked of all before one is used."""
+        return {name: facts([audit]) for name, (_, audit) in self.audits.items()}
 
     def waiting(self, retrained: Collection[str]) -> dict[str, list[str]]:
         """Return by audit the ids of the models that it waits for; given are those of the retrained ones."""
@@ -116,6 +121,15 @@ def tried(what: Callable[[], T]) -> T | Failed:
         raise
     except Exception as error:  # whatever it is
         return Failed(f"{type(error).__name__}: {error}", traceback.format_exc())
+
+
+def facts(tools: Iterable[Metric | Audit | Failed]) -> list[object]:
+    """Return what tools say that they read beside the recipe, such as the hash of their weights.
+
+    It is asked before they are used, as what they add then depends on where a run was stopped.
+    """
+    told = (tried(tool.describe) if not isinstance(tool, Failed) else tool for tool in tools)
+    return [one.reason if isinstance(one, Failed) else dict(one) for one in told]
 
 
 def tell(watcher: Watcher, what: str, failed: Failed) -> None:

@@ -1,27 +1,17 @@
 """What was found of a model, kept in the run folder under the hash of all that it was computed from."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from unlearnkit.contracts import Audit, Failed, Metric
 from unlearnkit.disk import disk_errors, read_record, write_record
 from unlearnkit.errors import UserError
-from unlearnkit.evaluation.instruments import Watcher, tried
+from unlearnkit.evaluation.instruments import Watcher
 from unlearnkit.seal import MANIFEST
 from unlearnkit.solver.origin import Origin, digest, plain, software
 from unlearnkit.solver.workbench import Workbench
-
-
-def facts(tools: Iterable[Metric | Audit | Failed]) -> list[object]:
-    """Return what tools say that they read beside the recipe, such as the hash of their weights.
-
-    It is asked before they are used, as what they add then depends on where a run was stopped.
-    """
-    told = (tried(tool.describe) if not isinstance(tool, Failed) else tool for tool in tools)
-    return [one.reason if isinstance(one, Failed) else dict(one) for one in told]
 
 
 def origin(bench: Workbench, of: str | None, sections: Mapping[str, object], facts: Sequence[object]) -> Origin:

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from unlearnkit.contracts import Failed, Metric, View
 from unlearnkit.errors import UserError
-from unlearnkit.evaluation import kept
-from unlearnkit.evaluation.instruments import Instruments, Watcher, tell, tried
+from unlearnkit.evaluation.instruments import Instruments, Watcher, facts, tell, tried
 from unlearnkit.evaluation.originals import Further, Originals
 from unlearnkit.solver.workbench import SETS, SPLITS, Workbench
 
@@ -48,7 +47,7 @@ class Gauge:
 
     def __init__(self, originals: Originals, instruments: Instruments, watcher: Watcher) -> None:
         self.originals, self.metrics, self.watcher = originals, instruments.metrics, watcher
-        self.bench, self.facts = originals.bench, kept.facts(instruments.metrics.values())
+        self.bench, self.facts = originals.bench, facts(instruments.metrics.values())
 
     def measure(self, output: Output) -> tuple[dict[str, dict[str, Cells]], Each | None]:
         """Return metrics by set, split, what is compared with, and kind; `{"failed": reason}` for one without value.

@@ -3,7 +3,8 @@
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from unlearnkit.disk import append, write_record
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import Plugins
-from unlearnkit.run.folder import EVENTS
+from unlearnkit.run.folder import EVENTS, TASKS
 from unlearnkit.run.interrupts import Stop, Tell
 from unlearnkit.seal import FORMAT
 
@@ -46,6 +47,19 @@ class Run:
         known = self.manifest.setdefault("warnings", [])
         known += [message] if message not in known else []
         self.event("warning", message=message)
+
+    def retell(self, tasks: Iterable[str], told: Counter[Path]) -> None:
+        """Tell what workers have written of tasks of these names behind the bytes that are `told` of each file."""
+        for path in (self.folder / TASKS / name / EVENTS for name in tasks):
+            if not path.exists():
+                continue
+            with path.open("rb") as stream:
+                stream.seek(told[path])
+                new = stream.read()
+            whole = new[: new.rfind(b"\n") + 1]
+            told[path] += len(whole)
+            for line in map(json.loads, whole.splitlines()):
+                self.warn(**line["facts"]) if line["kind"] == "warn" else self.event(line["kind"], **line["facts"])
 
     def save_manifest(self) -> None:
         """Write the manifest."""

@@ -1,6 +1,5 @@
 """Hand the tasks of runs to the workers of an executor, and keep the events, manifests and signals of them all."""
 
-import json
 import secrets
 import time
 from collections import Counter
@@ -17,17 +16,16 @@ from unlearnkit.plugins.faults import raised
 from unlearnkit.recipe.sections import Call, ExecutorSection, Submit
 from unlearnkit.run.alike import Key, keys, linked
 from unlearnkit.run.events import Run
-from unlearnkit.run.folder import EVENTS, TASKS, TOKEN, held, recall
+from unlearnkit.run.folder import TASKS, TOKEN, held, recall
 from unlearnkit.run.runner import Hand
 from unlearnkit.run.targets import Wanted
-from unlearnkit.run.tasks import Needs, Order, Schedule, Task, tasks, weigh
+from unlearnkit.run.tasks import Needs, Order, Schedule, Task, failure, tasks, weigh
 from unlearnkit.run.worker import perform
 from unlearnkit.seal import MANIFEST, read_formatted
 from unlearnkit.solver.workbench import Workbench
 
 RETRIES = 3
 """Times that a task is begun again from its last checkpoint after its worker died."""
-EXITS = {int(code): code for code in Exit}
 POLL = 0.1
 """Seconds between two looks at the workers."""
 
@@ -120,7 +118,7 @@ class Crew:
             time.sleep(POLL)
             for flight in tuple(self.flights):
                 ended = flight.call.done()
-                self._tell(flight)
+                self.runs[flight.order[0].place].retell([task.name for task in flight.order], self.told)
                 if ended:
                     self.flights.remove(flight)
                     self._ended(flight)
@@ -142,19 +140,6 @@ class Crew:
         call = self.submit(perform, [tuple(task) for task in order], self.token)
         self.flights.append(_Flight(order, call))
 
-    def _tell(self, flight: _Flight) -> None:
-        """Tell what has happened in the tasks of an order since."""
-        run = self.runs[flight.order[0].place]
-        for path in (run.folder / TASKS / task.name / EVENTS for task in flight.order):
-            if path.exists():
-                with path.open("rb") as stream:
-                    stream.seek(self.told[path])
-                    new = stream.read()
-                whole = new[: new.rfind(b"\n") + 1]
-                self.told[path] += len(whole)
-                for line in map(json.loads, whole.splitlines()):
-                    run.warn(**line["facts"]) if line["kind"] == "warn" else run.event(line["kind"], **line["facts"])
-
     def _ended(self, flight: _Flight) -> None:
         """Take what an order came to."""
         run, order = self.runs[flight.order[0].place], flight.order
@@ -162,19 +147,15 @@ class Crew:
             outcome = flight.call.result()
         except Exception as error:  # an engine's own, of a process that died
             return self._died(run, order, raised(error))
-        match outcome:
-            case {"error": said, "code": code}:
-                self.failed = self.failed or UserError(said, EXITS[code])
-            case {"traceback": said}:
-                self.failed = self.failed or RuntimeError(f"{order[0].name} failed in its worker:\n{said}")
-            case {"stopped": number}:
-                if not self._leaving():
-                    self._died(run, order, f"signal {number}")
-            case _:
-                for kind, values in outcome.items():
-                    run.manifest[kind] |= values
-                run.save_manifest()
-                self.schedule.finish(order)
+        if (failed := failure(outcome, order[0].name)) is not None:
+            self.failed = self.failed or failed
+        elif "stopped" not in outcome:
+            for kind, values in outcome.items():
+                run.manifest[kind] |= values
+            run.save_manifest()
+            self.schedule.finish(order)
+        elif not self._leaving():
+            self._died(run, order, f"signal {outcome['stopped']}")
         return None
 
     def _died(self, run: Run, order: Order, how: str) -> None:

@@ -33,7 +33,7 @@ from unlearnkit.run.alike import counted
 from unlearnkit.run.events import Run
 from unlearnkit.run.export import keep_original
 from unlearnkit.run.folder import disk_bytes, held, refuse_begun, refuse_full
-from unlearnkit.run.follow import built
+from unlearnkit.run.follow import built, spread
 from unlearnkit.run.interrupts import Stop, Tell, device_errors, signals
 from unlearnkit.run.solve import solve
 from unlearnkit.run.targets import Search, Wanted, wanted
@@ -186,6 +186,8 @@ def _work(run: Run, bench: Workbench, tools: Instruments, targets: Sequence[Want
         aimed = Search(run, gauge, dial, bounds.range, retrained, serving).rows(targets)
         solutions = [bounds.highest, bounds.lowest, *swept, *(one for one, _ in aimed), *beside]
         run.event("evaluate", solutions=len(solutions))
+        if ranks.count() > 1:
+            spread(run, gauge, tools, solutions, dial)
         said = {one.problem.id: target for one, target in aimed}
         results = collect(run.folder, gauge, tools, solutions, bounds.range, outside, dial, said)
         if tools.audits:

@@ -2,8 +2,9 @@
 
 import heapq
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from unlearnkit.errors import Exit, UserError
 from unlearnkit.evaluation.models import ORIGINAL, stop_ids
 from unlearnkit.fronts import CURVE, HIGHEST, LOWEST
 from unlearnkit.recipe.recipe import Recipe
@@ -11,6 +12,7 @@ from unlearnkit.recipe.training import Continuation, Curve
 
 SWEEP = "sweep"
 """A chain of ε as one problem, each of which begins at the one before."""
+EXITS = {int(code): code for code in Exit}
 
 
 class Task(NamedTuple):
@@ -30,6 +32,16 @@ class Task(NamedTuple):
     def name(self) -> str:
         """What its files are called."""
         return f"{self.kind}-{self.id.replace('/', '-')}"
+
+
+def failure(outcome: Mapping[str, Any], name: str) -> Exception | None:
+    """Return what to raise where a task, or what else is called so, failed in its worker, by what came of it."""
+    match outcome:
+        case {"error": said, "code": code}:
+            return UserError(said, EXITS[code])
+        case {"traceback": said}:
+            return RuntimeError(f"{name} failed in its worker:\n{said}")
+    return None
 
 
 Order = tuple[Task, ...]

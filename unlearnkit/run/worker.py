@@ -17,7 +17,7 @@ import torch
 from unlearnkit.contracts import Audit, Failed
 from unlearnkit.disk import append, read_plain
 from unlearnkit.errors import Exit, Stopped, UserError, memory_error
-from unlearnkit.evaluation import instruments, kept
+from unlearnkit.evaluation import instruments
 from unlearnkit.evaluation.audits import cell
 from unlearnkit.evaluation.instruments import beside
 from unlearnkit.evaluation.measure import Gauge
@@ -31,6 +31,7 @@ from unlearnkit.recipe.training import Continuation
 from unlearnkit.run import folder as folders
 from unlearnkit.run import manifest, runner
 from unlearnkit.run.events import Run
+from unlearnkit.run.follow import Share
 from unlearnkit.run.interrupts import Stop, device_errors, signals
 from unlearnkit.run.solve import solve
 from unlearnkit.run.targets import Search, wanted
@@ -39,7 +40,8 @@ from unlearnkit.seal import MANIFEST, read_formatted
 from unlearnkit.solver.dial import Dial
 from unlearnkit.solver.phases import ENDS, Bounds, boundary
 from unlearnkit.solver.problem import Solution
-from unlearnkit.solver.workbench import build
+from unlearnkit.solver.shares import unshared
+from unlearnkit.solver.workbench import Workbench, build
 
 SPENT = ("times", "costs")
 """What of a task the manifest records."""
@@ -47,17 +49,19 @@ SOON = 0.2
 """Seconds after which a worker sees that it is to leave."""
 
 
-def perform(order: Sequence[tuple[str, Any, str]], token: str) -> dict[str, Any]:
+def perform(
+    order: Sequence[tuple[str, Any, str]], token: str, plugins: Plugins | None = None, bench: Workbench | None = None
+) -> dict[str, Any]:
     """Do some tasks of one run folder; return times and costs, or how it ended otherwise.
 
     It goes on as long as the folder has the `token` of whoever asked for it. It raises nothing, so that whatever is
-    raised where it is called means that its process has died.
+    raised where it is called means that its process has died. Where the run's `bench` is there it builds no other.
     """
-    tasks, stop, plugins = [Task(*one) for one in order], Stop(lambda event: None), _plugins()
+    tasks, stop, plugins = [Task(*one) for one in order], Stop(lambda event: None), plugins or _plugins()
     folder = Path(tasks[0].place)
     try:
         with signals(stop), device_errors(), _asked(folder, token, stop):
-            opened = _opened(folder, token, plugins)
+            opened = Opened(folder, plugins, bench) if bench else _opened(folder, token, plugins)
             spent = opened.run.manifest
             before = {kind: dict(spent[kind]) for kind in SPENT}
             for task in tasks:
@@ -74,6 +78,19 @@ def perform(order: Sequence[tuple[str, Any, str]], token: str) -> dict[str, Any]
         if known is None:
             return {"traceback": traceback.format_exc()}
         return {"error": str(known), "code": int(known.code)}
+
+
+def share(word: Share, bench: Workbench, plugins: Plugins) -> dict[str, Any]:
+    """Do this process's share as `perform` does; say where this is if the run folder is not here.
+
+    A signal ends the share, not the process.
+    """
+    if not (Path(word.tasks[0].place) / folders.TOKEN).exists():
+        return {"apart": socket.gethostname()}
+    with unshared(bench.sides):
+        outcome = perform(word.mine, word.token, plugins, bench) if word.mine else {}
+    plugins.witness = None  # the share's events are told
+    return outcome
 
 
 @contextmanager
@@ -144,23 +161,27 @@ class Away(Run):
 class Opened:
     """A run whose tasks this process does: all that they share is built at most once."""
 
-    def __init__(self, folder: Path, plugins: Plugins) -> None:
-        """Build the workbench; raise `UserError` where it is not what the run began with."""
+    def __init__(self, folder: Path, plugins: Plugins, bench: Workbench | None = None) -> None:
+        """Take the workbench or build it; raise `UserError` where that is not what the run began with."""
         plugins.witness = None
         self.run = Away(folder)
-        basis = folders.basis_of(folder, self.run.manifest)
+        self.bench = bench or self.built(plugins)
+        self.tools = instruments.build(self.bench.recipe.evaluate, self.bench.base, self.bench.device)
+        self.targets = {one.id: one for one in wanted(self.bench, self.tools)}
+        self.gauge = Gauge(Originals(self.bench), self.tools, self.run)
+        plugins.witness = partial(self.run.event, "failed")
+
+    def built(self, plugins: Plugins) -> Workbench:
+        """Return the run's workbench."""
+        folder, basis = self.run.folder, folders.basis_of(self.run.folder, self.run.manifest)
         if (threads := basis["device"].get("threads")) is not None:
             torch.set_num_threads(threads)
         base = folders.base_of(folder, self.run.manifest)
         recipe = load(folder / folders.RESOLVED, plugins, (), base).recipe
         assert isinstance(recipe, Recipe)
-        self.bench = build(recipe, base, folder / "cache")
-        manifest.refuse_other(folder, basis, self.bench, ())
-        self.tools = instruments.build(recipe.evaluate, base, self.bench.device)
-        self.targets = {one.id: one for one in wanted(self.bench, self.tools)}
-        self.gauge = Gauge(Originals(self.bench), self.tools, self.run)
-        self.facts = {name: kept.facts([audit]) for name, (_, audit) in self.tools.audits.items()}
-        plugins.witness = partial(self.run.event, "failed")
+        bench = build(recipe, base, folder / "cache")
+        manifest.refuse_other(folder, basis, bench, ())
+        return bench
 
     def do(self, task: Task, stop: Stop) -> None:
         """Do one task, whose needs are in the folder; one of an ε that there is no way to comes to nothing."""
@@ -175,7 +196,7 @@ class Opened:
         elif model is not None:
             name = task.id.partition("/")[0]
             named = (name, *self.tools.audits[name])
-            cell(self.run.folder, self.bench, named, self.facts[name], model, self.beside(named[-1]), self.run)
+            cell(self.run.folder, self.bench, named, self.tools.facts[name], model, self.beside(named[-1]), self.run)
 
     def beside(self, audit: Audit | Failed) -> list[Model]:
         """Return the models that an audit looks at beside the one under audit, which are solved."""

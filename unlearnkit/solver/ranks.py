@@ -6,6 +6,7 @@ their parts of it.
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -21,6 +22,8 @@ T = TypeVar("T")
 
 _met: list[Any] = []
 """The group of all processes and whether each has a CUDA device of its own, once they have met."""
+POLL = 0.1
+"""Seconds between two looks at whether the others are done."""
 PATIENCE = timedelta(days=30)
 """How long a process waits for the next word; one that has died is noticed at once, by its connection."""
 
@@ -108,6 +111,17 @@ def gathered(mine: T) -> list[T]:
     with _connected():
         dist.gather_object(mine, None if rank() else found, 0)
     return [] if rank() else found
+
+
+def awaited(meanwhile: Callable[[], None]) -> None:
+    """Wait until all have come here; the first process calls `meanwhile` over and over, where signals can reach it."""
+    with _connected():
+        here = dist.all_reduce(torch.zeros(1), async_op=True)
+    while not rank() and not here.is_completed():
+        meanwhile()
+        time.sleep(POLL)
+    with _connected():
+        here.wait()
 
 
 def shared(scalars: tuple[Tensor | None, Tensor] | None, device: torch.device) -> tuple[Tensor | None, Tensor]:

@@ -62,6 +62,9 @@ SHOWN = ("solution", "ε", "f1", "gap", "satisfied", "f2", "λ", "steps", "ended
 ORDER = "Top: forget set, bottom: retain set. Left to right: input, original model, then ε from loose to tight."
 MEANING = "Losses are means over the whole training sets; [How it works](../method.md) has the meaning of each column."
 
+FIRST, NAMED = "quickstart", 4
+"""The card that stands before all others, and how many classes a card in the index names."""
+
 SIDE, GAP = 96, 4
 """Squares of the small strip and the space between them, px."""
 
@@ -145,7 +148,7 @@ def cards() -> list[Card]:
         recipe = load(path, plugins).recipe
         assert isinstance(recipe, Recipe)
         found.append(Card(path, recipe, runs, needs.get(path.stem, {})))
-    return sorted(found, key=lambda card: (bool(card.needs), card.results is None))
+    return sorted(found, key=lambda card: (bool(card.needs), card.results is None, card.name != FIRST))
 
 
 def collect(run: Path) -> Path:
@@ -266,7 +269,9 @@ def index(found: list[Card]) -> str:
 
 def _summary(card: Card, classes: str) -> str:
     sets = card.recipe.data
-    forget = ", ".join(sets.forget.classes or []) or f"{sets.forget.draw} classes drawn from the seed"
+    named = sets.forget.classes or []
+    more = f" and {len(named) - NAMED} more classes" if len(named) > NAMED else ""
+    forget = ", ".join(named[:NAMED]) + more or f"{sets.forget.draw} classes drawn from the seed"
     facts = f"{card.family} · {', '.join(card.tasks)} · forget {forget}"
     if card.results is not None:
         several = f" for {len(card.runs)} {card.beside}" if card.several else ""

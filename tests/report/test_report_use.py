@@ -22,6 +22,15 @@ OUTSIDE = """() => [...document.querySelectorAll("body *")].filter((one) => {
   const { left, right, width } = one.getBoundingClientRect();
   return width && (left < -1 || right > innerWidth + 1) && !one.closest(".scroll, svg, [hidden]");
 }).map((one) => one.outerHTML.slice(0, 200))"""
+COVERED = """() => {
+  const wide = [...document.querySelectorAll("th, td")].filter((cell) => cell.scrollWidth > cell.clientWidth + 1);
+  const texts = [...document.querySelectorAll("#plot text")].map((text) => [text, text.getBoundingClientRect()]);
+  const both = (a, b, start, end) => Math.min(a[end], b[end]) - Math.max(a[start], b[start]);
+  const over = texts.filter(([, a], i) => texts.slice(i + 1).some(
+    ([, b]) => both(a, b, "left", "right") > 1 && both(a, b, "top", "bottom") > 3));
+  return [...wide, ...over.map(([text]) => text)].map((one) => one.outerHTML.slice(0, 200));
+}"""
+"""Cells that their text does not fit into, and texts of the plane that lie on others."""
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +75,18 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("width", [390, 768, 1440, 1920])
 def test_nothing_is_cut_off_at_any_width(file: Path, opened: Open, width: int) -> None:
-    assert opened(file, width=width).evaluate(OUTSIDE) == []
+    page = opened(file, width=width)
+    assert page.evaluate(OUTSIDE) == []
+    assert page.evaluate(COVERED) == []
+
+
+def test_nothing_is_cut_off_on_paper(file: Path, opened: Open) -> None:
+    page = opened(file, width=1032, color_scheme="dark")  # A4 across, without its margins
+    page.emulate_media(media="print")
+    assert page.evaluate(OUTSIDE.replace(".scroll, svg", "svg")) == []
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    ticks = page.locator(".ticks a").all()
+    assert all(tick.evaluate("(one) => parseFloat(getComputedStyle(one).fontSize)") >= 8 for tick in ticks)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

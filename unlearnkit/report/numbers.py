@@ -9,6 +9,8 @@ from unlearnkit.errors import printable
 NONE = "—"
 RESOLVED = 1e-12
 """What is smaller is shown as 0: squares of what single precision rounds off in numbers of order 1 are."""
+WHOLE = 1e7
+"""Up to here a number with too many digits is written as a whole one: 19200 images, not 1.920e4."""
 
 
 def known(value: object) -> TypeGuard[float]:
@@ -22,6 +24,8 @@ def figure(value: object, digits: int = 4) -> str:
         return "∞" if value == math.inf else NONE
     if abs(value) < RESOLVED:
         return "0"
+    if 10**digits <= abs(value) < WHOLE:
+        return f"{value:.0f}".replace("-", "−")
     mantissa, _, exponent = f"{value:#.{digits}g}".partition("e")
     return (mantissa.rstrip(".") + (f"e{int(exponent)}" if exponent else "")).replace("-", "−")
 

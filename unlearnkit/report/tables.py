@@ -6,7 +6,7 @@ from itertools import groupby, product
 from typing import Any, NamedTuple, cast
 
 from unlearnkit.report import reading
-from unlearnkit.report.numbers import NONE, agreed, figure, listed, percent, whole
+from unlearnkit.report.numbers import NONE, agreed, figure, listed, percent, rounded, whole
 from unlearnkit.report.shape import SETS, Audit, Finding, Held, Over, Results, Score, Solution
 
 
@@ -167,7 +167,8 @@ def singles(results: Results) -> Table | None:
         for i, _ in sorted(enumerate(kept), key=lambda one: -one[1])[:WORST]:
             place = f"image {found['shown'].index(i) + 1}" if i in found["shown"] else NONE
             scored = [figure(value[i] if value else None) for value in (now, start, fill)]
-            rows.append([s["label"], of, found["images"][i], place, *scored, figure(sign * (start[i] - now[i]))])
+            lost, places = sign * (start[i] - now[i]), len(scored[0].partition(".")[2])
+            rows.append([s["label"], of, found["images"][i], place, *scored, rounded(lost, 10.0**-places)])
             ids.append(s["id"])
     heads = ["solution", "set", "image", "among the pictures", "score", "original model"]
     columns = [*map(Column, heads), Column(results["fill"]["label"] if "fill" in results else "fill"), Column("lost")]

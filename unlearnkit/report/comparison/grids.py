@@ -323,7 +323,8 @@ def _finding(point: Point, by_seed: Sequence[Audited], key: str, head: str, reas
     numbers = [float(value) for value in values if isinstance(value, int | float)]
     if len(numbers) == len(values):
         return Spread(tuple(numbers))
-    return ", ".join(finding(value, reasons, head) for value in values)
+    said = [finding(value, reasons, head) for value in values]
+    return said[0] if len({*said}) == 1 else ", ".join(said)
 
 
 def _costs(comparison: Comparison) -> Iterator[Grid]:

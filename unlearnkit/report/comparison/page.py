@@ -13,6 +13,7 @@ from unlearnkit.report.comparison.grids import Grid
 from unlearnkit.report.comparison.panels import panels
 from unlearnkit.report.comparison.points import Axis
 from unlearnkit.report.drawing import COLOURS, OWN, Limits, Mark, asset, legend, marks, styled
+from unlearnkit.report.front import WORDS
 from unlearnkit.report.html import rendered
 from unlearnkit.report.markdown import plain, table
 from unlearnkit.report.numbers import figure, unbroken
@@ -27,7 +28,8 @@ def limits(comparison: Comparison, axis: Axis) -> Limits:
 
 def _sort(comparison: Comparison, kind: str, group: str) -> str:
     """Return what a solution is called in the legend: one kind of solutions of all that is varied looks alike."""
-    return kind if comparison.varied else comparison.named(kind, group)
+    word = WORDS.get(kind, kind)
+    return word if comparison.varied else comparison.named(word, group)
 
 
 def scatter(comparison: Comparison) -> Figure:

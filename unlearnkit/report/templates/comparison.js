@@ -2,7 +2,8 @@ const { axes, points, x: firstX, y: firstY } = data;
 const plot = document.getElementById("plot");
 const choices = { x: document.getElementById("x"), y: document.getElementById("y") };
 document.body.dataset.solution = ""; // what is there with the script alone is shown
-const frame = { left: 76, right: 846, top: 14, bottom: 468 };
+const narrow = matchMedia("screen and (max-width: 640px)"); // there a letter is as wide as on a large screen, and the plot is not
+const frame = { left: 76, top: 14, bottom: 468 };
 const known = (values) => values.filter((value) => value !== null);
 const mean = (values) => known(values).reduce((sum, value) => sum + value, 0) / known(values).length;
 const short = (value) => (Math.abs(value) < 1e-12 ? "0" : Number(value.toPrecision(4)).toString().replace("-", "−"));
@@ -14,6 +15,9 @@ const dominates = (one, other) => one[0] <= other[0] && one[1] <= other[1] && (o
 const marker = ({ path, colour }, hollow) => ({ d: path, fill: hollow ? "var(--paper)" : colour, stroke: colour, class: "mark" });
 
 function draw() {
+  const width = narrow.matches ? 400 : 860;
+  frame.right = width - 14;
+  plot.setAttribute("viewBox", `0 0 ${width} 520`);
   const [x, y] = ["x", "y"].map((side) => axes.find((axis) => axis.id === choices[side].value));
   const [across, up] = [x.limits, y.limits];
   const inside = (value, [low, high]) => Math.min(Math.max(value, low), high);
@@ -24,7 +28,13 @@ function draw() {
     plot.append(svg("path", { class: "grid", d: `M${frame.left} ${on(value)}H${frame.right}` }));
     plot.append(svg("text", { x: frame.left - 7, y: on(value) + 4, "text-anchor": "end" }, text));
   }
-  for (const [value, text] of x.ticks) plot.append(svg("text", { x: at(value), y: frame.bottom + 17, "text-anchor": "middle" }, text));
+  let end = -Infinity; // of the last text, none of which covers another
+  for (const [value, text] of x.ticks) {
+    const half = 3.5 * text.length;
+    if (at(value) - half < end) continue;
+    end = at(value) + half + 6;
+    plot.append(svg("text", { x: at(value), y: frame.bottom + 17, "text-anchor": "middle" }, text));
+  }
   plot.append(svg("path", { class: "frame", d: `M${frame.left} ${frame.top}V${frame.bottom}H${frame.right}` }));
   plot.append(svg("text", { x: (frame.left + frame.right) / 2, y: 508, "text-anchor": "middle" }, x.name));
   plot.append(svg("text", { transform: `translate(14 ${(frame.top + frame.bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, y.name));
@@ -74,4 +84,5 @@ for (const [side, first] of [["x", firstX], ["y", firstY]]) {
   for (const axis of axes) choices[side].append(new Option(axis.name, axis.id, axis.id === first, axis.id === first));
   choices[side].addEventListener("change", draw);
 }
+narrow.addEventListener("change", draw);
 draw();

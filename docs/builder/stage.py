@@ -13,6 +13,14 @@ from .paths import DOCS, PACKAGES, RECIPES, ROOT
 OWN = ("builder", "gallery", "handed-over", "extra")
 """Folders of docs/ that are not pages."""
 
+SAID = {
+    r'role="heading">': r'role="heading" aria-level="2">',
+    r'<aside class="sidebar-drawer">': r'<aside class="sidebar-drawer" aria-label="Site">',
+    r'<th class="([^"]*)"><p></p></th>': r'<td class="\1"></td>',
+    r'<(pre|div class="(?:table-wrapper|front) [^"]*")>': r'<\1 tabindex="0">',
+}
+"""What Sphinx and its theme leave out for screen readers and keyboards: what scrolls has to take the focus."""
+
 LINK = re.compile(r"\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -38,6 +46,12 @@ def build(out: Path) -> None:
     shutil.copytree(RECIPES, source / "recipes", ignore=shutil.ignore_patterns("weights", "data"))
     if code := build_main(["-W", "--keep-going", "-q", "-b", "html", str(source), str(out / "html")]):
         sys.exit(code)
+    for page in (out / "html").rglob("*.html"):
+        text = told = page.read_text()
+        for left, said in SAID.items():
+            told = re.sub(left, said, told)
+        if told != text:
+            page.write_text(told)
     print(out / "html" / "index.html")
 
 

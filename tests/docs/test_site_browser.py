@@ -10,6 +10,8 @@ import pytest
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
+AXE = Path(__file__).parents[2] / "node_modules/axe-core/axe.min.js"
+
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")]
 
 PAGES = (
@@ -214,6 +216,18 @@ def test_texts_stand_out_from_what_is_behind_them(site, opened, card, compared, 
         page = opened(path, 1440, scheme)
         page.wait_for_timeout(200)
         assert page.evaluate(CONTRAST) == [], path.relative_to(site)
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.skipif(not AXE.exists(), reason="npm install --no-save axe-core")
+def test_axe_finds_no_violation(site, opened, card, width):
+    for path in [*(site / name for name in PAGES), card]:
+        page = opened(path, width)
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        found = page.evaluate("axe.run(document, { iframes: false }).then(({ violations }) => violations)")
+        told = [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found]
+        assert told == [], path.relative_to(site)
+        page.context.close()
 
 
 @pytest.mark.parametrize(

@@ -54,9 +54,10 @@ def export(run: Path, recipe: Recipe, epsilon: str, to: Path, key: Path | None =
     its: Part = row.get("part", recipe.model.part)
     lora.add(model, recipe.model.lora, its, recipe.seed)
     flat, theta = Flat(trainable(model, its)), solved_weights(sealed, row["id"])
-    if (row["epsilon"] or 0.0) > row["f1"] and torch.equal(flat.theta, theta):
-        nothing = "this is the original model, in which nothing is forgotten; give an ε below"
-        raise UserError(f"--epsilon {epsilon}: {nothing} {results['original']['f1']:.4g}, its f1", Exit.RECIPE)
+    asked, most = row["epsilon"], results["original"]["f1"]
+    if asked is not None and asked > most and torch.equal(flat.theta, theta):
+        nothing = f"this is the original model, in which nothing is forgotten; give an ε below {most:.4g}, its f1"
+        raise UserError(f"--epsilon {epsilon}: {nothing}", Exit.RECIPE)
     flat.set(theta)
     with disk_errors(to):
         to.parent.mkdir(parents=True, exist_ok=True)

@@ -154,9 +154,11 @@ def test_epsilon_is_met_up_to_the_original_model_and_not_run_beyond(tiny):
     assert rows[1]["f2"] < lowest["f2"]  # nearer to the original model than phase 1 got
     assert results["outside"] == [{"epsilon": 99.0, "reason": f"above {original:.6g}, f1 of the original model"}]
     assert "99" in (tiny.parent / "some" / "report.md").read_text()
-    with pytest.raises(UserError, match=r"epsilons\.values: none is between") as caught:
-        ran(tiny, tiny.parent / "none", "epsilons={values: [99.0]}", "training.steps=12")
-    assert caught.value.code == Exit.RECIPE
+    for name, value, said in (("loose", 99.0, f"all are above {original:.6g}"), ("tight", 1e-9, "none is between")):
+        with pytest.raises(UserError, match=rf"epsilons\.values: {said}") as caught:
+            ran(tiny, tiny.parent / name, f"epsilons={{values: [{value}]}}", "training.steps=12")
+        assert caught.value.code == Exit.RECIPE
+        assert any((tiny.parent / name / "solutions").iterdir()) == (name == "tight")  # the other before phase 1
 
 
 @pytest.mark.parametrize("nth", [2, 30, 90])

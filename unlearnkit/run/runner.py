@@ -176,6 +176,7 @@ def _work(run: Run, bench: Workbench, tools: Instruments, targets: Sequence[Want
         problems = [*named(bench.recipe), *(problem.id for problem in bench.methods)]
         if any(not (run.folder / "solutions" / name).exists() for name in problems):
             _tell_kept(run, bench)
+        _refuse_loose(bench)
         if not hand(run, bench, tools, targets):
             return
         bounds = bound(run, bench)
@@ -250,6 +251,13 @@ def _tell_kept(run: Run, bench: Workbench) -> None:
         if facts["where"] == "nowhere":
             size = f"{facts['mib']} MiB, more than training.cache has"
             run.warn(f"{name} needs {size}: it is computed at every step again")
+
+
+def _refuse_loose(bench: Workbench) -> None:
+    """Raise `UserError` where the student, the original model so far, keeps every ε as it is: phase 1 takes long."""
+    if (values := bench.recipe.epsilons.values) and min(values) > (start := bench.sides["forget"].exact()):
+        found = f"all are above {start:.6g}, f1 of the original model, which keeps to them as it is"
+        raise UserError(f"epsilons.values: {found}; give smaller ones, or fractions", Exit.RECIPE)
 
 
 def bound(run: Run, bench: Workbench) -> Bounds:

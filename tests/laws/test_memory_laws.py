@@ -5,6 +5,7 @@ from torch import nn
 
 from unlearnkit.builtin.models.sections import VitMae
 from unlearnkit.builtin.tasks.degradations import Box
+from unlearnkit.run import memory
 from unlearnkit.run.memory import need, saved_bytes
 
 CPU = torch.device("cpu")
@@ -35,3 +36,10 @@ def test_half_precision_needs_less():
     full, half = (need(SMALL.build(None), task, "encoder", precision, CPU) for precision in ("fp32", "bf16"))
     assert half.activations < full.activations
     assert half.embedding == full.embedding, "the reference stays in fp32"
+
+
+def test_sizes_are_those_of_products_that_are_computed(monkeypatch):
+    task = Box((0.5, 0.5), central=True)
+    sized = need(SMALL.build(None), task, "encoder", "bf16", CPU)
+    monkeypatch.setattr(memory, "PRODUCTS", set())
+    assert need(SMALL.build(None), task, "encoder", "bf16", CPU) == sized

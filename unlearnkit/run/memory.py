@@ -1,13 +1,15 @@
 """How much memory a step takes, counted on one image rather than guessed, and how much was taken in the end."""
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 from unlearnkit.contracts import ModelAdapter, Part, Task, staged, trainable
 from unlearnkit.contracts.checks import rows
@@ -44,6 +46,21 @@ def saved_bytes(function: Callable[[], T], own: set[int]) -> tuple[int, T]:
         return sum(seen.values()), kept
 
 
+aten = torch.ops.aten
+PRODUCTS = {aten.convolution.default, aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default}
+"""What nearly all time of a pass goes to."""
+
+
+class _Sizes(TorchDispatchMode):
+    """Products as large as they are, and all 0: a CPU without bf16 of its own takes minutes for a large network's."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func not in PRODUCTS:
+            return func(*args, **(kwargs or {}))
+        args, kwargs = tree_map_only(Tensor, lambda one: one.to("meta"), (args, kwargs or {}))
+        return torch.zeros_like(func(*args, **kwargs), device="cpu")
+
+
 def need(
     adapter: ModelAdapter, task: Task, part: Part, precision: str, device: torch.device, paired: bool = False
 ) -> Need:
@@ -56,7 +73,11 @@ def need(
     def once(count: int) -> tuple[int, int, int]:
         view = random_view(adapter, task, count, "plan", device, paired)
         stage = staged(adapter, view)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        half = precision == "bf16"
+        with (
+            _Sizes() if half and device.type == "cpu" else nullcontext(),
+            torch.autocast(device.type, torch.bfloat16, enabled=half),
+        ):
             kept, embedding = saved_bytes(lambda: adapter.embed(view), own)
         found = rows(embedding, count, adapter, "embed", "model")
         return kept, sum(4 * tensor.numel() for tensor in found), sum(tensor.nbytes for tensor in stage)

@@ -116,8 +116,8 @@ def test_one_file_of_the_original_layout_is_the_same_model(name, suffix, tmp_pat
         assert torch.equal(value, one.module.state_dict()[key]), key
     assert torch.equal(again.prompt.words, one.prompt.words)
     view = seen(one)
-    with torch.no_grad():
-        assert torch.equal(again.output(view), one.output(view))
+    with torch.no_grad():  # where weights lie in memory may change the last bit of a product
+        torch.testing.assert_close(again.output(view), one.output(view), rtol=0, atol=1e-5)
 
 
 def test_what_one_file_lacks_is_told(tmp_path):

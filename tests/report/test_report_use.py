@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
@@ -61,7 +62,7 @@ def opened(chromium: Any) -> Iterator[Open]:
 def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Return a report, one with a dial, and a comparison."""
     folder, name = request.param.split("/")
-    run = request.getfixturevalue(folder)
+    run = shutil.copytree(request.getfixturevalue(folder), tmp_path / "run")  # the other is for tests that only read
     if name == "comparison.html":
         from unlearnkit.report import comparison
 

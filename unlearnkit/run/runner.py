@@ -176,7 +176,7 @@ def _work(run: Run, bench: Workbench, tools: Instruments, targets: Sequence[Want
         problems = [*named(bench.recipe), *(problem.id for problem in bench.methods)]
         if any(not (run.folder / "solutions" / name).exists() for name in problems):
             _tell_kept(run, bench)
-        _refuse_loose(bench)
+            _refuse_loose(bench)
         if not hand(run, bench, tools, targets):
             return
         bounds = bound(run, bench)

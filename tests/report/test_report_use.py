@@ -81,6 +81,21 @@ def test_nothing_is_cut_off_at_any_width(file: Path, opened: Open, width: int) -
     assert page.evaluate(COVERED) == []
 
 
+def test_the_scores_of_a_solution_fit_a_telephone(dialled: Path, opened: Open) -> None:
+    write(Sealed.measured(dialled))
+    page = opened(dialled / "report.html", width=390)
+    scores = page.locator(".scroll:has(> .validation)")
+    longest = """(box) => {
+      for (const row of box.querySelectorAll("tbody tr:has(td)")) {
+        row.firstElementChild.textContent = "Feature distance (MobileNetV2 96)";
+        while (row.children.length < 4) row.append(document.createElement("td"));
+        for (const cell of [...row.children].slice(1)) cell.textContent = "−0.008021";
+      }
+      return box.scrollWidth <= box.clientWidth;
+    }"""
+    assert scores.evaluate(longest)
+
+
 def test_nothing_is_cut_off_on_paper(file: Path, opened: Open) -> None:
     page = opened(file, width=1032, color_scheme="dark")  # A4 across, without its margins
     page.emulate_media(media="print")

@@ -58,7 +58,7 @@ def report(bench: Workbench, rounds: int, steps: int) -> None:
     runs: dict[str, Step] = {name: partial(several, step, steps) for name, step in own.items()}
     multiply, operations_of_it = product(bench)
     together, _ = stacked(bench, STACK)
-    once: dict[str, Step] = {"product": multiply, "decode": partial(decode, bench)} | fitting({"stacked": together})
+    once: dict[str, Step] = {"product": multiply, "decode": partial(decode, bench), **fitting({"stacked": together})}
     spent = in_turn(runs | once, rounds, device)
     print("| ratio | median [quartiles] | target |\n|:--|--:|--:|")
     for title, way, base, target in TARGETS:

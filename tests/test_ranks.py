@@ -157,7 +157,8 @@ def test_what_another_process_does_not_evaluate_is_left_to_the_first(
     if how == "elsewhere":
         second.meddle = lambda: (run / "tasks" / "token").unlink()
     if how == "left":
-        monkeypatch.setattr(worker, "evaluated", failing(None, 0, Stopped(signal.SIGTERM)))
+        stop = failing(None, 0, Stopped(signal.SIGTERM))
+        second.meddle = lambda: monkeypatch.setattr(follow, "evaluated", stop)
     ran(shared_tiny, run, *BRIEF, AUDITS, tell=told.append)
     assert lasting(run) == serial
     assert not (run / "tasks").exists()
@@ -176,7 +177,7 @@ def test_what_fails_in_another_process_ends_the_run_as_it_would_in_the_first(
         ran(shared_tiny, run, *BRIEF, AUDITS, tell=told.append)
     assert found.value.code == Exit.FOLDER
     (run / "evaluations" / "boundary-highest.json").rmdir()
-    second.meddle = lambda: monkeypatch.setattr(worker, "evaluated", failing(None, 0, ZeroDivisionError("odd")))
+    second.meddle = lambda: monkeypatch.setattr(follow, "evaluated", failing(None, 0, ZeroDivisionError("odd")))
     with pytest.raises(RuntimeError, match=r"(?s)process 1 failed in its worker:.*ZeroDivisionError: odd"):
         resumed(run, tell=told.append)
     assert "evaluated" not in [event["event"] for event in told]

@@ -203,6 +203,15 @@ def test_files_hold_the_same_numbers(seeded: Callable[..., list[Path]], tmp_path
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_means_are_spoken_of_where_there_are_several_seeds(seeded: Callable[..., list[Path]], tmp_path: Path) -> None:
+    folders = seeded(2)
+    for count in (1, 2):
+        write(map(Sealed.measured, folders[:count]), tmp_path / f"out-{count}")
+        for name in ("comparison.html", "comparison.md"):
+            text = (tmp_path / f"out-{count}" / name).read_text(encoding="utf-8")
+            assert ("over the seeds" in text or "deviations over them" in text) == (count > 1)
+
+
 def test_audits_are_tabulated_over_seeds(seeded: Callable[..., list[Path]]) -> None:
     def audited(found: dict[str, Any], seed: int) -> None:
         figure = {"name": "AUC", "meaning": "x", "forgotten": 0.5, "unit": ""}
@@ -334,8 +343,13 @@ def test_control_by_epsilon_is_told_of_every_figure_over_the_seeds(seeded: Calla
     runs = gather(map(Sealed.measured, seeded(2, rising)))
     [table] = [grid for grid in grids(compare(runs)) if grid.id == "control"]
     rows = {row[0]: row[1:] for row in table.rows}
-    assert rows["f2"] == [Spread((1.0, -1.0)), "2 of 2"]
-    assert {"forget/validation/truth/psnr", "retain/train/original/ssim"} <= rows.keys()
+    assert rows["retain loss f2"] == [Spread((1.0, -1.0)), "2 of 2"]
+    named = {
+        "PSNR, forget set, validation images, against the truth",
+        "SSIM, retain set, train images, against the original",
+    }
+    assert named <= rows.keys()
+    assert not any("/" in name for name in map(str, rows))
     assert controlled(runs[0].results)["f2"] == {"rank": 1.0, "monotone": True}
 
 

@@ -139,6 +139,23 @@ def test_without_the_script_and_on_paper_every_picture_and_table_is_there(
     assert page.locator("tbody tr[data-row]:visible").count() == page.locator("tbody tr[data-row]").count()
 
 
+@pytest.mark.parametrize("script", [True, False])
+def test_without_a_selection_each_line_has_the_colour_that_the_list_says(
+    written: Path, results: dict[str, Any], opened: Open, script: bool
+) -> None:
+    page = opened(written / "report.html", java_script_enabled=script)
+    if script:
+        assert not page.locator(".curves .legend").is_visible()
+        page.emulate_media(media="print")
+    listed = page.locator(".curves .legend li:visible")
+    stroke = "(all) => all.map((one) => getComputedStyle(one).stroke)"
+    lines = page.locator(".panels figure").first.locator(".line > path").evaluate_all(stroke)
+    assert sorted(listed.locator("path").evaluate_all(stroke)) == sorted(lines)  # the selected one is drawn last
+    trained = [one["label"] for one in results["solutions"] if (one.get("history") or {}).get("step")]
+    assert sorted(text.replace("\xa0", " ") for text in listed.all_inner_texts()) == sorted(trained)
+    assert len({*lines}) == len(lines) > 1
+
+
 def test_a_point_leads_to_its_pictures_without_the_script(written: Path, opened: Open) -> None:
     page = opened(written / "report.html", java_script_enabled=False)
     for link in page.locator(".front a.point").all():

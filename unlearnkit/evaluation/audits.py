@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from unlearnkit.solver.problem import DivergedError, Solution
 from unlearnkit.solver.workbench import Workbench, fresh
 
 Cell = dict[str, object]
+Find = Callable[[str], Model | None]
+"""What returns the model of an id, if there is one."""
 
 
 def audited(
@@ -32,12 +34,11 @@ def audited(
     tried again. The watcher is told of each, and asked between steps.
     """
     models, entries = [original(bench), *map(solved, solutions)], []
-    known, gold = {model.id: model for model in models}, [one.problem.id for one in solutions if one.problem.retrained]
+    known = {model.id: model for model in models}
     for name, (section, audit) in instruments.audits.items():
-        cells, facts = dict[str, Cell](), instruments.facts[name]
-        others = [known[one] for one in beside(audit, gold) if one in known]
+        cells = dict[str, Cell]()
         for model in models:
-            cells[model.id] = cell(folder, bench, (name, section, audit), facts, model, others, watcher)
+            cells[model.id] = cell(folder, bench, instruments, name, model, known.get, watcher)
             watcher.event("audited", audit=name, id=model.id)
             watcher.check_signal()
         entries.append(entry(bench, name, section, audit, cells))
@@ -45,17 +46,16 @@ def audited(
 
 
 def cell(
-    folder: Path, bench: Workbench, named: tuple[str, AuditSection, Audit | Failed], facts: Sequence[object],
-    model: Model, others: Sequence[Model], watcher: Watcher,
-) -> Cell:  # fmt: skip
-    """Return what an audit finds of a model, or find it again; `facts` are what the audit said before it was used.
-
-    `others` are what the audit looks at too, of which it sees all but the one under audit.
-    """
-    name, section, audit = named
+    folder: Path, bench: Workbench, instruments: Instruments, name: str, model: Model, find: Find, watcher: Watcher
+) -> Cell:
+    """Return what an audit finds of a model, or find it again; it looks beside at what `find` returns by an id."""
+    section, audit = instruments.audits[name]
+    gold = [problem.id for problem in bench.methods if problem.retrained]
+    there = map(find, (one for one in beside(audit, gold) if one != model.id))
+    others = [one for one in there if one is not None and not one.stop]
     file = f"audits/{name}/{model.id}.json"
-    others = [one for one in others if one.id != model.id]
-    origin = kept.origin(bench, model.digest, {"audit": section}, [*facts, *(one.digest for one in others)])
+    facts = [*instruments.facts[name], *(one.digest for one in others)]
+    origin = kept.origin(bench, model.digest, {"audit": section}, facts)
     if (known := kept.load(folder, file, origin, watcher)) is not None:
         return dict(known)
     bench.put(model.part, model.theta())

@@ -6,6 +6,7 @@ from typing import Literal
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -41,6 +42,16 @@ def panels(results: Results) -> list[tuple[str, str, bool]]:
     return drawn
 
 
+def legend(results: Results) -> list[tuple[str, str]]:
+    """Return label and colour of each solution that has a line in the panels."""
+    trained = _trained(results)
+    return [(s["label"], to_hex(_colour(place, trained))) for place, s in enumerate(trained)]
+
+
+def _colour(place: int, trained: Sequence[Solution]) -> tuple[float, float, float, float]:
+    return colormaps["viridis"](place / len(trained))
+
+
 def _trained(results: Results) -> list[Solution]:
     return [s for s in reading.shown(results) if (history := s.get("history")) and history["step"]]
 
@@ -53,7 +64,7 @@ def _draw(axes: Axes, trained: Sequence[Solution], quantity: Quantity) -> bool:
     roof = 3 * values[int(0.95 * (len(values) - 1))] or values[-1] if values and quantity == "lam" else math.inf
     cut = bool(values) and values[-1] > roof
     for place, (s, pair) in enumerate(zip(trained, curves, strict=True)):
-        colour = colormaps["viridis"](place / len(trained))
+        colour = _colour(place, trained)
         if quantity == "f1" and known(epsilon := s.get("epsilon")):
             axes.axhline(epsilon, color=colour, lw=0.8, ls=DASHED, gid=f"epsilon-line/{s['id']}")
         for points, kind, form in zip(pair, ("line", "dots"), ("-", "o"), strict=True):

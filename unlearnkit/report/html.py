@@ -41,7 +41,7 @@ def page(
         fields=slider.fields(results), valid=slider.valid(results),
         metrics=[(metric, reading.name(results, metric)) for metric in results["metrics"]], strips=strips,
         explored=explored(strips, first), marks=[(label, slider.scores(results, s)) for label, s in beyond],
-        between=between, maps=maps, front=laid, drawn=drawn, hollow=svg.look(OWN["epsilon"]), panels=panels,
+        between=between, maps=maps, front=laid, drawn=drawn, hollow=svg.look(OWN["epsilon"]), panels=panels, lines=curves.legend(results),
         barred=curves.barred(results),
         legend=[(svg.look(look), text) for look, text in laid.legend()], targets=tables.targets(results),
         solutions=tables.solutions(results, manifest.get("times") or {}),

@@ -14,8 +14,8 @@ import torch
 
 from unlearnkit.disk import disk_errors, write_text
 from unlearnkit.errors import Exit, UserError
-from unlearnkit.evaluation.audits import cell
-from unlearnkit.evaluation.instruments import Instruments, beside
+from unlearnkit.evaluation.audits import Find, cell
+from unlearnkit.evaluation.instruments import Instruments
 from unlearnkit.evaluation.measure import Gauge
 from unlearnkit.evaluation.models import original, solved, stops
 from unlearnkit.evaluation.results import evaluated
@@ -80,6 +80,17 @@ class Share:
         return self.tasks[ranks.rank() :: ranks.count()]
 
 
+def judge(run: Run, gauge: Gauge, tools: Instruments, task: Task, find: Find) -> None:
+    """Evaluate or audit, as a task says, the model that `find` returns by its id, if there is one."""
+    run.event("task", name=task.name, host=socket.gethostname(), pid=os.getpid())
+    if (model := find(task.model)) is None:
+        return
+    if task.kind == "evaluate":
+        evaluated(run.folder, gauge, model)
+    else:
+        cell(run.folder, gauge.bench, tools, task.id.partition("/")[0], model, find, run)
+
+
 def spread(run: Run, gauge: Gauge, tools: Instruments, solutions: Sequence[Solution], dial: Dial) -> None:
     """Have all processes of a run evaluate and audit models into its folder, where the serial path then finds it.
 
@@ -89,19 +100,9 @@ def spread(run: Run, gauge: Gauge, tools: Instruments, solutions: Sequence[Solut
     whole = [original(bench), *map(solved, solutions)]
     places = stops(dial, bench.recipe.evaluate.stops, bench.recipe.model.part)
     known = {one.id: one for one in (*whole, *places)}
-    gold = [one.problem.id for one in solutions if one.problem.retrained]
     tasks = [Task(place, "evaluate", name) for name in known]
     tasks += [Task(place, "audit", f"{audit}/{model.id}") for audit in tools.audits for model in whole]
     word = Share(tasks, secrets.token_hex(16))
-
-    def do(task: Task) -> None:
-        run.event("task", name=task.name, host=socket.gethostname(), pid=os.getpid())
-        if task.kind == "evaluate":
-            evaluated(run.folder, gauge, known[task.id])
-        else:
-            section, audit = tools.audits[name := task.id.partition("/")[0]]
-            others = [known[one] for one in beside(audit, gold) if one in known]
-            cell(run.folder, bench, (name, section, audit), tools.facts[name], known[task.model], others, run)
 
     def hear() -> None:
         run.retell([task.name for task in tasks], told)
@@ -114,7 +115,7 @@ def spread(run: Run, gauge: Gauge, tools: Instruments, solutions: Sequence[Solut
         ranks.say(word)
         with unshared(bench.sides):
             for task in word.mine:
-                do(task)
+                judge(run, gauge, tools, task, known.get)
                 hear()
         ranks.awaited(hear)
         outcomes: list[dict[str, Any]] = ranks.gathered({})

@@ -14,16 +14,12 @@ from typing import Any
 
 import torch
 
-from unlearnkit.contracts import Audit, Failed
 from unlearnkit.disk import append, read_plain
 from unlearnkit.errors import Exit, Stopped, UserError, memory_error
 from unlearnkit.evaluation import instruments
-from unlearnkit.evaluation.audits import cell
-from unlearnkit.evaluation.instruments import beside
 from unlearnkit.evaluation.measure import Gauge
 from unlearnkit.evaluation.models import ORIGINAL, Model, original, solved, stop_ids, stops
 from unlearnkit.evaluation.originals import Originals
-from unlearnkit.evaluation.results import evaluated
 from unlearnkit.fronts import CURVE
 from unlearnkit.plugins import Plugins, discover
 from unlearnkit.recipe import Recipe, load
@@ -31,7 +27,7 @@ from unlearnkit.recipe.training import Continuation
 from unlearnkit.run import folder as folders
 from unlearnkit.run import manifest, runner
 from unlearnkit.run.events import Run
-from unlearnkit.run.follow import Share
+from unlearnkit.run.follow import Share, judge
 from unlearnkit.run.interrupts import Stop, device_errors, signals
 from unlearnkit.run.solve import solve
 from unlearnkit.run.targets import Search, wanted
@@ -186,33 +182,25 @@ class Opened:
     def do(self, task: Task, stop: Stop) -> None:
         """Do one task, whose needs are in the folder; one of an ε that there is no way to comes to nothing."""
         self.run.begin(task, stop)
+        if task.kind != "solve":
+            judge(self.run, self.gauge, self.tools, task, self.model)
+            return
         self.run.event("task", name=task.name, host=socket.gethostname(), pid=os.getpid())
-        if task.kind == "solve" and task.id in (CURVE, SWEEP):
+        if task.id in (CURVE, SWEEP):
             runner.swept(self.run, self.bench, self.bounds, self.posed.start, self.posed.inside * (task.id == SWEEP))
-        elif task.kind == "solve":
+        else:
             self.solution(task.id)
-        elif (model := self.model(task.model)) is not None and task.kind == "evaluate":
-            evaluated(self.run.folder, self.gauge, model)
-        elif model is not None:
-            name = task.id.partition("/")[0]
-            named = (name, *self.tools.audits[name])
-            cell(self.run.folder, self.bench, named, self.tools.facts[name], model, self.beside(named[-1]), self.run)
-
-    def beside(self, audit: Audit | Failed) -> list[Model]:
-        """Return the models that an audit looks at beside the one under audit, which are solved."""
-        methods = {one.id: one.retrained for one in self.bench.methods}
-        known = {*ENDS, *dict(self.bench.recipe.epsilons.asked), *methods, *self.targets}
-        names = [one for one in beside(audit, [name for name, gold in methods.items() if gold]) if one in known]
-        return [solved(found) for found in map(self.solution, names) if found is not None]
 
     def model(self, name: str) -> Model | None:
-        """Return the original model, a place of the dial or a solution, of which all is solved."""
+        """Return the original model, a place of the dial or a solution, of which all is solved; None of another id."""
         if name == ORIGINAL:
             return original(self.bench)
         if name in stop_ids(self.bench.recipe.evaluate.stops):
             places = stops(self.whole[1], self.bench.recipe.evaluate.stops, self.bench.recipe.model.part)
             return next((place for place in places if place.id == name), None)
-        found = self.solution(name)
+        methods = [problem.id for problem in self.bench.methods]
+        known = {*ENDS, *dict(self.bench.recipe.epsilons.asked), *methods, *self.targets}
+        found = self.solution(name) if name in known else None
         return None if found is None else solved(found)
 
     @cached_property

@@ -159,6 +159,11 @@ class Comparison:
         return [axis for axis in self.axes if axis.sign == 0 and axis != EPSILON]
 
     @property
+    def repeated(self) -> bool:
+        """Whether any recipe was run with several seeds."""
+        return any(len(group) > 1 for group in self.groups.values())
+
+    @property
     def names(self) -> list[str]:
         """Names of the recipes."""
         return list(self.groups)
@@ -222,7 +227,7 @@ def seeds(comparison: Comparison) -> str:
     listed = {name: f"seed{'s' * (len(its) > 1)} {', '.join(its)}" for name, its in by_name.items()}
     alike = comparison.varied and len({*listed.values()}) == 1
     told = f"Each: {next(iter(listed.values()))}" if alike else "; ".join(f"{n}: {its}" for n, its in listed.items())
-    return f"{told}. Numbers are means ± sample standard deviations over them."
+    return f"{told}.{' Numbers are means ± sample standard deviations over them.' if comparison.repeated else ''}"
 
 
 def _listing(words: Sequence[str]) -> str:

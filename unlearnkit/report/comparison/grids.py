@@ -185,13 +185,18 @@ def _values(comparison: Comparison, point: Point) -> list[Cell]:
 
 def _controlled(comparison: Comparison) -> Iterator[Grid]:
     """Yield how each figure goes with ε, for each recipe."""
+    names = {axis.id: axis.name for axis in comparison.axes}
     for name, group in comparison.groups.items():
         found = [controlled(run.results) for run in group]
+        for audit in group[0].results.get("audits", []):
+            names |= {
+                f"{audit['id']}/{key}": f"{audit['label']}: {its['name']}" for key, its in audit["figures"].items()
+            }
         rows: Rows = []
         for what in dict.fromkeys(what for its in found for what in its):
             its = [one[what] for one in found if what in one]
             monotone = f"{sum(one['monotone'] for one in its)} of {len(found)}"
-            rows.append([what, Spread(tuple(one["rank"] for one in its)), monotone])
+            rows.append([names.get(what, what), Spread(tuple(one["rank"] for one in its)), monotone])
         said = (
             "Spearman's rank correlation of ε with each figure of the solutions of phase 2, seed by seed: 1 where the "
             "figure only rises with ε, −1 where it only falls. Monotone: of so many seeds it never turns. Against the "

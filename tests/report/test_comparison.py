@@ -346,7 +346,7 @@ def test_control_by_epsilon_is_told_of_every_figure_over_the_seeds(seeded: Calla
     assert rows["retain loss f2"] == [Spread((1.0, -1.0)), "2 of 2"]
     named = {
         "PSNR, forget set, validation images, against the truth",
-        "SSIM, retain set, train images, against the original",
+        "SSIM, retain set, training images, against the original",
     }
     assert named <= rows.keys()
     assert not any("/" in name for name in map(str, rows))

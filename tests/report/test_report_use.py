@@ -101,6 +101,7 @@ def test_nothing_is_cut_off_on_paper(file: Path, opened: Open) -> None:
     page.emulate_media(media="print")
     assert page.evaluate(OUTSIDE.replace(".scroll, svg", "svg")) == []
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert all(plot.bounding_box()["height"] < 600 for plot in page.locator(".over svg").all())  # a page has 700 px
     ticks = page.locator(".ticks a").all()
     assert all(tick.evaluate("(one) => parseFloat(getComputedStyle(one).fontSize)") >= 8 for tick in ticks)
 

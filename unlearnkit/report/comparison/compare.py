@@ -203,7 +203,7 @@ def verdict(comparison: Comparison) -> str:
     """Say whether the ε front has the larger hypervolume, method by method, and what cannot be told apart."""
     curves = [curve for curve in comparison.curves if curve.method != fronts.METHOD]
     if not curves:
-        return "There is no other method to compare the ε solutions with; list some under `compare` in the recipe."
+        return "There is no other method to compare the ε solutions with: the recipe lists none under compare."
     if comparison.area is None:
         return "These axes span no area between the original model and the highest completeness: no hypervolume."
     told: dict[str, list[str]] = {"larger": [], "smaller": [], "open": [], "same": []}

@@ -77,7 +77,7 @@ def page(comparison: Comparison, grids: Sequence[Grid], pictures: Sequence[tuple
         "comparison", name=comparison.title, data=_data(comparison),
         style=asset("report.css") + asset("comparison.css"), verdict=verdict(comparison), cautions=comparison.cautions,
         still=still, over=over, seeds=seeds(comparison), several=len(comparison.names) > 1,
-        repeated=comparison.repeated,
+        repeated=comparison.repeated, single=any(len(runs) == 1 for runs in comparison.groups.values()),
         tables=[(grid, grid.text()) for grid in grids],
         pictures=[(name, strips) for name, strips in pictures if strips],
     )  # fmt: skip

@@ -185,7 +185,8 @@ def axes(runs: Iterable[Run]) -> list[Axis]:
         signs = {metric: 1 if end == "lower" else -1 for metric, end in better.items() if end in ("lower", "higher")}
         for place in product(SETS, reading.splits(results), ("truth", "original"), signs):
             of, split, against, metric = place
-            title = f"{reading.name(results, metric)}, {of} set, {split} images, against the {against}"
+            images = "training" if split == "train" else split
+            title = f"{reading.name(results, metric)}, {of} set, {images} images, against the {against}"
             by_id["/".join(place)] = Axis("/".join(place), title, -signs[metric] if of == "forget" else signs[metric])
     return list(by_id.values())
 

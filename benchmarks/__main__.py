@@ -6,12 +6,13 @@ from contextlib import suppress
 from datetime import date
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
 import unlearnkit
 from benchmarks.measure import in_turn, operations, peak_bytes, ratio
-from benchmarks.steps import WAYS, Step, decode, prepared, product, several, stacked, switched
+from benchmarks.steps import WAYS, Step, decode, generated, prepared, product, several, stacked, switched
 from unlearnkit.plugins import discover
 from unlearnkit.run.manifest import device as described
 from unlearnkit.solver.workbench import Workbench
@@ -39,10 +40,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15, help="rounds that count (15)")
     parser.add_argument("--steps", type=int, default=2, help="steps in a row of each way in a round (2)")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--generated", action="store_true", help="pictures of noise and untrained weights instead")
     given = parser.parse_args()
     plugins = discover()
     for path in given.recipes:
-        report(prepared(path, given.overrides, plugins), given.rounds, given.steps)
+        with TemporaryDirectory() as folder:
+            changes = given.overrides
+            if given.generated:
+                changes = generated(Path(folder), path, changes, plugins)
+            report(prepared(path, changes, plugins), given.rounds, given.steps)
 
 
 def report(bench: Workbench, rounds: int, steps: int) -> None:

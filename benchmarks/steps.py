@@ -13,13 +13,14 @@ from cooper import CMPState, ConstrainedMinimizationProblem, Constraint, Constra
 from cooper.formulations import Lagrangian
 from cooper.multipliers import DenseMultiplier
 from cooper.optim import SimultaneousOptimizer
+from PIL import Image
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torchjd.aggregation import MGDA
 from torchjd.autojac import backward, jac_to_grad
 
 from unlearnkit.builtin.controls.rules import Averaged
-from unlearnkit.contracts import ModelAdapter, View, parts
+from unlearnkit.contracts import ModelAdapter, View, parts, sides
 from unlearnkit.control import LAM_MAX, Constant, Stage
 from unlearnkit.data import batch_index, seeded, to_float, view_of
 from unlearnkit.plugins import Plugins
@@ -40,6 +41,24 @@ def read(path: Path, changes: Sequence[str], plugins: Plugins) -> Recipe:
     recipe = load(path, plugins, changes).recipe
     assert isinstance(recipe, Recipe)
     return recipe
+
+
+def generated(folder: Path, path: Path, changes: Sequence[str], plugins: Plugins) -> list[str]:
+    """Write pictures of noise to a folder; return changes of a recipe to these, untrained weights and two steps.
+
+    They change nothing of what a step costs, so that it can be had without weights and data.
+    """
+    data = f"source: {{kind: image-folder, root: {folder}}}, forget: {{classes: [a]}}, retain: {{classes: [b]}}"
+    own = [f"data={{{data}}}", "model.weights=null", "training.epochs=null", "training.steps=2"]
+    recipe = read(path, [*own, *changes], plugins)
+    size, count = recipe.model.build(None).image_size, recipe.training.batch_size + 4
+    for seed, label in enumerate("ab"):
+        (folder / label).mkdir()
+        noise = torch.Generator().manual_seed(seed)
+        for number in range(count):
+            picture = torch.randint(256, (*sides(size), 3), generator=noise, dtype=torch.uint8)
+            Image.fromarray(picture.numpy()).save(folder / label / f"{number:03}.png")
+    return [*own, *changes]
 
 
 def prepared(path: Path, changes: Sequence[str], plugins: Plugins) -> Workbench:

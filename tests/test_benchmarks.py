@@ -26,6 +26,14 @@ def bench(tiny):
     return prepared(tiny, overrides, discover())
 
 
+def test_a_step_is_the_same_work_with_generated_pictures(tiny, tmp_path):
+    changes = steps.generated(tmp_path, tiny, ["training.batch_size=8"], discover())
+    bench, own = prepared(tiny, changes, discover()), prepared(tiny, ["training.batch_size=8"], discover())
+    assert bench.recipe.training.batch_size == own.recipe.training.batch_size == 8
+    ours = [operations(steps.constrained(one)) for one in (bench, own)]
+    assert ours[0] == ours[1] > 0
+
+
 def test_memory_is_that_of_the_tensors_alive_together():
     def work():
         for _ in range(3):

@@ -3,14 +3,11 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from benchmarks.steps import constrained, prepared
+from benchmarks.steps import constrained, generated, prepared, read
 from unlearnkit.plugins import discover
-from unlearnkit.recipe.validate import load
 from unlearnkit.run.plan import describe
 from unlearnkit.solver.descent import Descent
 from unlearnkit.solver.frozen import MIB
@@ -35,17 +32,10 @@ PAPERS = sorted((Path(__file__).parents[1] / "recipes" / "papers").glob("*.yaml"
 
 @pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
 def test_two_steps_at_the_papers_size_take_the_memory_that_plan_predicts(path, tmp_path):
-    """Untrained weights and generated pictures, which change nothing of what a step holds."""
-    pictures = f"source: {{kind: image-folder, root: {tmp_path}}}, forget: {{classes: [a]}}, retain: {{classes: [b]}}"
-    overrides = ["model.weights=null", f"data={{{pictures}}}", "training.steps=2", "training.epochs=null"]
-    recipe = load(path, discover(), [*overrides, "training.device=cuda"]).recipe
+    plugins = discover()
+    changes = generated(tmp_path, path, ["training.device=cuda"], plugins)
+    recipe = read(path, changes, plugins)
     assert recipe.training.precision == "bf16"
-    side, count = recipe.model.build(None).image_size, recipe.training.batch_size + 4
-    for label, seed in (("a", 0), ("b", 1)):
-        (tmp_path / label).mkdir()
-        pixels = np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
-        for number, picture in enumerate(pixels):
-            Image.fromarray(picture).save(tmp_path / label / f"{number:03}.png")
     predicted = sum(describe(recipe, tmp_path)["memory_mib"].values())
     torch.cuda.empty_cache()
     bench = build(recipe, tmp_path, tmp_path / "cache")

@@ -2,7 +2,10 @@
 
 import inspect
 import re
+import shlex
+from contextlib import suppress
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ import pytest
 from unlearnkit.cli.commands import app
 from unlearnkit.errors import Exit
 from unlearnkit.plugins import discover, hookspecs, kind_of
+from unlearnkit.recipe import load
 from unlearnkit.recipe.sections import SORTS, MethodSection
 from unlearnkit.testing import check_plugin
 
@@ -44,6 +48,25 @@ def test_fenced_recipes_are_valid(page, tmp_path, unlearnkit):
         path = tmp_path / f"{number}.yaml"
         path.write_text(recipe)
         unlearnkit("validate", path).succeeded()
+
+
+def commands():
+    """Yield each command of the documents on a recipe of the project, as its words."""
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for block in re.findall(r"```shell[^\n]*\n(.*?)```", page.read_text(), re.S):
+            command = ""
+            for line in block.replace("\\\n", " ").splitlines():
+                command += f"{line}\n"
+                with suppress(ValueError):  # a quotation that goes on
+                    words, command = shlex.split(command, comments=True), ""
+                    if words[:1] == ["unlearnkit"] and words[2:] and (ROOT / words[2]).is_file():
+                        yield words
+
+
+@pytest.mark.parametrize("words", list(commands()), ids=" ".join)
+def test_a_command_on_a_recipe_of_the_project_is_one_that_validates(words):
+    given = [value for option, value in pairwise(words) if option == "--set"]
+    load(ROOT / words[2], discover(), given)
 
 
 def test_the_plugin_example_keeps_its_contract(tmp_path, monkeypatch):

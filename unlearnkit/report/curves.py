@@ -17,6 +17,7 @@ from unlearnkit.report.shape import Results, Solution
 
 Quantity = Literal["f1", "f2", "lam"]
 Value = tuple[int, float | None]
+SHADES = colormaps["viridis"]
 TITLES: dict[Quantity, str] = {"f1": "forget loss f1", "f2": "retain loss f2", "lam": "multiplier λ"}
 
 
@@ -45,11 +46,7 @@ def panels(results: Results) -> list[tuple[str, str, bool]]:
 def legend(results: Results) -> list[tuple[str, str]]:
     """Return label and colour of each solution that has a line in the panels."""
     trained = _trained(results)
-    return [(s["label"], to_hex(_colour(place, trained))) for place, s in enumerate(trained)]
-
-
-def _colour(place: int, trained: Sequence[Solution]) -> tuple[float, float, float, float]:
-    return colormaps["viridis"](place / len(trained))
+    return [(s["label"], to_hex(SHADES(place / len(trained)))) for place, s in enumerate(trained)]
 
 
 def _trained(results: Results) -> list[Solution]:
@@ -64,7 +61,7 @@ def _draw(axes: Axes, trained: Sequence[Solution], quantity: Quantity) -> bool:
     roof = 3 * values[int(0.95 * (len(values) - 1))] or values[-1] if values and quantity == "lam" else math.inf
     cut = bool(values) and values[-1] > roof
     for place, (s, pair) in enumerate(zip(trained, curves, strict=True)):
-        colour = _colour(place, trained)
+        colour = SHADES(place / len(trained))
         if quantity == "f1" and known(epsilon := s.get("epsilon")):
             axes.axhline(epsilon, color=colour, lw=0.8, ls=DASHED, gid=f"epsilon-line/{s['id']}")
         for points, kind, form in zip(pair, ("line", "dots"), ("-", "o"), strict=True):

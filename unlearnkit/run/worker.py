@@ -198,8 +198,8 @@ class Opened:
         if name in stop_ids(self.bench.recipe.evaluate.stops):
             places = stops(self.whole[1], self.bench.recipe.evaluate.stops, self.bench.recipe.model.part)
             return next((place for place in places if place.id == name), None)
-        methods = [problem.id for problem in self.bench.methods]
-        known = {*ENDS, *dict(self.bench.recipe.epsilons.asked), *methods, *self.targets}
+        asked, methods = dict(self.bench.recipe.epsilons.asked), (one.id for one in self.bench.methods)
+        known = {*ENDS, *asked, *methods, *self.targets}
         found = self.solution(name) if name in known else None
         return None if found is None else solved(found)
 

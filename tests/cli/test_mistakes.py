@@ -4,9 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 LINES = 4
 """What a message has at most: what is wrong, the line of the recipe, a caret, the count."""
 
@@ -148,6 +150,14 @@ IMPORTED = {
     "a class in the wrong case": "torch", "a missing folder": "torch",
 }  # fmt: skip
 """By mistake, what of that its message comes after."""
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_misspelt_key_beside_any_model_is_told_before_what_is_slow_is_imported(recipe):
+    line = [sys.executable, "-c", PROBE, "run", recipe, "--set", "odd=3"]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert "odd: unknown key" in done.stderr
+    assert done.stdout == "\n"
 
 
 @pytest.mark.parametrize("mistake", IMPORTED)

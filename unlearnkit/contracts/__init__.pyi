@@ -10,8 +10,6 @@ from .audit import SetName as SetName
 from .audit import Split as Split
 from .images import Images as Images
 from .images import Item as Item
-from .images import Size as Size
-from .images import sides as sides
 from .loss import Loss as Loss
 from .loss import OwnLoss as OwnLoss
 from .loss import Pretrained as Pretrained
@@ -34,6 +32,8 @@ from .model import saved as saved
 from .model import shared as shared
 from .model import staged as staged
 from .model import trainable as trainable
+from .sizes import Size as Size
+from .sizes import sides as sides
 from .target import Against as Against
 from .target import Aim as Aim
 from .target import Candidate as Candidate

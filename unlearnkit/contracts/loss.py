@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from unlearnkit.contracts.checks import scalar
-from unlearnkit.contracts.images import Size, sides
 from unlearnkit.contracts.model import Embedding, ModelAdapter
+from unlearnkit.contracts.sizes import Size, sides
 from unlearnkit.contracts.view import Task, View
 
 Psi = Callable[[Tensor, float | None, Tensor, Tensor], Tensor]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from unlearnkit.contracts.checks import rows
-from unlearnkit.contracts.images import Size
+from unlearnkit.contracts.sizes import Size
 from unlearnkit.contracts.view import View
 from unlearnkit.disk import disk_errors
 from unlearnkit.weights import save

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from unlearnkit.contracts import Degraded, ModelAdapter, Task, View, sides, whole
 from unlearnkit.contracts.checks import degraded, rows
-from unlearnkit.contracts.images import told
+from unlearnkit.contracts.sizes import told
 from unlearnkit.data.pixels import Pixels, shrunk, to_float
 from unlearnkit.data.seeding import seeded
 from unlearnkit.device import send

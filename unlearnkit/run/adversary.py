@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unlearnkit.contracts import ModelAdapter, Size, View, sides
-from unlearnkit.contracts.images import told
+from unlearnkit.contracts.sizes import told
 from unlearnkit.errors import UserError
 from unlearnkit.recipe.pretraining import PatchGAN
 from unlearnkit.recipe.training import SGD, AdamW

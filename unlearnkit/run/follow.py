@@ -83,11 +83,9 @@ class Share:
 def judge(run: Run, gauge: Gauge, tools: Instruments, task: Task, find: Find) -> None:
     """Evaluate or audit, as a task says, the model that `find` returns by its id, if there is one."""
     run.event("task", name=task.name, host=socket.gethostname(), pid=os.getpid())
-    if (model := find(task.model)) is None:
-        return
-    if task.kind == "evaluate":
+    if (model := find(task.model)) is not None and task.kind == "evaluate":
         evaluated(run.folder, gauge, model)
-    else:
+    elif model is not None:
         cell(run.folder, gauge.bench, tools, task.id.partition("/")[0], model, find, run)
 
 

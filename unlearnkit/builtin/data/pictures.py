@@ -15,7 +15,7 @@ from PIL.Image import Transpose as Turn
 from torch import Tensor
 
 from unlearnkit.contracts import Images, Item, Size, sides
-from unlearnkit.contracts.images import told
+from unlearnkit.contracts.sizes import told
 from unlearnkit.data import memo
 from unlearnkit.errors import Exit, UserError, first_line
 

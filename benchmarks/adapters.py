@@ -13,8 +13,8 @@ from benchmarks.fronts import ALONE, unheard_run
 from benchmarks.measure import in_turn, peak_bytes, ratio
 from benchmarks.steps import constrained, prepared, several
 from unlearnkit.plugins import Plugins, discover
+from unlearnkit.run.front import bound, sweep
 from unlearnkit.run.room import held
-from unlearnkit.run.runner import bound, sweep
 
 WAYS = {
     "weights": ["model.train=encoder"],

@@ -23,7 +23,7 @@ from benchmarks.measure import timed
 from benchmarks.steps import prepared, read
 from unlearnkit.control import Constant, Stage
 from unlearnkit.plugins import Plugins, discover
-from unlearnkit.run.runner import bound, serve, sweep
+from unlearnkit.run.front import bound, serve, sweep
 from unlearnkit.run.solve import solve
 from unlearnkit.solver.dial import Dial
 from unlearnkit.solver.phases import Bounds, epsilons

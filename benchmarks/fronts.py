@@ -13,8 +13,8 @@ from benchmarks.steps import prepared, read
 from unlearnkit.fronts import hypervolume
 from unlearnkit.plugins import Plugins, discover
 from unlearnkit.run.events import Run
+from unlearnkit.run.front import bound, sweep
 from unlearnkit.run.interrupts import Stop
-from unlearnkit.run.runner import bound, sweep
 from unlearnkit.solver.problem import Check
 
 ALONE = "sweep={kind: independent}"

@@ -34,7 +34,8 @@ QUICK = (
 )
 RETRAINED = (
     "compare=[{kind: composite, alpha: 0.25}, {kind: retrain, seed: [0, 1]}]",
-    "evaluate.audits=[{kind: membership}, {kind: relative}, {kind: two-points, other: retrain-seed-0, beyond: [1]}]",
+    "evaluate.audits=[{kind: membership}, {kind: relative}, {kind: two-points, other: retrain-seed-0, beyond: [1]},"
+    " {kind: u-lira, shadows: 4, steps: 6}]",
 )
 RECIPES = {
     "compare, audits and targets": (*QUICK, *RETRAINED, "epsilons.targets=[{kind: unseen}, {kind: retrained}]"),
@@ -127,7 +128,7 @@ def test_tasks_end_in_the_bytes_of_a_serial_run(serial, shared_tiny, tmp_path, p
 def test_processes_that_are_killed_in_each_phase_end_in_the_same_bytes(serial, shared_tiny, tmp_path):
     name, killer = "compare, audits and targets", Killer()
     run = ran(shared_tiny, tmp_path / "run", *RECIPES[name], by="processes:workers=2", tell=killer)
-    assert {*killer.killed} == {"solve", "evaluate", "audit"}
+    assert {*killer.killed} == {"solve", "evaluate", "audit", "shadow"}
     assert lasting(run) == lasting(serial(name))
 
 

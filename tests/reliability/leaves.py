@@ -50,6 +50,7 @@ MANIFEST = {"kind": "manifest", "path": "a/pictures/list.csv"}
 NEEDED: Mapping[str, Mapping[str, Any]] = {
     "VitMae": MODEL,
     "Look": {"images": 4},
+    "ULiRA": {"shadows": 4, "steps": 8},
     "Pix2Pix": {"image_size": 16, "width": 4, "depth": 2},
     "ConvAutoencoder": {"image_size": 16, "channels": [4, 8], "latent_channels": 4},
     "Manifest": {"path": "a/pictures/list.csv", "file": "file", "label": "label", "split": "split"},
@@ -192,7 +193,7 @@ CHANGED: Mapping[str, Any] = {
     "FreshDecoder.steps": 6, "Relearning.images": ["forget"], "Relearning.recovered": 0.5, "Relearning.steps": 6,
     "Relearning.every": 1, "Layers.layers": 1, "TwoPoints.other": "boundary-highest", "TwoPoints.beyond": [0.5],
     "Quantised.bits": [6], "Adversarial.steps": 3, "Adversarial.bound": 0.1,
-    "Adversarial.images": 2, "RetainLeakage.views": 2,
+    "Adversarial.images": 2, "RetainLeakage.views": 2, "ULiRA.shadows": 6, "ULiRA.steps": 9, "ULiRA.views": 2,
 }  # fmt: skip
 """Another value of each leaf whose type does not tell one: of a switch or a word it is the other one, or the next."""
 REFUSED = dict.fromkeys(("seeds", "vary"), "the run began without")
@@ -211,7 +212,7 @@ LEFT: Mapping[str, str] = {
     r"^data\.(forget|retain)\.source\S*\.(target|targets|side_by_side) ": "pairs in one of two sources are refused",
     r"^epsilons\S* \((membership|audit), "
     r"(fresh-decoder|relearning|copy-similarity|backdoor|relative|layers|quantised|adversarial|two-points"
-    r"|retain-leakage)":
+    r"|retain-leakage|u-lira)":
         "has no such figure",
     r"^epsilons\S*audit \((membership|audit), membership\)": "no other audit has its figures",
 }  # fmt: skip

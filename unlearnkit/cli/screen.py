@@ -127,6 +127,9 @@ class Screen:
     def _evaluate(self, event: Mapping[str, Any]) -> None:
         self.line(f"evaluating {event['solutions']} solutions and the original model")
 
+    def _shadow(self, event: Mapping[str, Any]) -> None:
+        self.line(f"{event['audit']}: shadow model {event['number'] + 1} of {event['of']}, trained and unlearned")
+
     def _audit(self, event: Mapping[str, Any]) -> None:
         self.line(f"auditing {event['models']} models: {', '.join(event['audits'])}")
 

@@ -7,6 +7,8 @@ from .audit import Missing as Missing
 from .audit import OptimizerSection as OptimizerSection
 from .audit import Over as Over
 from .audit import SetName as SetName
+from .audit import Shadow as Shadow
+from .audit import Shadows as Shadows
 from .audit import Split as Split
 from .images import Images as Images
 from .images import Item as Item

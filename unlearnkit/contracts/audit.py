@@ -51,6 +51,25 @@ Finding = float | Over | Missing
 """A number, or what stands in for it; a whole number is a count."""
 
 
+@dataclass(frozen=True)
+class Shadows:
+    """Shadow models that an audit asks for: trained from scratch on half of the forget images, then unlearned."""
+
+    count: int
+    steps: int | None = None
+    """Steps of their training; None for as many as the original had."""
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """What an audit remembers of a shadow model that was unlearned as the model under audit was."""
+
+    members: frozenset[str]
+    """Keys of the forget images that it was trained on and unlearned, of all that the recipe has."""
+    found: Mapping[str, float]
+    """What `Audit.remember` returned."""
+
+
 class OptimizerSection(Protocol):
     """An optimiser as recipes have it: `AdamW` or `SGD` of `unlearnkit.recipe.training`."""
 
@@ -74,6 +93,8 @@ class Case(Protocol):
     """Models that were retrained without the forget set, but for the one under audit; for audits that need them."""
     other: ModelAdapter | None
     """The solution that the audit names; None where that is the one under audit, or there is none."""
+    shadows: Sequence[Shadow]
+    """What the audit remembers of its shadow models, before they unlearned where this one was trained from scratch."""
     items: Items
     """The images of each set by split."""
     sources: Mapping[str, Images]
@@ -124,6 +145,8 @@ class Audit(ABC):
     """Whether it looks at retrained models, which are solved before it then; there may be none."""
     other: str | None = None
     """Id of one solution that it looks at beside every model, which is solved before it then."""
+    shadows: Shadows | None = None
+    """Shadow models that it needs, of each of which it remembers something."""
 
     @abstractmethod
     def samples(self, images: Items) -> str:
@@ -135,6 +158,10 @@ class Audit(ABC):
 
         Raise `ValueError` with the reason where none can be had.
         """
+
+    def remember(self, case: Case) -> Mapping[str, float]:
+        """Return what `examine` needs of a shadow model, which is that of the case, by name; `shadows` are none yet."""
+        return {}
 
     def chance(self, images: Items) -> Mapping[str, float]:
         """Return by figure how far it strays nineteen times in twenty from a value that it has where nothing is left.

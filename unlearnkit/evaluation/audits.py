@@ -10,11 +10,12 @@ from typing import Any
 from torch import Tensor
 from torch.nn.utils import vector_to_parameters
 
-from unlearnkit.contracts import Audit, Failed, Figure, Finding, Missing, ModelAdapter, Over, Part, trainable
+from unlearnkit.contracts import Audit, Failed, Figure, Finding, Missing, ModelAdapter, Over, Part, Shadow, trainable
+from unlearnkit.disk import read_record
 from unlearnkit.evaluation import kept
 from unlearnkit.evaluation.case import ModelCase
 from unlearnkit.evaluation.instruments import Instruments, Watcher, beside, tell, tried
-from unlearnkit.evaluation.models import Model, original, solved
+from unlearnkit.evaluation.models import ORIGINAL, Model, original, solved
 from unlearnkit.recipe.sections import AuditSection, label
 from unlearnkit.solver import lora
 from unlearnkit.solver.problem import DivergedError, Solution
@@ -60,7 +61,8 @@ def cell(
         return dict(known)
     bench.put(model.part, model.theta())
     thetas = {one.id: (one.part, one.theta()) for one in others}
-    found = audit if isinstance(audit, Failed) else tried(partial(celled, audit, bench, watcher, thetas))
+    beneath = [] if isinstance(audit, Failed) else _shadows(folder, name, audit, bench, model.id)
+    found = audit if isinstance(audit, Failed) else tried(partial(celled, audit, bench, watcher, thetas, beneath))
     if not isinstance(found, Failed):
         kept.save(folder / file, origin, found)
         return found
@@ -69,26 +71,49 @@ def cell(
     return {"failed": found.reason}
 
 
-def examined(
-    audit: Audit, bench: Workbench, watcher: Watcher, others: Mapping[str, tuple[Part, Tensor]]
-) -> Mapping[str, Finding]:
-    """Return the findings on the student as it is now; raise `ValueError` with the reason where none can be had.
+def shadow_file(audit: str, number: int) -> str:
+    """Return where in a run folder is kept what an audit remembers of one of its shadow models."""
+    return f"shadows/{audit}-{number:02}.json"
 
-    `others` are weights, of a part each, of the one that the audit names and of retrained models.
-    """
+
+def _shadows(folder: Path, name: str, audit: Audit, bench: Workbench, model: str) -> list[Shadow]:
+    """Return what an audit remembers of its shadow models under the problem of a model, as far as they had it."""
+    scratch = {one.id for one in bench.methods if any(stage.fresh for stage in one.stages)}
+    count = 0 if audit.shadows is None else audit.shadows.count
+    files = [path for number in range(count) if (path := folder / shadow_file(name, number)).exists()]
+    told = [read_record(path)["value"] for path in files]
+    its = ORIGINAL if model in scratch else model
+    return [Shadow(frozenset(one["members"]), one["found"][its]) for one in told if its in one["found"]]
+
+
+def case(
+    bench: Workbench, watcher: Watcher, others: Mapping[str, tuple[Part, Tensor]], named: str | None = None,
+    shadows: Sequence[Shadow] = (),
+) -> ModelCase:  # fmt: skip
+    """Return the case of the student as it is now; `others` are weights of a part by id, of the `named` one too."""
     recipe = bench.recipe
     student = copy.deepcopy(lora.plain(bench.student, merged=True))
     untrained = partial(fresh, recipe, student)
     built = {name: _built(bench, *one) for name, one in others.items()}
-    other = built.pop(audit.other, None) if audit.other else None
-    case = ModelCase(
+    other = built.pop(named, None) if named else None
+    return ModelCase(
         student, bench.reference, bench.sides, bench.images, recipe.training, recipe.seed, untrained,
-        [*built.values()], other, watcher.check_signal,
+        [*built.values()], other, shadows, watcher.check_signal,
     )  # fmt: skip
+
+
+def examined(
+    audit: Audit, bench: Workbench, watcher: Watcher, others: Mapping[str, tuple[Part, Tensor]],
+    shadows: Sequence[Shadow] = (),
+) -> Mapping[str, Finding]:  # fmt: skip
+    """Return the findings on the student as it is now; raise `ValueError` with the reason where none can be had.
+
+    `others` are weights, of a part each, of the one that the audit names and of retrained models.
+    """
     if audit.needs_truth and bench.task.untold:
         raise ValueError(bench.task.untold)
     try:
-        return audit.examine(case)
+        return audit.examine(case(bench, watcher, others, audit.other, shadows))
     except DivergedError as error:
         advice = "lower the audit's optimizer.lr"
         raise ValueError(f"loss or gradient became non-finite at step {error.step}; {advice}") from None
@@ -101,9 +126,12 @@ def _built(bench: Workbench, part: Part, theta: Tensor) -> ModelAdapter:
     return model
 
 
-def celled(audit: Audit, bench: Workbench, watcher: Watcher, others: Mapping[str, tuple[Part, Tensor]]) -> Cell:
+def celled(
+    audit: Audit, bench: Workbench, watcher: Watcher, others: Mapping[str, tuple[Part, Tensor]],
+    shadows: Sequence[Shadow] = (),
+) -> Cell:  # fmt: skip
     """Return what an audit finds of the student as it is now, as results.json has it."""
-    found = examined(audit, bench, watcher, others)
+    found = examined(audit, bench, watcher, others, shadows)
     return {name: _plain(found[name]) for name in audit.figures}
 
 

@@ -6,7 +6,18 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 from torch.nn import Parameter
 
-from unlearnkit.contracts import Case, ModelAdapter, OptimizerSection, OwnLoss, SetName, Split, View, staged, trainable
+from unlearnkit.contracts import (
+    Case,
+    ModelAdapter,
+    OptimizerSection,
+    OwnLoss,
+    SetName,
+    Shadow,
+    Split,
+    View,
+    staged,
+    trainable,
+)
 from unlearnkit.control import Constant, Stage
 from unlearnkit.data import Pixels, views_of
 from unlearnkit.recipe.training import Training
@@ -30,6 +41,7 @@ class ModelCase(Case):
     """What returns the parameters of an untrained model."""
     retrained: Sequence[ModelAdapter] = ()
     other: ModelAdapter | None = None
+    shadows: Sequence[Shadow] = ()
     pause: Callable[[], None] = lambda: None
     """What is called between steps; it may raise."""
 

@@ -47,7 +47,7 @@ def keys(recipe: Recipe) -> Key:
         return [whole, wanted, beside, evaluate]  # a target
 
     def key(task: Task) -> str:
-        by = {"solve": None, "evaluate": evaluate, "audit": audits}[task.kind]
+        by = {"solve": None, "evaluate": evaluate, "audit": audits, "shadow": audits}[task.kind]
         return json.dumps([task.kind, task.id, said, solved(task.model), by], sort_keys=True)
 
     return key

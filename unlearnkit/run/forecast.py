@@ -20,6 +20,7 @@ from unlearnkit.recipe.sections import ExecutorSection
 from unlearnkit.recipe.training import Curve
 from unlearnkit.run.alike import keys, linked
 from unlearnkit.run.pace import Pace, landing, looks, paced, saves, seconds
+from unlearnkit.run.shadows import asked, planned
 from unlearnkit.run.tasks import SWEEP, Needs, Schedule, Task, makespan, tasks, weigh
 from unlearnkit.solver.curve import PLACES, Along
 from unlearnkit.solver.problem import Problem, Span
@@ -58,6 +59,12 @@ def forecast(
 
         model = taken(False) + seconds(lambda: gauge.measure(bench.student.output), bench.device) * more
         stop = taken(True) + found.seen * rest
+    apart, base = [*asked(tools)], bench.base
+    shadowing = {
+        f"{name}:{number}": planned(runs[0], base, [audit], steps, bench.methods)["steps"] / audit.shadows.count
+        for name, number, audit in apart
+        if audit.shadows is not None
+    }
     needs, key, retrained = Needs(), [keys(its) for its in runs], {one.id: one.retrained for one in bench.methods}
     for number, its in enumerate(runs):
         beside = {name: retrained.get(name, False) for name in swept(its)}
@@ -65,13 +72,15 @@ def forecast(
         other: Mapping[str, list[str]] = {str(place): [] for place in range(len(its.evaluate.audits))}
         waiting = tools.waiting([name for name, gold in beside.items() if gold])
         audits = waiting if its.evaluate.audits == runs[0].evaluate.audits else other
-        needs |= tasks(str(number), its, beside, wanted, audits)
+        needs |= tasks(str(number), its, beside, wanted, audits, [(name, number) for name, number, _ in apart])
     needs = linked(needs, lambda task: key[int(task.place)](task))
     first = {key[int(task.place)](task): task for task in reversed(needs)}
     weights = [weigh(its, steps, bench.multiples) for its in runs]
 
     def cost(task: Task) -> float:
         its = runs[int(task.place)]
+        if task.kind == "shadow":
+            return shadowing.get(task.id, 0.0) * found.step
         if task.kind == "audit" or first[key[int(task.place)](task)] != task:
             return 0.0
         if task.kind == "evaluate":

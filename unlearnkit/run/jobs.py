@@ -18,6 +18,7 @@ from unlearnkit.run.alike import Key, keys, linked
 from unlearnkit.run.events import Run
 from unlearnkit.run.folder import TASKS, TOKEN, held, recall
 from unlearnkit.run.runner import Hand
+from unlearnkit.run.shadows import asked
 from unlearnkit.run.targets import Wanted
 from unlearnkit.run.tasks import Needs, Order, Schedule, Task, failure, tasks, weigh
 from unlearnkit.run.worker import perform
@@ -42,7 +43,8 @@ class Tasks:
         """Take those of a run, and leave it at that."""
         place, methods = str(run.folder.resolve()), {one.id: one.retrained for one in bench.methods}
         audits = tools.waiting([name for name, retrained in methods.items() if retrained])
-        self.needs |= tasks(place, bench.recipe, methods, [one.id for one in targets], audits)
+        apart = [(name, number) for name, number, _ in asked(tools)]
+        self.needs |= tasks(place, bench.recipe, methods, [one.id for one in targets], audits, apart)
         self._costs[place], self._keys[place] = weigh(bench.recipe, bench.steps, bench.multiples), keys(bench.recipe)
         return False
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from unlearnkit.contracts import Item, ModelAdapter, Part, draws, trainable
+from unlearnkit.contracts import Audit, Item, ModelAdapter, Part, draws, trainable
 from unlearnkit.data import Chosen, Pixels, few, in_memory, load_apart, weight
 from unlearnkit.device import choose_device, memory
 from unlearnkit.disk import MIB
@@ -26,6 +26,7 @@ from unlearnkit.run.memory import Need, need
 from unlearnkit.run.named import look, look_at_all
 from unlearnkit.run.pace import looks, pace, saves
 from unlearnkit.run.room import gib, held, large, outline
+from unlearnkit.run.shadows import planned as shadows
 from unlearnkit.solver.phases import named as named_problems
 from unlearnkit.solver.schedule import budget, whole_sets
 from unlearnkit.solver.workbench import adapted, build, called, swept
@@ -53,9 +54,11 @@ def describe(
     recipe = runs[0]
     tried, chosen = named.tried, named.chosen
     device = tried(choose_device, recipe.training.device)
+    made: list[Audit | None] = []
     for evaluate in {its.evaluate.model_dump_json(): its.evaluate for its in runs}.values():
         beside = [evaluate.maps.build] if evaluate.maps else []
-        for instrument in [one.build for one in evaluate.metrics] + [one.build for one in evaluate.audits] + beside:
+        made += [tried(one.build, base, torch.device("cpu")) for one in evaluate.audits]
+        for instrument in [one.build for one in evaluate.metrics] + beside:
             tried(instrument, base, torch.device("cpu"))
         if evaluate.limits:
             tried(build_instruments, evaluate, base, torch.device("cpu"))
@@ -86,6 +89,7 @@ def describe(
     multiples = {one.id: one.steps(steps) / steps for one in others} if steps else {}
     work = counted([(its, _budget(its, _counts_of(its, recipe, counts, base))) for its in runs], multiples)
     taken = work.steps
+    shadowed = tried(shadows, recipe, base, made, steps, others) if steps and (bench or not every) else None
     size, paired = adapter.image_size, chosen is not None and chosen[0].source.paired
     task, of = recipe.task.build(), (recipe.model.part, recipe.training.precision)
     needed = (None if short else tried(need, adapter, task, *of, here, paired)) or Need(0, 0, 0)
@@ -125,6 +129,7 @@ def describe(
         "precision": recipe.training.precision, "problems": problems,
         "audits": [label(section) for section in recipe.evaluate.audits],
         "targets": [label(section) for section in recipe.epsilons.targets], "steps_each": steps,
+        "shadows": {name: len(runs) * count for name, count in (shadowed or {}).items()},
         "runs": len(runs), "shared": work.shared, "steps": taken,
         "images_seen": 2 * taken * recipe.training.batch_size if taken else None, "seconds": seconds,
         "schedule": schedule,
@@ -268,6 +273,9 @@ def lines(plan: dict[str, Any]) -> list[str]:
         rows.append(f"    with {_long(by['begin'])} until a process is at work; audits come on top")
     if plan["audits"]:
         rows += ["  audits of the original and of each solution:", *(f"    {audit}" for audit in plan["audits"])]
+    if apart := plan["shadows"]:
+        there = f", {_long(apart['steps'] * plan['seconds']['step'])} on top" if plan["seconds"] else ""
+        rows.append(f"    {apart['models']} shadow models, trained and unlearned: {apart['steps']:,} steps{there}")
     taken = {what: value for what, value in plan["memory_mib"].items() if value is not None}
     rows.append("  memory, MiB: " + ", ".join(f"{what} {value:,}" for what, value in taken.items()))
     if (there := plan["device_mib"]) is not None:

@@ -1,14 +1,12 @@
 """One run from folder to folder: both phases, the methods beside them, evaluation and report."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from unlearnkit.disk import disk_errors, remove_folder, remove_parts, write_json
 from unlearnkit.errors import Exit, Stopped, UserError
@@ -16,7 +14,7 @@ from unlearnkit.evaluation import instruments, maps
 from unlearnkit.evaluation.audits import audited
 from unlearnkit.evaluation.instruments import Instruments
 from unlearnkit.evaluation.measure import Gauge
-from unlearnkit.evaluation.models import stop_ids
+from unlearnkit.evaluation.models import ORIGINAL, stop_ids
 from unlearnkit.evaluation.originals import Originals
 from unlearnkit.evaluation.results import collect
 from unlearnkit.fronts import CURVE
@@ -28,21 +26,20 @@ from unlearnkit.report.controllability import controlled
 from unlearnkit.report.gap import gap
 from unlearnkit.report.limits import held as held_to
 from unlearnkit.run import folder as folders
-from unlearnkit.run import manifest
+from unlearnkit.run import manifest, shadows
 from unlearnkit.run.alike import counted
 from unlearnkit.run.events import Run
 from unlearnkit.run.export import keep_original
 from unlearnkit.run.folder import disk_bytes, held, refuse_begun, refuse_full
 from unlearnkit.run.follow import built, spread
+from unlearnkit.run.front import bound, polished, sweep
 from unlearnkit.run.interrupts import Stop, Tell, device_errors, signals
 from unlearnkit.run.solve import solve
 from unlearnkit.run.targets import Search, Wanted, wanted
 from unlearnkit.seal import SEAL, Sealed
 from unlearnkit.solver import ranks
-from unlearnkit.solver.dial import Dial, of_curve, through
-from unlearnkit.solver.landing import between
-from unlearnkit.solver.phases import Bounds, boundaries, curve, epsilons, front, named
-from unlearnkit.solver.problem import Problem, Solution
+from unlearnkit.solver.dial import Dial
+from unlearnkit.solver.phases import named
 from unlearnkit.solver.schedule import whole_sets
 from unlearnkit.solver.workbench import Workbench
 
@@ -76,7 +73,7 @@ def start(
     stop = Stop(tell, begun=False)
     with signals(stop), device_errors():
         bench = built(recipe, resolved, base, folder)
-        tools = instruments.build(recipe.evaluate, base, bench.device)
+        tools = shadows.checked(recipe, base, instruments.build(recipe.evaluate, base, bench.device))
         targets = wanted(bench, tools)
         model = sum(parameter.numel() for parameter in bench.reference.module.parameters())
         refuse_full(folder, disk_bytes(sizes(bench), recipe.evaluate.images, bench.student.image_size, model))
@@ -127,7 +124,7 @@ def resume(
         base = folders.base_of(folder, known)
         bench = built(recipe, resolved, base, folder)
         manifest.refuse_other(folder, basis, bench, changed)
-        tools = instruments.build(recipe.evaluate, base, bench.device)
+        tools = shadows.checked(recipe, base, instruments.build(recipe.evaluate, base, bench.device))
         targets = wanted(bench, tools)
         checked()
         remove_parts(folder)
@@ -186,6 +183,7 @@ def _work(run: Run, bench: Workbench, tools: Instruments, targets: Sequence[Want
         serving = partial(polished, run, bench, bounds, dial)
         aimed = Search(run, gauge, dial, bounds.range, retrained, serving).rows(targets)
         solutions = [bounds.highest, bounds.lowest, *swept, *(one for one, _ in aimed), *beside]
+        _shadowed(run, bench, tools, [ORIGINAL, *(one.problem.id for one in solutions)])
         run.event("evaluate", solutions=len(solutions))
         if ranks.count() > 1:
             spread(run, gauge, tools, solutions, dial)
@@ -201,6 +199,13 @@ def _work(run: Run, bench: Workbench, tools: Instruments, targets: Sequence[Want
     except Stopped as stopped:
         run.event("stopped", signal=stopped.signal)
         raise
+
+
+def _shadowed(run: Run, bench: Workbench, tools: Instruments, models: Sequence[str]) -> None:
+    """Have audits that are not done of all models remember their shadow models."""
+    for name, number, _ in shadows.asked(tools):
+        if not all((run.folder / "audits" / name / f"{model}.json").exists() for model in models):
+            shadows.shadow(run, bench, tools, name, number)
 
 
 def _finish(
@@ -224,7 +229,8 @@ def _finish(
     for path in (path for pattern in ("solutions/*", "evaluations/*", "audits/*/*") for path in folder.glob(pattern)):
         if path.relative_to(folder).as_posix() not in left:
             _remove(path)
-    for leftover in ("checkpoints", "cache", folders.TASKS, "plots", "tables", "comparison.html", "comparison.md"):
+    compared = ("plots", "tables", "comparison.html", "comparison.md")
+    for leftover in ("checkpoints", "cache", shadows.FOLDER, folders.TASKS, *compared):
         _remove(folder / leftover)
     run.event("passes", **bench.store.passes)
     sealed = Sealed.measured(folder)
@@ -258,79 +264,3 @@ def _refuse_loose(bench: Workbench) -> None:
     if (values := bench.recipe.epsilons.values) and min(values) > (start := bench.sides["forget"].exact()):
         found = f"all are above {start:.6g}, f1 of the original model, which keeps to them as it is"
         raise UserError(f"epsilons.values: {found}; give smaller ones, or fractions", Exit.RECIPE)
-
-
-def bound(run: Run, bench: Workbench) -> Bounds:
-    """Return phase 1."""
-    return boundaries(bench.losses, bench.recipe.control, bench.origin, partial(solve, run, bench))
-
-
-def sweep(run: Run, bench: Workbench, bounds: Bounds) -> tuple[list[Solution], list[dict[str, object]], Dial]:
-    """Return phase 2 by ascending ε, each ε outside the range with why, and the dial of all others.
-
-    Raise `UserError` where no ε is inside.
-    """
-    wanted = posed(bench, bounds)
-    for entry in wanted.outside:
-        run.event("warning", message=f"ε = {entry['epsilon']} was not run: {entry['reason']}")
-    if not wanted.inside:
-        missed = f"none is between {bounds.range[0]:.6g} and {wanted.loosest:.6g}"
-        advice = f"give values in it, or fractions. The boundary solutions are saved in {run.folder}"
-        raise UserError(f"epsilons.values: {missed}; {advice}", Exit.RECIPE)
-    found, dial = swept(run, bench, bounds, wanted.start, wanted.inside)
-    return found, wanted.outside, dial
-
-
-class Posed(NamedTuple):
-    """What phase 2 has to do once phase 1 is there."""
-
-    inside: list[Problem]
-    """By ascending ε."""
-    outside: list[dict[str, object]]
-    """Each ε that there is no way to, with why."""
-    start: float
-    """f1 of the original model on the whole forget set."""
-    loosest: float
-    """The largest ε that there is a way to."""
-
-
-def posed(bench: Workbench, bounds: Bounds) -> Posed:
-    """Return the problems of phase 2."""
-    recipe, valid = bench.recipe, bounds.range
-    bench.put(recipe.model.part, bounds.original)
-    start = bench.sides["forget"].exact()
-    loosest = max(start, valid[1])
-    return Posed(*epsilons(bench.losses, recipe.control, recipe.epsilons, valid, loosest), start, loosest)
-
-
-def swept(
-    run: Run, bench: Workbench, bounds: Bounds, start: float, problems: Sequence[Problem]
-) -> tuple[list[Solution], Dial]:
-    """Return the solutions of problems of phase 2, or of a sweep that is no chain of some of them, and their dial."""
-    way, original, solving = bench.recipe.sweep, bounds.original, partial(solve, run, bench)
-    if isinstance(way, Curve):
-        dial = of_curve(curve(bench.losses, bounds, way, start, solving), original)
-        return [serve(run, bench, bounds, dial, problem, way.polish) for problem in problems], dial
-    line, lands = partial(between, bench.flat, bench.sides["forget"]), bench.recipe.control.landing == "line"
-    by_id = {solution.problem.id: solution for solution in front(bounds, problems, way, line, lands, start, solving)}
-    found = [by_id[problem.id] for problem in problems]
-    return found, through([bounds.highest, *found, bounds.lowest], original, start)
-
-
-def serve(run: Run, bench: Workbench, bounds: Bounds, dial: Dial, problem: Problem, polish: int) -> Solution:
-    """Return the solution of an ε at its point of the dial, after `polish` steps from there."""
-    epsilon = problem.epsilon
-    assert epsilon is not None
-    forget = bench.sides["forget"]
-    return polished(run, bench, bounds, dial, problem, lambda: dial.at(dial.find(bench.flat, forget, epsilon)), polish)
-
-
-def polished(
-    run: Run, bench: Workbench, bounds: Bounds, dial: Dial, problem: Problem, begin: Callable[[], Tensor], polish: int
-) -> Solution:
-    """Return the solution of an ε after `polish` steps from a point of the dial that `begin` finds."""
-    stages = [replace(stage, budget=polish / bench.steps) for stage in problem.stages if polish]
-    made = {**problem.made, "dial": dial.digest}
-    its = replace(problem, stages=stages, served=(dial.kind, polish), made=made)
-    ends = (bounds.highest.end, bounds.lowest.end) if bench.recipe.control.landing == "line" else None
-    return solve(run, bench, its, begin, ends)

@@ -19,9 +19,10 @@ class Task(NamedTuple):
     """One thing to do in the run folder `place`: its output are files there, and to do it twice is to do it once."""
 
     place: str
-    kind: Literal["solve", "evaluate", "audit"]
+    kind: Literal["solve", "evaluate", "audit", "shadow"]
     id: str
-    """Of the problem or model; of an audit, that of the audit and the model's, with a slash between them."""
+    """Of the problem or model; of an audit, that of the audit and the model's, with a slash between them; of a shadow
+    model, that of its audit and its number, with a colon between them."""
 
     @property
     def model(self) -> str:
@@ -31,7 +32,7 @@ class Task(NamedTuple):
     @property
     def name(self) -> str:
         """What its files are called."""
-        return f"{self.kind}-{self.id.replace('/', '-')}"
+        return f"{self.kind}-{self.id.translate({ord(mark): '-' for mark in '/:'})}"
 
 
 def failure(outcome: Mapping[str, Any], name: str) -> Exception | None:
@@ -52,12 +53,12 @@ Needs = dict[Task, frozenset[Task]]
 
 def tasks(
     place: str, recipe: Recipe, methods: Mapping[str, bool], targets: Iterable[str],
-    audits: Mapping[str, Collection[str]],
+    audits: Mapping[str, Collection[str]], shadows: Iterable[tuple[str, int]] = (),
 ) -> Needs:  # fmt: skip
     """Return the tasks of a run.
 
     `methods` are the ids of what is compared, each with whether it is retrained; `audits` those of audits, each with
-    the models that it looks at beside the one under audit.
+    the models that it looks at beside the one under audit, and `shadows` the name and number of each shadow model.
     """
     needs: Needs = {}
     made: dict[str, frozenset[Task]] = {ORIGINAL: frozenset()}
@@ -84,13 +85,16 @@ def tasks(
     models = [name for name in made if name not in (CURVE, SWEEP)]
     needs |= {Task(place, "evaluate", name): made[name] for name in models}
     needs |= {Task(place, "evaluate", name): dial for name in stop_ids(recipe.evaluate.stops)}
+    apart = {(audit, number): Task(place, "shadow", f"{audit}:{number}") for audit, number in shadows}
+    needs |= dict.fromkeys(apart.values(), frozenset())
     for audit, others in audits.items():
         waits = frozenset().union(*(made.get(one, frozenset()) for one in others))
+        waits |= {task for (name, _), task in apart.items() if name == audit}
         needs |= {Task(place, "audit", f"{audit}/{name}"): made[name] | waits for name in models}
     return needs
 
 
-EVALUATE, AUDIT, STOP = 0.15, 0.15, 0.05
+EVALUATE, AUDIT, STOP, SHADOW = 0.15, 0.15, 0.05, 20.0
 """What these cost beside a problem of phase 1 where nothing was measured."""
 
 
@@ -109,6 +113,8 @@ def weigh(recipe: Recipe, steps: int, others: Mapping[str, float]) -> Callable[[
                 if isinstance(sweep, Curve) and task.id in asked:
                     return sweep.polish / steps
                 return whole if task.id in (CURVE, SWEEP) else others.get(task.id, 1.0)
+            case "shadow":
+                return SHADOW
             case "evaluate":
                 return STOP if task.id in places else EVALUATE
             case _:

@@ -25,10 +25,11 @@ from unlearnkit.plugins import Plugins, discover
 from unlearnkit.recipe import Recipe, load
 from unlearnkit.recipe.training import Continuation
 from unlearnkit.run import folder as folders
-from unlearnkit.run import manifest, runner
+from unlearnkit.run import front, manifest
 from unlearnkit.run.events import Run
 from unlearnkit.run.follow import Share, judge
 from unlearnkit.run.interrupts import Stop, device_errors, signals
+from unlearnkit.run.shadows import shadow
 from unlearnkit.run.solve import solve
 from unlearnkit.run.targets import Search, wanted
 from unlearnkit.run.tasks import SWEEP, Task
@@ -182,12 +183,15 @@ class Opened:
     def do(self, task: Task, stop: Stop) -> None:
         """Do one task, whose needs are in the folder; one of an ε that there is no way to comes to nothing."""
         self.run.begin(task, stop)
-        if task.kind != "solve":
+        if task.kind in ("evaluate", "audit"):
             judge(self.run, self.gauge, self.tools, task, self.model)
             return
         self.run.event("task", name=task.name, host=socket.gethostname(), pid=os.getpid())
-        if task.id in (CURVE, SWEEP):
-            runner.swept(self.run, self.bench, self.bounds, self.posed.start, self.posed.inside * (task.id == SWEEP))
+        if task.kind == "shadow":
+            name, number = task.id.split(":")
+            shadow(self.run, self.bench, self.tools, name, int(number))
+        elif task.id in (CURVE, SWEEP):
+            front.swept(self.run, self.bench, self.bounds, self.posed.start, self.posed.inside * (task.id == SWEEP))
         else:
             self.solution(task.id)
 
@@ -206,17 +210,17 @@ class Opened:
     @cached_property
     def bounds(self) -> Bounds:
         """Phase 1."""
-        return runner.bound(self.run, self.bench)
+        return front.bound(self.run, self.bench)
 
     @cached_property
-    def posed(self) -> runner.Posed:
+    def posed(self) -> front.Posed:
         """The problems of phase 2."""
-        return runner.posed(self.bench, self.bounds)
+        return front.posed(self.bench, self.bounds)
 
     @cached_property
     def whole(self) -> tuple[list[Solution], Dial]:
         """Phase 2, all of which is solved, and its dial."""
-        return runner.swept(self.run, self.bench, self.bounds, self.posed.start, self.posed.inside)
+        return front.swept(self.run, self.bench, self.bounds, self.posed.start, self.posed.inside)
 
     def solution(self, name: str) -> Solution | None:
         """Return the solution of a problem, which is solved where it is not kept; None of an ε out of reach."""
@@ -231,11 +235,11 @@ class Opened:
         if isinstance(bench.recipe.sweep, Continuation):
             return next((one for one in self.whole[0] if one.problem.id == name), None)
         inside = [problem for problem in self.posed.inside if problem.id == name]
-        return next(iter(runner.swept(run, bench, self.bounds, self.posed.start, inside)[0]), None)
+        return next(iter(front.swept(run, bench, self.bounds, self.posed.start, inside)[0]), None)
 
     @cached_property
     def search(self) -> Search:
         """The search for targets."""
         beside = next((self.solution(one.id) for one in self.bench.methods if one.retrained), None)
-        serving = partial(runner.polished, self.run, self.bench, self.bounds, self.whole[1])
+        serving = partial(front.polished, self.run, self.bench, self.bounds, self.whole[1])
         return Search(self.run, self.gauge, self.whole[1], self.bounds.range, beside, serving)

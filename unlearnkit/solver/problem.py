@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from unlearnkit.contracts import OwnLoss, Part, Psi
-from unlearnkit.control import Stage
+from unlearnkit.control import Constant, Stage
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.solver.origin import digest
 
@@ -89,10 +89,13 @@ class Problem:
 
     @property
     def scratch(self) -> bool:
-        """Whether it starts from fresh weights and reads the retain set alone, on the model's own loss."""
+        """Whether it starts from fresh weights and descends on the model's own loss alone, of one set or of both."""
         match self.stages:
             case [only]:
-                return only.fresh and only.forget is None and not only.noise and isinstance(only.retain, OwnLoss)
+                losses = [loss for loss in (only.forget, only.retain) if loss is not None]
+                plain = all(isinstance(loss, OwnLoss) and loss.sign == 1 for loss in losses)
+                beside = only.noise or only.lookahead or only.until or only.salient
+                return only.fresh and plain and not beside and isinstance(only.rule, Constant | None)
         return False
 
     @property

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from unlearnkit.contracts import Item, ModelAdapter, Part, Setting, Size, Task, shared, trainable
-from unlearnkit.control import Stage
+from unlearnkit.control import Constant, Stage
 from unlearnkit.data import (
     Chosen,
     Pixels,
@@ -117,8 +117,10 @@ class Workbench:
         return {**self.basis, **used, **own, "budgets": budgets, "made": made, **({"fresh": apart} if apart else {})}
 
     def origin_of_scratch(self, problem: Problem) -> Origin:
-        """Return all that the weights of a problem depend on that starts from scratch: no forget image, and no θ0."""
+        """Return all that the weights of a problem depend on that starts from scratch: no θ0, and no image unread."""
         (stage,) = problem.stages
+        weighed = isinstance(rule := stage.rule, Constant) and [rule.weight, rule.lam]
+        both = {"forget": [self.basis["data"]["forget"], weighed]} if stage.forget else {}
         training = self.recipe.training.model_copy(update=dict(stage.settings))
         said = training.model_dump(mode="json", exclude={*UNFELT, "checks"})
         return {
@@ -126,7 +128,7 @@ class Workbench:
             "model": {name: value for name, value in self.basis["model"].items() if name != "weights"},
             "frozen": frozen_digest(self.reference, "all"), "part": problem.part, "data": self.basis["data"]["retain"],
             "seed": self.recipe.seed if stage.seed is None else stage.seed,
-            "training": {**said, "steps": stage.steps(self.steps)},
+            "training": {**said, "steps": stage.steps(self.steps)}, **both,
         }  # fmt: skip
 
     def hashes_at(self, size: Size) -> dict[str, dict[str, str]]:

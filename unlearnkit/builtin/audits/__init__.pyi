@@ -1,5 +1,6 @@
 from .attacks import Adversarial as Adversarial
 from .attacks import Quantised as Quantised
+from .likelihood import ULiRA as ULiRA
 from .membership import Membership as Membership
 from .membership import RetainLeakage as RetainLeakage
 from .nearness import Layers as Layers

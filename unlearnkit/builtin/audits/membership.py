@@ -53,6 +53,9 @@ class Membership(Audit):
             self.figures = {**self.figures, "interpolated": Figure(
                 "interpolated", "where the members' losses lie between the original model's, 0, and the retrained "
                 "models', 1", "higher",
+            ), "fitting": Figure(
+                "fitting", "membership score of IAM, a mean over members: 0 where the model only generalises, 1 where "
+                "it fits them", "lower",
             )}  # fmt: skip
 
     def samples(self, images: Items) -> str:
@@ -74,17 +77,18 @@ class Membership(Audit):
         return {"auc": auc_band(members, others), "tpr": float(most) - FPR}
 
     def examine(self, case: Case) -> Mapping[str, Finding]:
-        losses, difficulty, members = _losses(case, self.calibrate, self.views, "forget")
+        found, difficulty, members = losses(case, self.calibrate, self.views, "forget")
         if not 0 < int(members.sum()) < len(members):
             raise ValueError("too few images: there are no forget validation images to tell training images from")
         means: dict[str, Finding] = {
-            "members": float(losses[members].mean()), "others": float(losses[~members].mean()),
+            "members": float(found[members].mean()), "others": float(found[~members].mean()),
         }  # fmt: skip
         if self.needs_retrained:
             before, difficulty = difficulty[:, 0], difficulty[:, 1:]
-            means["interpolated"] = interpolated(losses[members], before[members], difficulty[members])
-        score = calibrated(losses, difficulty, self.calibrate)
-        if float(score.std()) <= 1e-12 * float(losses.std()):
+            means["interpolated"] = interpolated(found[members], before[members], difficulty[members])
+            means["fitting"] = fitting(found[members], before[members], difficulty[members])
+        score = calibrated(found, difficulty, self.calibrate)
+        if float(score.std()) <= 1e-12 * float(found.std()):
             unset = Missing("every image has the same score, as the model is what it is calibrated by")
             return {"auc": unset, "tpr": unset, **means}
         return {"auc": auc(score, members), "tpr": tpr(score, members), **means}
@@ -113,14 +117,14 @@ class RetainLeakage(Audit):
     def examine(self, case: Case) -> Mapping[str, Finding]:
         found = []
         for model in (case.model, case.reference):
-            losses, difficulty, members = _losses(case, "difficulty", self.views, "retain", model)
+            own, difficulty, members = losses(case, "difficulty", self.views, "retain", model)
             if not 0 < int(members.sum()) < len(members):
                 raise ValueError("too few images: there are no retain validation images to tell training images from")
-            found.append(auc(calibrated(losses, difficulty, "difficulty"), members))
+            found.append(auc(calibrated(own, difficulty, "difficulty"), members))
         return {"auc": found[0], "excess": found[0] - found[1]}
 
 
-def _losses(
+def losses(
     case: Case, calibrate: Calibration, views: int, of: SetName, model: ModelAdapter | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return for all images [N] of a set the own loss, what it is calibrated by [N, M], and which are for training.
@@ -152,6 +156,12 @@ def _losses(
     return every[:, 0], every[:, 1:], members
 
 
+def clean_keys(images: Items, of: SetName = "forget") -> list[str]:
+    """Return the keys of the images that `losses` are of, in their order."""
+    halves = [(images[of][split], _clean(images, split, of).tolist()) for split in ("train", "validation")]
+    return [item.key for items, clean in halves for item, its in zip(items, clean, strict=True) if its]
+
+
 def _counts(images: Items, of: SetName = "forget") -> tuple[int, int]:
     """Return the numbers of members and of others."""
     members, others = (int(_clean(images, split, of).sum()) for split in ("train", "validation"))
@@ -170,6 +180,24 @@ def interpolated(losses: Tensor, before: Tensor, after: Tensor) -> Finding:
     start = before.log()
     way = (after.log().mean(1) - start).mean()
     return float((losses.log() - start).mean() / way) if way else Missing("retrained models lose no more than it")
+
+
+def fitting(losses: Tensor, before: Tensor, after: Tensor) -> Finding:
+    """Return the mean of IAM's membership scores of images [N] (arXiv 2506.06112), by the rule of its released code.
+
+    On the way from the scores of shadow models [N, M], which never saw an image, to those of the original at α = 1, a
+    normal distribution stands at each of 99 places, its mean the shadows', its deviation that over images and shadows.
+    The score of an image is the mean of the chances to lie below its own, weighted by the α of the place that follows.
+    A score is −log of a loss here, where classifiers have a map of their confidence that is skewed (Gumbel).
+    """
+    if bool((torch.cat([losses, before, after.flatten()]) <= 0).any()):
+        return Missing(POSITIVE)
+    own, fit, shadows = -losses.log(), -before.log(), -after.log()
+    alphas = torch.linspace(0, 1, 100, dtype=torch.float64)
+    places = shadows + alphas[:-1, None, None] * (fit[:, None] - shadows)
+    spread = places.std((1, 2), correction=0).clamp(min=1e-30)
+    chances = torch.special.ndtr((own - places.mean(2)) / spread[:, None])
+    return float((alphas[1:, None] * chances).sum(0).mean() / alphas[1:].sum())
 
 
 def calibrated(losses: Tensor, difficulty: Tensor, how: Calibration) -> Tensor:

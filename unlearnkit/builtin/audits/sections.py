@@ -39,6 +39,29 @@ class Membership(AuditSection):
         return audits.Membership(self.calibrate, self.views)
 
 
+class ULiRA(AuditSection):
+    """Membership of each image by itself: was it unlearned, or never there (U-LiRA; Hayes et al. 2024).
+
+    Shadow models are trained from scratch on the retain set and on one half each of all forget images, and that half is
+    unlearned by all problems of the recipe but targets. A model is held against those of its own problem; one that was
+    trained from scratch, and the original, against shadow models that have not unlearned yet. Adapters are taken as
+    well, but a shadow model's training moves all weights.
+    """
+
+    kind: Literal["u-lira"]
+    """Membership by shadow models."""
+    shadows: Annotated[int, Field(ge=4, le=512, multiple_of=2)] = 16
+    """How many; each forget image is among the training images of half of them."""
+    steps: Count | None = None
+    """Steps of their training, with the optimiser, batch size and crop of the record beside the weights, if there is
+    one; as many as the original had when left out."""
+    views: Count = 1
+    """Views of each image that its loss is a mean over."""
+
+    def build(self, base: Path, device: torch.device) -> contracts.Audit:
+        return audits.ULiRA(self.shadows, self.steps, self.views)
+
+
 class FreshDecoder(AuditSection):
     """Train a freshly initialised decoder on the frozen encoder, to see what the embeddings still hold."""
 
@@ -215,5 +238,5 @@ def register_audits() -> list[type[AuditSection]]:
     """Return the built-in audits."""
     return [
         Membership, FreshDecoder, Relearning, CopySimilarity, Backdoor, Relative, Layers, Quantised, Adversarial,
-        TwoPoints, RetainLeakage,
+        TwoPoints, RetainLeakage, ULiRA,
     ]  # fmt: skip

@@ -187,6 +187,16 @@ def test_how_long_they_are_trained_has_to_be_known_before_anything_begins(shared
     assert any("state them in `steps`" in line for line in found["missing"])
 
 
+def test_none_is_trained_where_no_forget_image_was_held_out(shared_tiny, tmp_path):
+    told = []
+    (tmp_path / "list.txt").write_text("red/00.png\nred/01.png\nred/02.png\n")
+    listed = f"data.forget={{files: {tmp_path / 'list.txt'}}}"
+    run = ran(shared_tiny, tmp_path / "run", *AUDITED, listed, tell=told.append)
+    (audit,) = json.loads((run / "results.json").read_text())["audits"]
+    assert "no forget validation images" in audit["original"]["auc"]["failed"]
+    assert "shadow" not in {event["event"] for event in told}
+
+
 def test_a_plan_counts_them(shared_tiny):
     found = plan.describe(load(shared_tiny, discover(), (*AUDITED, BESIDE)).recipe, shared_tiny.parent)
     unlearned = 12 * (2 + 1 + 1)  # phase 1, one ε, the composite loss; nothing is retrained

@@ -90,8 +90,11 @@ def shadow(run: Run, bench: Workbench, tools: Instruments, name: str, number: in
     """Have an audit remember a shadow model, before it unlearns and under each problem of the run but targets.
 
     It is trained from scratch on the retain set and one half of the forget images, training and validation; of two in
-    a row each has the half that the other has not. What is in the run folder already stays as it is.
+    a row each has the half that the other has not. What is in the run folder already stays as it is; without forget
+    validation images there is nothing to tell apart, and none is trained.
     """
+    if not bench.chosen["forget"].validation:
+        return
     section, audit = tools.audits[name]
     assert not isinstance(audit, Failed)
     assert audit.shadows is not None

@@ -25,6 +25,14 @@ def read_formatted(path: Path) -> dict[str, Any]:
     return value
 
 
+def refuse_unsealed(folder: Path) -> None:
+    """Raise `UserError` where a folder is none that an export left."""
+    if not (folder / SEAL).is_file():
+        advice = f"give a folder that `unlearnkit export` wrote, with its {SEAL}"
+        code = Exit.REFUSED if folder.is_dir() else Exit.USAGE
+        raise UserError(f"{folder}: this is no exported model; {advice}", code)
+
+
 class Sealed:
     """A finished run folder or an exported model, of which nothing is read that is not as it was when it was sealed."""
 

@@ -22,6 +22,7 @@ from unlearnkit.cli.hints import Commands
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import Plugins, catalogue, discover
 from unlearnkit.plugins.faults import watched
+from unlearnkit.seal import refuse_unsealed
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None, cls=Commands,
@@ -338,16 +339,16 @@ def verify(
     ] = None,
 ) -> None:
     """Check an exported model: its files, its signature, and its figures where their data is given."""
+    refuse_unsealed(folder)  # at once: what follows imports PyTorch
+    from unlearnkit.run import verify as checks
     from unlearnkit.run.folder import base_of, begun
-    from unlearnkit.run.verify import Data
-    from unlearnkit.run.verify import verify as check
 
     given = None
     if data is not None and data.is_dir():
-        given = Data(_resolved(data, context)[1], base_of(data, begun(data)), data)
+        given = checks.Data(_resolved(data, context)[1], base_of(data, begun(data)), data)
     elif data is not None:
-        given = Data(_load(data, context, None)[1], data.parent)
-    for line in check(folder, key, given):
+        given = checks.Data(_load(data, context, None)[1], data.parent)
+    for line in checks.verify(folder, key, given):
         print(line)
 
 

@@ -141,7 +141,8 @@ def _trained(run: Run, bench: Workbench, wanted: Shadows, sets: list[Chosen], nu
     folder = run.folder / "model"
     if not folder.exists():
         whole = bench.recipe.model.model_copy(update={"train": "all"})  # adapters come beside trained weights
-        recipe = bench.recipe.model_copy(update={"compare": [], "model": whole})
+        once = bench.recipe.training.model_copy(update={"checks": 1})
+        recipe = bench.recipe.model_copy(update={"compare": [], "model": whole, "training": once})
         plain = build(recipe, bench.base, None, sets)
         known = pretrained(resolve(recipe.model.weights, bench.base))
         forget, retain = (len(part.train) for part in sets)

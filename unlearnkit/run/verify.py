@@ -19,7 +19,7 @@ from unlearnkit.report.statement import FORGOTTEN, Claims, Statement, files, for
 from unlearnkit.run.export import ORIGINAL, derived, saved_model, solved_weights
 from unlearnkit.run.interrupts import device_errors
 from unlearnkit.run.signature import GIT, SIGNATURE, check
-from unlearnkit.seal import SEAL, UNSEALED, Sealed
+from unlearnkit.seal import UNSEALED, Sealed, refuse_unsealed
 from unlearnkit.solver.workbench import build, flattened, frozen_digest
 
 
@@ -39,10 +39,7 @@ def verify(folder: Path, key: Path | None = None, data: Data | None = None) -> I
 
     Without a key the files are held against the folder's own seal alone, which whoever changes them can write again.
     """
-    if not (folder / SEAL).is_file():
-        code = Exit.REFUSED if folder.is_dir() else Exit.USAGE
-        advice = f"give a folder that `unlearnkit export` wrote, with its {SEAL}"
-        raise UserError(f"{folder}: this is no exported model; {advice}", code)
+    refuse_unsealed(folder)
     try:
         sealed = Sealed.of(folder)
         sealed.verify()

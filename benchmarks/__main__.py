@@ -64,7 +64,8 @@ def report(bench: Workbench, rounds: int, steps: int) -> None:
     runs: dict[str, Step] = {name: partial(several, step, steps) for name, step in own.items()}
     multiply, operations_of_it = product(bench)
     together, _ = stacked(bench, STACK)
-    once: dict[str, Step] = {"product": multiply, "decode": partial(decode, bench), **fitting({"stacked": together})}
+    once: dict[str, Step] = {"product": multiply, "decode": partial(decode, bench)}
+    once |= {"stacked": together} if fits(together) else {}
     spent = in_turn(runs | once, rounds, device)
     print("| ratio | median [quartiles] | target |\n|:--|--:|--:|")
     for title, way, base, target in TARGETS:
@@ -92,14 +93,12 @@ def report(bench: Workbench, rounds: int, steps: int) -> None:
         print(f"{2 * size / fastest:.0f} images per second.")
 
 
-def fitting(ways: dict[str, Step]) -> dict[str, Step]:
-    """Return those of the ways that the device has the memory for, each tried once."""
-    found = {}
-    for name, step in ways.items():
-        with suppress(torch.OutOfMemoryError):
-            step()
-            found[name] = step
-    return found
+def fits(step: Step) -> bool:
+    """Tell whether the device has the memory for a step, which is taken."""
+    with suppress(torch.OutOfMemoryError):
+        step()
+        return True
+    return False
 
 
 def outside(bench: Workbench, step: Step) -> tuple[float, float]:

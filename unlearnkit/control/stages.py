@@ -49,8 +49,8 @@ class Stage:
     """What ends the stage before its budget."""
     noise: float = 0.0
     """Standard deviation of Gaussian noise that is added to the weights before the first step."""
-    fresh: bool = False
-    """Start from freshly initialised weights instead of those it finds."""
+    fresh: float = 0.0
+    """Part α of freshly initialised weights that it starts from: (1 − α)θ + αθ', and with 1 of these alone."""
     salient: Salient | None = None
     """Which weights it moves; None for all."""
     least: int = 0

@@ -78,7 +78,7 @@ def shadow_file(audit: str, number: int) -> str:
 
 def _shadows(folder: Path, name: str, audit: Audit, bench: Workbench, model: str) -> list[Shadow]:
     """Return what an audit remembers of its shadow models under the problem of a model, as far as they had it."""
-    scratch = {one.id for one in bench.methods if any(stage.fresh for stage in one.stages)}
+    scratch = {one.id for one in bench.methods if one.anew}
     count = 0 if audit.shadows is None else audit.shadows.count
     files = [path for number in range(count) if (path := folder / shadow_file(name, number)).exists()]
     told = [read_record(path)["value"] for path in files]

@@ -79,7 +79,7 @@ def planned(
     wanted = [audit.shadows for audit in audits if audit is not None and audit.shadows is not None]
     if not wanted:
         return {}
-    beside = {one.id: 0 if any(stage.fresh for stage in one.stages) else one.steps(steps) / steps for one in methods}
+    beside = {one.id: 0 if one.anew else one.steps(steps) / steps for one in methods}
     unlearned = counted([(recipe, steps)], beside).steps
     assert unlearned is not None
     each = [(one.count, trained(recipe, base, one) + unlearned) for one in wanted]
@@ -148,7 +148,7 @@ def _trained(run: Run, bench: Workbench, wanted: Shadows, sets: list[Chosen], nu
         forget, retain = (len(part.train) for part in sets)
         stage = Stage(
             OwnLoss(), OwnLoss(), Constant(retain / (forget + retain), forget / (forget + retain)),
-            budget=0.0, least=trained(recipe, bench.base, wanted), fresh=True, seed=number,
+            budget=0.0, least=trained(recipe, bench.base, wanted), fresh=1.0, seed=number,
             settings={} if known is None else known.settings,
         )  # fmt: skip
         problem = Problem("shadow", [stage], part="all")

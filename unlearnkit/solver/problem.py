@@ -88,6 +88,11 @@ class Problem:
         return sum(stage.steps(each) for stage in self.stages)
 
     @property
+    def anew(self) -> bool:
+        """Whether nothing of the original's weights is in it."""
+        return any(stage.fresh == 1 for stage in self.stages)
+
+    @property
     def scratch(self) -> bool:
         """Whether it starts from fresh weights and descends on the model's own loss alone, of one set or of both."""
         match self.stages:
@@ -95,7 +100,7 @@ class Problem:
                 losses = [loss for loss in (only.forget, only.retain) if loss is not None]
                 plain = all(isinstance(loss, OwnLoss) and loss.sign == 1 for loss in losses)
                 beside = only.noise or only.lookahead or only.until or only.salient
-                return only.fresh and plain and not beside and isinstance(only.rule, Constant | None)
+                return self.anew and plain and not beside and isinstance(only.rule, Constant | None)
         return False
 
     @property

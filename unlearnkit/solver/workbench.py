@@ -173,7 +173,8 @@ class Workbench:
         """Return the weights that a stage starts from: those it finds, or fresh ones, with its noise on them."""
         if stage.fresh:
             own = fresh(self.recipe, self.reference, stage.seed)[: len(self.flats[problem.part].parameters)]
-            theta = flattened(own).to(self.device)
+            anew = flattened(own).to(self.device)
+            theta = anew if stage.fresh == 1 else theta.lerp(anew, stage.fresh)
         if not stage.noise:
             return theta
         white = torch.randn(len(theta), generator=seeded(self.recipe.seed, problem.id, number, "weight noise"))
@@ -320,7 +321,8 @@ def called(method: MethodSection, steps: int, problem: Problem) -> Problem:
 
 def _apart(stage: Stage, base: Path) -> Origin:
     """Return what of a stage says how it differs from the recipe's training."""
-    return {"least": stage.least, "seed": stage.seed, "settings": plain(stage.settings, base)}
+    said = {"least": stage.least, "seed": stage.seed, "settings": plain(stage.settings, base)}
+    return said | ({"fresh": stage.fresh} if stage.fresh < 1 else {})
 
 
 def swept(recipe: Recipe) -> dict[str, MethodSection]:

@@ -221,10 +221,33 @@ class Retrain(WholeModel):
         least, as_then = (whole or 0, known.settings if known else {}) if self.budget is None else (0, {})
         return [
             control.Stage(
-                None, contracts.OwnLoss(), budget=one(self.budget or 1.0), fresh=True, least=least, whole=whole,
+                None, contracts.OwnLoss(), budget=one(self.budget or 1.0), fresh=1.0, least=least, whole=whole,
                 seed=self.seed, settings=as_then,
             )
         ]  # fmt: skip
+
+
+class Undo(WholeModel):
+    """Noise, then distil (after UNDO; Lee et al. 2025), so that nothing is left to bring back: no forget image is read.
+
+    The weights are drawn towards freshly initialised ones, (1 − α)θ0 + αθ', and trained to give the original's outputs
+    on the retain set, ‖I_θ0(T(x)) − I_θ(T(x))‖². What only the forget set showed has nothing to come back from. The
+    paper distils a model that was unlearned before, whose outputs on the retain set are the original's; its noise
+    has a scale of its own, where ours is that of the initialisation.
+    """
+
+    kind: Literal["undo"]
+    """Noise on the weights, then distillation on the retain set."""
+    alpha: Shares = 0.5
+    """α, the part of fresh weights; 1 distils into a model that begins anew."""
+    budget: Positives = 5.0
+    """Steps as a multiple of those of the other problems."""
+    seed: Seed | None = None
+    """Seed of the fresh weights, that of the recipe when left out."""
+
+    def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
+        same = losses.ToReference("output", setting.reference)
+        return [control.Stage(None, same, budget=one(self.budget), fresh=one(self.alpha), seed=self.seed)]
 
 
 class Decoupling(WholeModel):
@@ -267,5 +290,5 @@ class Decoupling(WholeModel):
 
 METHODS: list[type[MethodSection]] = [
         Composite, MaxLoss, NoisyLabel, SalUn, RetainLabel, ReGUn, RandomEncoder, RetainFineTuning, NegGradPlus,
-        Retrain, Decoupling,
+        Retrain, Undo, Decoupling,
     ]  # fmt: skip

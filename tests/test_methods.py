@@ -11,13 +11,13 @@ from unlearnkit.errors import UserError
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
 from unlearnkit.solver.side import Side
-from unlearnkit.solver.workbench import build, fresh
+from unlearnkit.solver.workbench import build, flattened, fresh
 
 ALL = [
     "{kind: composite, alpha: [0.1, 0.5]}",
     "{kind: composite, target: {kind: surrogate-class, name: green}}",
     "{kind: max-loss}", "{kind: noisy-label}", "{kind: retain-label}", "{kind: random-encoder}",
-    "{kind: retain-fine-tuning}", "{kind: neggrad-plus}", "{kind: retrain, budget: 2}",
+    "{kind: retain-fine-tuning}", "{kind: neggrad-plus}", "{kind: undo, budget: 1, seed: 5}", "{kind: retrain, budget: 2}",
     "{kind: decoupling, distance: 9, sensitivity: 1.0e-3}",
     "{kind: cup, intensity: [0.2, 0.8]}", "{kind: eupmu}", "{kind: lur}", "{kind: pcgrad}", "{kind: cagrad}",
     "{kind: lagrangian, epsilon: 1.0e-3}", "{kind: hamu}", "{kind: munba}", "{kind: mgda}",
@@ -94,6 +94,19 @@ def test_what_never_saw_the_forget_set_is_marked_as_such(whole):
     _, results = whole
     assert {row["method"] for row in results["solutions"] if row.get("retrained")} == {"retrain"}
     assert all(row.get("retrained", True) is True for row in results["solutions"])
+
+
+@pytest.mark.parametrize("alpha", [0.25, 1.0])
+def test_undo_starts_between_the_original_and_a_fresh_model(tiny, alpha):
+    bench = build(loaded(tiny, f"compare=[{{kind: undo, alpha: {alpha}}}]"), tiny.parent)
+    (problem,) = bench.methods
+    descent, start = bench.begun(problem), bench.original("all")
+    descent.begin(start)
+    anew = flattened(fresh(bench.recipe, bench.reference))
+    torch.testing.assert_close(descent.flat.theta.detach(), (1 - alpha) * start + alpha * anew)
+    assert problem.anew == (alpha == 1)
+    assert problem.steps(10) == 50
+    assert not problem.scratch
 
 
 def test_only_a_rule_that_starts_warm_looks_at_the_whole_sets_before_its_first_step(tiny, monkeypatch):

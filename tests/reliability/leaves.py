@@ -181,7 +181,7 @@ CHANGED: Mapping[str, Any] = {
     "Composite.alpha": [0.25, 1.0], "MaxLoss.alpha": 0.5, "NoisyLabel.alpha": 0.5, "RetainLabel.alpha": 0.5,
     "SalUn.alpha": 0.5, "SalUn.salient": 0.25, "ReGUn.alpha": 0.5, "RestrictedGradient.alpha": 2.0,
     "RandomEncoder.alpha": 0.5, "NegGradPlus.beta": 0.9, "Retrain.budget": 2.0, "Retrain.original_steps": 30,
-    "Retrain.seed": 5, "Decoupling.distance": 4.0,
+    "Retrain.seed": 5, "Undo.alpha": 0.25, "Undo.budget": 2.0, "Undo.seed": 5, "Decoupling.distance": 4.0,
     "Decoupling.ascent": 0.5, "Decoupling.sensitivity": 2e-3, "Decoupling.epsilon": 2.0, "Decoupling.delta": 1e-4,
     "Cup.intensity": 0.25, "Eupmu.tolerance": 0.1, "Eupmu.rate": 0.05, "Hamu.quota": 1e-3, "Lur.lookahead": 0.2,
     "Lur.alpha": 0.5, "Siss.share": 0.2, "CaGrad.c": 0.25, "Lagrangian.epsilon": 2e-3, "Lagrangian.rate": 0.1,

@@ -146,9 +146,10 @@ def _trained(run: Run, bench: Workbench, wanted: Shadows, sets: list[Chosen], nu
         plain = build(recipe, bench.base, None, sets)
         known = pretrained(resolve(recipe.model.weights, bench.base))
         forget, retain = (len(part.train) for part in sets)
+        own = seeded(recipe.seed, "shadow", number).initial_seed() % 2**31  # not one that the original may have had
         stage = Stage(
             OwnLoss(), OwnLoss(), Constant(retain / (forget + retain), forget / (forget + retain)),
-            budget=0.0, least=trained(recipe, bench.base, wanted), fresh=1.0, seed=number,
+            budget=0.0, least=trained(recipe, bench.base, wanted), fresh=1.0, seed=own,
             settings={} if known is None else known.settings,
         )  # fmt: skip
         problem = Problem("shadow", [stage], part="all")

@@ -243,11 +243,13 @@ class Undo(WholeModel):
     budget: Positives = 5.0
     """Steps as a multiple of those of the other problems."""
     seed: Seed | None = None
-    """Seed of the fresh weights, that of the recipe when left out."""
+    """Seed of the fresh weights and the batches; drawn from that of the recipe when left out, as the original may have
+    begun at the weights of that one, which are no fresh ones to it."""
 
     def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
         same = losses.ToReference("output", setting.reference)
-        return [control.Stage(None, same, budget=one(self.budget), fresh=one(self.alpha), seed=self.seed)]
+        seed = setting.sources.generator().initial_seed() % 2**31 if self.seed is None else self.seed
+        return [control.Stage(None, same, budget=one(self.budget), fresh=one(self.alpha), seed=seed)]
 
 
 class Decoupling(WholeModel):

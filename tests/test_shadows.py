@@ -17,6 +17,7 @@ from unlearnkit.errors import Stopped, UserError
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
 from unlearnkit.run import plan
+from unlearnkit.run.shadows import planned
 
 SHORT = (
     "training.steps=12",
@@ -195,6 +196,14 @@ def test_none_is_trained_where_no_forget_image_was_held_out(shared_tiny, tmp_pat
     (audit,) = json.loads((run / "results.json").read_text())["audits"]
     assert "no forget validation images" in audit["original"]["auc"]["failed"]
     assert "shadow" not in {event["event"] for event in told}
+
+
+def test_a_model_that_cannot_be_trained_anew_is_refused_before_anything_begins(shared_tiny):
+    recipe = load(shared_tiny, discover(), AUDITED).recipe
+    like = load(shared_tiny, discover(), ("model.width=24",)).recipe.model.build(None)
+    audits = [section.build(shared_tiny.parent, torch.device("cpu")) for section in recipe.evaluate.audits]
+    with pytest.raises(UserError, match="trained anew has other sizes"):
+        planned(recipe, shared_tiny.parent, like, audits, 12, [])
 
 
 def test_a_plan_counts_them(shared_tiny):

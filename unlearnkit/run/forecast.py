@@ -59,9 +59,10 @@ def forecast(
 
         model = taken(False) + seconds(lambda: gauge.measure(bench.student.output), bench.device) * more
         stop = taken(True) + found.seen * rest
-    apart, base = [*asked(tools)], bench.base
+    apart = [*asked(tools)]
     shadowing = {
-        f"{name}:{number}": planned(runs[0], base, [audit], steps, bench.methods)["steps"] / audit.shadows.count
+        f"{name}:{number}": planned(runs[0], bench.base, bench.reference, [audit], steps, bench.methods)["steps"]
+        / audit.shadows.count
         for name, number, audit in apart
         if audit.shadows is not None
     }

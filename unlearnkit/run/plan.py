@@ -89,7 +89,7 @@ def describe(
     multiples = {one.id: one.steps(steps) / steps for one in others} if steps else {}
     work = counted([(its, _budget(its, _counts_of(its, recipe, counts, base))) for its in runs], multiples)
     taken = work.steps
-    shadowed = tried(shadows, recipe, base, made, steps, others) if steps and (bench or not every) else None
+    shadowed = tried(shadows, recipe, base, adapter, made, steps, others) if steps and (bench or not every) else None
     size, paired = adapter.image_size, chosen is not None and chosen[0].source.paired
     task, of = recipe.task.build(), (recipe.model.part, recipe.training.precision)
     needed = (None if short else tried(need, adapter, task, *of, here, paired)) or Need(0, 0, 0)

@@ -73,7 +73,7 @@ def start(
     stop = Stop(tell, begun=False)
     with signals(stop), device_errors():
         bench = built(recipe, resolved, base, folder)
-        tools = shadows.checked(recipe, base, instruments.build(recipe.evaluate, base, bench.device))
+        tools = shadows.checked(bench, instruments.build(recipe.evaluate, base, bench.device))
         targets = wanted(bench, tools)
         model = sum(parameter.numel() for parameter in bench.reference.module.parameters())
         refuse_full(folder, disk_bytes(sizes(bench), recipe.evaluate.images, bench.student.image_size, model))
@@ -124,7 +124,7 @@ def resume(
         base = folders.base_of(folder, known)
         bench = built(recipe, resolved, base, folder)
         manifest.refuse_other(folder, basis, bench, changed)
-        tools = shadows.checked(recipe, base, instruments.build(recipe.evaluate, base, bench.device))
+        tools = shadows.checked(bench, instruments.build(recipe.evaluate, base, bench.device))
         targets = wanted(bench, tools)
         checked()
         remove_parts(folder)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from unlearnkit.contracts import Audit, Failed, OwnLoss, Shadows, saved
+from unlearnkit.contracts import Audit, Failed, ModelAdapter, OwnLoss, Shadows, saved
 from unlearnkit.control import Constant, Stage
 from unlearnkit.data import Chosen, seeded
 from unlearnkit.disk import disk_errors, new_folder, remove_folder
@@ -25,7 +25,7 @@ from unlearnkit.run.solve import solve
 from unlearnkit.solver.pretrained import pretrained
 from unlearnkit.solver.problem import Problem, Solution
 from unlearnkit.solver.shares import unshared
-from unlearnkit.solver.workbench import Workbench, build
+from unlearnkit.solver.workbench import Workbench, build, fresh
 from unlearnkit.weights import resolve
 
 FOLDER = "shadows"
@@ -54,11 +54,9 @@ def asked(tools: Instruments) -> Iterator[tuple[str, int, Audit]]:
             yield from ((name, number, audit) for number in range(audit.shadows.count))
 
 
-def checked(recipe: Recipe, base: Path, tools: Instruments) -> Instruments:
-    """Return the instruments; raise `UserError` where nothing says how long their shadow models are to be trained."""
-    for audit in {name: audit for name, _, audit in asked(tools)}.values():
-        assert audit.shadows is not None
-        trained(recipe, base, audit.shadows)
+def checked(bench: Workbench, tools: Instruments) -> Instruments:
+    """Return the instruments; raise `UserError` where shadow models cannot be trained, or nobody knows how long."""
+    planned(bench.recipe, bench.base, bench.reference, [audit for _, _, audit in asked(tools)], bench.steps, [])
     return tools
 
 
@@ -73,12 +71,17 @@ def trained(recipe: Recipe, base: Path, wanted: Shadows) -> int:
 
 
 def planned(
-    recipe: Recipe, base: Path, audits: Iterable[Audit | None], steps: int, methods: Iterable[Problem]
-) -> dict[str, int]:
-    """Return how many models audits ask for and all of their steps, where a problem has so many; none without any."""
+    recipe: Recipe, base: Path, like: ModelAdapter, audits: Iterable[Audit | None], steps: int,
+    methods: Iterable[Problem],
+) -> dict[str, int]:  # fmt: skip
+    """Return how many models audits ask for and all of their steps, where a problem has so many; none without any.
+
+    Raise `UserError` where they cannot be trained anew, or where nothing says how long.
+    """
     wanted = [audit.shadows for audit in audits if audit is not None and audit.shadows is not None]
     if not wanted:
         return {}
+    fresh(recipe, like)
     beside = {one.id: 0 if one.anew else one.steps(steps) / steps for one in methods}
     unlearned = counted([(recipe, steps)], beside).steps
     assert unlearned is not None

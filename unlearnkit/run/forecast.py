@@ -61,10 +61,9 @@ def forecast(
         stop = taken(True) + found.seen * rest
     apart = [*asked(tools)]
     shadowing = {
-        f"{name}:{number}": planned(runs[0], bench.base, bench.reference, [audit], steps, bench.methods)["steps"]
-        / audit.shadows.count
+        name: planned(runs[0], bench.base, bench.reference, [audit], steps, bench.methods)
         for name, number, audit in apart
-        if audit.shadows is not None
+        if number == 0
     }
     needs, key, retrained = Needs(), [keys(its) for its in runs], {one.id: one.retrained for one in bench.methods}
     for number, its in enumerate(runs):
@@ -81,7 +80,8 @@ def forecast(
     def cost(task: Task) -> float:
         its = runs[int(task.place)]
         if task.kind == "shadow":
-            return shadowing.get(task.id, 0.0) * found.step
+            of_all = shadowing.get(task.id.partition(":")[0], {"models": 1, "steps": 0})
+            return of_all["steps"] / of_all["models"] * found.step
         if task.kind == "audit" or first[key[int(task.place)](task)] != task:
             return 0.0
         if task.kind == "evaluate":

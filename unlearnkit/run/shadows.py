@@ -56,18 +56,20 @@ def asked(tools: Instruments) -> Iterator[tuple[str, int, Audit]]:
 
 def checked(bench: Workbench, tools: Instruments) -> Instruments:
     """Return the instruments; raise `UserError` where shadow models cannot be trained, or nobody knows how long."""
-    planned(bench.recipe, bench.base, bench.reference, [audit for _, _, audit in asked(tools)], bench.steps, [])
+    audits = [audit for _, number, audit in asked(tools) if number == 0]
+    planned(bench.recipe, bench.base, bench.reference, audits, bench.steps, [])
     return tools
 
 
 def trained(recipe: Recipe, base: Path, wanted: Shadows) -> int:
     """Return the steps of a shadow model's training; raise `UserError` where nothing says how many they are."""
+    if wanted.steps:
+        return wanted.steps
     known = pretrained(resolve(recipe.model.weights, base))
-    steps = wanted.steps or (known.steps if known else 0)
-    if not steps:
+    if not known or not known.steps:
         said = "no record beside the weights says how many steps the original had, for its shadow models"
         raise UserError(f"evaluate.audits: {said}; state them in `steps`", Exit.RECIPE)
-    return steps
+    return known.steps
 
 
 def planned(

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from unlearnkit.builtin.audits.membership import POSITIVE, Membership, auc, clean_keys, losses, tpr
+from unlearnkit.builtin.audits.membership import POSITIVE, Membership, auc, clean_keys, losses, refuse_few, tpr
 from unlearnkit.contracts import Case, Figure, Finding, Items, Missing, Shadow, Shadows
 
 FEW = 2
@@ -41,8 +41,7 @@ class ULiRA(Membership):
 
     def examine(self, case: Case) -> Mapping[str, Finding]:
         own, _, members = losses(case, "none", self.views, "forget")
-        if not 0 < int(members.sum()) < len(members):
-            raise ValueError("too few images: there are no forget validation images to tell training images from")
+        refuse_few(members, "forget")
         if lack := lacking(keys := clean_keys(case.items), case.shadows):
             return dict.fromkeys(self.figures, Missing(lack))
         score, apart = ratios(own, keys, case.shadows)

@@ -78,8 +78,7 @@ class Membership(Audit):
 
     def examine(self, case: Case) -> Mapping[str, Finding]:
         found, difficulty, members = losses(case, self.calibrate, self.views, "forget")
-        if not 0 < int(members.sum()) < len(members):
-            raise ValueError("too few images: there are no forget validation images to tell training images from")
+        refuse_few(members, "forget")
         means: dict[str, Finding] = {
             "members": float(found[members].mean()), "others": float(found[~members].mean()),
         }  # fmt: skip
@@ -118,8 +117,7 @@ class RetainLeakage(Audit):
         found = []
         for model in (case.model, case.reference):
             own, difficulty, members = losses(case, "difficulty", self.views, "retain", model)
-            if not 0 < int(members.sum()) < len(members):
-                raise ValueError("too few images: there are no retain validation images to tell training images from")
+            refuse_few(members, "retain")
             found.append(auc(calibrated(own, difficulty, "difficulty"), members))
         return {"auc": found[0], "excess": found[0] - found[1]}
 
@@ -154,6 +152,12 @@ def losses(
     members = (torch.arange(len(clean)) < len(found[0]))[clean]
     every = torch.cat(found)[clean]
     return every[:, 0], every[:, 1:], members
+
+
+def refuse_few(members: Tensor, of: SetName) -> None:
+    """Raise `ValueError` where all images [N] of a set are members, or none is."""
+    if not 0 < int(members.sum()) < len(members):
+        raise ValueError(f"too few images: there are no {of} validation images to tell training images from")
 
 
 def clean_keys(images: Items, of: SetName = "forget") -> list[str]:

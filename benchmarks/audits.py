@@ -1,8 +1,9 @@
 """`python -m benchmarks.audits RECIPE... --to FOLDER`: audits beside the original, a retrained and a hiding model.
 
 The model that only hides is the original whose decoder was taught to answer grey to forget images, its encoder
-untouched. Two models are retrained with seeds of their own, each held against the other. Each recipe and seed has a
-folder of its own, where what was solved and audited is found again.
+untouched. Beside each of the seeds two models are retrained, each held against the other, with two of as many training
+seeds from 1 on (0 is that of the shipped originals), so that with `data.seed` set as many trainings do. Each recipe and
+seed has a folder of its own, where what was solved and audited is found again.
 """
 
 import argparse
@@ -83,15 +84,18 @@ def main() -> None:
     plugins = discover(extra=[SimpleNamespace(__name__="benchmarks.audits", register_methods=lambda: [Hiding])])
     for path in given.recipes:
         runs = []
-        for seed in given.seeds:
+        for place, seed in enumerate(given.seeds):
             folder = given.to / f"{path.stem}-{seed}"
-            runs.append(measured(path, folder, seed, given.overrides, plugins))
+            trained = [1 + (place + step) % max(2, len(given.seeds)) for step in (0, 1)]
+            runs.append(measured(path, folder, seed, trained, given.overrides, plugins))
             print(f"\n## {path.stem}, {len(runs)} seeds\n\n{table(runs)}", flush=True)
 
 
-def measured(path: Path, folder: Path, seed: int, overrides: Sequence[str], plugins: Plugins) -> dict[str, Any]:
+def measured(
+    path: Path, folder: Path, seed: int, trained: Sequence[int], overrides: Sequence[str], plugins: Plugins
+) -> dict[str, Any]:
     """Return the models and audits of one seed, in the shape of results.json."""
-    methods = f"[{{kind: retrain, seed: [{2 * seed}, {2 * seed + 1}]}}, {{kind: hiding}}]"
+    methods = f"[{{kind: retrain, seed: {list(trained)}}}, {{kind: hiding}}]"
     changes = [f"compare={methods}", f"evaluate.audits=[{', '.join(AUDITS)}]", *overrides, f"seed={seed}"]
     bench = prepared(path, [*_sizes(path, overrides, plugins), *changes], plugins)
     tools = instruments.build(bench.recipe.evaluate, path.parent, bench.device)

@@ -7,6 +7,7 @@ import shutil
 import pytest
 from tiny_task import lasting, ran, resumed
 
+from unlearnkit import disk
 from unlearnkit.disk import read_record, write_record
 from unlearnkit.errors import Stopped, UserError
 from unlearnkit.plugins import discover
@@ -127,6 +128,22 @@ def test_a_varied_recipe_ends_in_the_bytes_of_single_runs_and_solves_what_is_ali
     assert plan["shared"] == {"problems": len(shared), "steps": 6 * len(shared)}
     passes = [event["retain train: reference"] for event in told if event.get("retain train: reference")]
     assert passes == [16]  # the whole retain set, once
+
+
+@pytest.mark.usefixtures("unreported")
+@pytest.mark.parametrize("by", ["serial", "processes:workers=2"])
+def test_what_is_retrained_with_a_seed_of_its_own_is_trained_once_for_all_runs(by, tiny, monkeypatch):
+    monkeypatch.setenv(disk.CACHE, str(tiny.parent / "cache"))
+    own, each = "{kind: retrain, seed: 5, budget: 2}", "{kind: retrain, budget: 2}"
+    asked, told = (*VARIED, "seeds=[3, 4]", f"compare=[{own}, {each}]"), []
+    whole = ran(tiny, tiny.parent / "whole", *asked, tell=told.append, by=by)
+    trained = [event["id"] for event in told if event["event"] == "step" and event["id"].startswith("retrain")]
+    assert sorted(map(trained.count, set(trained))) == [12, 24]
+    plan = describe(load(tiny, discover(), asked).recipe, tiny.parent, timed=False)
+    assert plan["shared"] == {"problems": 1, "steps": 12}
+    assert plan["steps"] == sum(event["event"] == "step" for event in told)
+    ends = [{path.read_bytes() for path in whole.glob(f"seed-*/solutions/{one}/*.safetensors")} for one in {*trained}]
+    assert sorted(map(len, ends)) == [1, 2]
 
 
 @pytest.mark.usefixtures("unreported")

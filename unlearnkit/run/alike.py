@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from unlearnkit.disk import cached
 from unlearnkit.evaluation.models import ORIGINAL, stop_ids
 from unlearnkit.fronts import CURVE, HIGHEST, LOWEST
 from unlearnkit.recipe.recipe import Recipe
@@ -28,7 +29,8 @@ def keys(recipe: Recipe) -> Key:
     )
     wanted, audits, stops = asked.pop("targets"), evaluate.pop("audits"), evaluate.pop("stops")
     del evaluate["limits"], evaluate["maps"]
-    beside = {name: one.model_dump(mode="json") for name, one in swept(recipe).items()}
+    methods = swept(recipe)
+    beside = {name: one.model_dump(mode="json") for name, one in methods.items()}
     ends = {HIGHEST: control["boundary"], LOWEST: control["lowest"] or control["boundary"]}
     curve = [ends, {**sweep, "polish": None}] if isinstance(recipe.sweep, Curve) else None
     whole, names = [control, sweep, asked], dict(recipe.epsilons.asked)
@@ -46,7 +48,16 @@ def keys(recipe: Recipe) -> Key:
             return [curve or whole, stops]
         return [whole, wanted, beside, evaluate]  # a target
 
+    # What is retrained is found in the cache, whatever the losses and the control are (`Workbench.origin_of_scratch`).
+    shared = {name for name, one in methods.items() if one.retrained and cached("scratch") is not None}
+    drawn = recipe.seed if recipe.data.seed is None else recipe.data.seed
+
     def key(task: Task) -> str:
+        if task.kind == "solve" and task.id in shared:
+            own = beside[task.id].get("seed")
+            seeds = [drawn, recipe.seed if own is None else own]
+            apart = {name: said[name] for name in said if name not in ("forget", "retain", "seed")}
+            return json.dumps([task.kind, task.id, apart, beside[task.id], seeds], sort_keys=True)
         by = {"solve": None, "evaluate": evaluate, "audit": audits, "shadow": audits}[task.kind]
         return json.dumps([task.kind, task.id, said, solved(task.model), by], sort_keys=True)
 

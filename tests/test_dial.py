@@ -1,6 +1,8 @@
 """Any ε after one training, and what a user wants in place of an ε: found on the dial, recorded, exported."""
 
 import json
+import shutil
+import time
 
 import pytest
 import tiny_task
@@ -10,7 +12,10 @@ from safetensors.torch import load_file
 from unlearnkit.errors import Stopped, UserError
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
+from unlearnkit.run.interrupts import Stop
 from unlearnkit.run.plan import describe
+from unlearnkit.run.tasks import Task
+from unlearnkit.run.worker import Opened
 from unlearnkit.solver.flat import Flat
 from unlearnkit.solver.landing import LANDED
 from unlearnkit.solver.workbench import build
@@ -219,15 +224,17 @@ def test_export_takes_a_target_and_refuses_what_it_cannot_give(shared_tiny, tmp_
         done = unlearnkit("export", run, "--epsilon", asked, "--to", tmp_path / f"{number}")
         assert done.code == 0, done.err
         assert (tmp_path / f"{number}" / "model.safetensors").exists()
-    for asked, code, said in (
+    for asked, code, said, *more in (
         ("{kind: score, at_most: 1}", 3, "cannot be met"),
         ("{kind: score, at_most: 1}", 3, "--epsilon target-score--2` exports it"),
         ("5", 3, "this is the original model, in which nothing is forgotten; give an ε below 0.03"),
         ("epsilon-5", 3, "--epsilon epsilon-5: this is the original model"),
         ("{kind: nothing}", 3, "unknown kind 'nothing'"),
         ("tightest", 2, "a percentage of the valid range"),
+        ("0", 3, "ε cannot be 0"),
+        ("highest", 2, "highest completeness is no bound on f1: leave it out", "--polish", 5),
     ):
-        done = unlearnkit("export", run, "--epsilon", asked, "--to", tmp_path / "x")
+        done = unlearnkit("export", run, "--epsilon", asked, "--to", tmp_path / "x", *more)
         assert done.code == code
         assert said in done.err
         assert "Traceback" not in done.err
@@ -245,6 +252,50 @@ def test_a_polish_is_kept_only_where_it_helps(shared_tiny, tmp_path):
     assert helped
     assert all(polished[name]["f2"] < plain[name]["f2"] for name in helped)
     assert all(polished[name]["steps"] == 150 for name in names)
+
+
+def test_polish_lands_on_its_epsilon_beyond_the_valid_range_too(shared_tiny, tmp_path):
+    wanted = "epsilons.targets=[{kind: epsilon, fraction: 1.3, polish: 20}, {kind: epsilon, fraction: 0.6, polish: 20}]"
+    found = rows(tiny_task.ran(shared_tiny, tmp_path / "run", CURVE, wanted))
+    for name in ("epsilon-at-1.3", "epsilon-at-0.6"):
+        ends = [check["gap"] for check in found[name]["checks"] if check["step"] == 20]
+        assert ends
+        assert max(map(abs, ends)) <= LANDED
+
+
+def test_polish_takes_its_steps_under_a_rule_that_starts_from_an_estimate(shared_tiny, tmp_path):
+    rule = ("control.multiplier={kind: proportional-integral}", "training.decay=0", "epsilons.fractions=[0.5]")
+    wanted = ("sweep={kind: curve}", "epsilons.targets=[{kind: epsilon, fraction: 0.4, polish: 20}]")
+    found = rows(tiny_task.ran(shared_tiny, tmp_path / "run", *rule, *wanted))["epsilon-at-0.4"]
+    assert found["steps"] == 20
+    assert [check["step"] for check in found["checks"]][:2] != [0, 0]
+
+
+def test_a_place_of_a_curve_waits_for_no_epsilon(finished, tmp_path):
+    _, overrides, run, _ = finished
+    copied = shutil.copytree(run, tmp_path / "run")
+    solved = [*copied.glob("solutions/epsilon-at-*")]
+    for folder in solved:
+        shutil.rmtree(folder)
+    (copied / "checkpoints").mkdir(exist_ok=True)
+    opened = Opened(copied, discover())
+    opened.run.begin(Task(str(copied), "evaluate", "dial-00"), Stop(print))
+    assert opened.model("dial-00") is not None
+    assert any(folder.exists() for folder in solved) == (CURVE not in overrides)
+
+
+def test_the_seconds_of_what_was_stopped_are_all_of_them(shared_tiny, tmp_path):
+    def stop(event):
+        if event["event"] == "step" and event["step"] == 3:
+            time.sleep(0.4)
+        if event["event"] == "step" and event["step"] == 12:
+            raise Stopped(15)
+
+    with pytest.raises(Stopped):
+        tiny_task.ran(shared_tiny, tmp_path / "run", tell=stop)
+    tiny_task.resumed(tmp_path / "run")
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["times"]["boundary-highest"] > 0.4
 
 
 def test_values_up_to_the_original_are_inside_where_the_front_is_one_curve(shared_tiny, tmp_path):

@@ -155,7 +155,8 @@ def _idle(cls: type[BaseModel], data: dict[str, Any]) -> Iterator[Complaint]:
     """Check that what is said of single ε is said of a run that solves some."""
     sweep = data.get("sweep") or {}
     curved = issubclass(cls, Recipe) and isinstance(sweep, dict) and sweep.get("kind", "curve") == "curve"
-    if not curved or sweep.get("polish"):
+    targets = _list_at(data, ("epsilons", "targets"))
+    if not curved or any(isinstance(one, dict) and one.get("polish") for one in (sweep, *targets)):
         return
     usual = cast("type[BaseModel]", cls.model_fields["control"].annotation)().model_dump(mode="json")
     for name in ("epsilon", "multiplier"):

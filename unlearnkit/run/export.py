@@ -131,6 +131,11 @@ def target(run: Path, epsilon: str, polish: int) -> dict[str, Any]:
         found = {"kind": text}
     if found is None:
         results = parsed(Sealed.of(run).read("results.json"), run)
+        if (row := meant(results, epsilon)) is not None and row["epsilon"] is not None:
+            return {"kind": "epsilon", "value": row["epsilon"], "polish": polish}
+        if row is not None:
+            said = f"--polish takes steps at an ε, and {row['label']} is no bound on f1: leave it out"
+            raise UserError(f"--epsilon {epsilon}: {said}", Exit.USAGE)
         listed = "\n".join(f"  {row['id']:18} {row['label']}" for row in results["solutions"])
         more = "a value of ε, a percentage of the valid range, or a target such as '{kind: unseen}'"
         raise UserError(

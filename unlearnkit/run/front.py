@@ -90,5 +90,6 @@ def polished(
     stages = [replace(stage, budget=polish / bench.steps) for stage in problem.stages if polish]
     made = {**problem.made, "dial": dial.digest}
     its = replace(problem, stages=stages, served=(dial.kind, polish), made=made)
-    ends = (bounds.highest.end, bounds.lowest.end) if bench.recipe.control.landing == "line" else None
+    loose = bounds.loose(problem.epsilon or 0.0, dial.range[1])
+    ends = (bounds.highest.end, loose) if bench.recipe.control.landing == "line" else None
     return solve(run, bench, its, begin, ends)

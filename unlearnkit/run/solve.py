@@ -30,28 +30,30 @@ def solve(
     folder, origin = run.folder / "solutions" / problem.id, bench.origin_of(problem)
     if (found := _kept(run, folder, problem, origin) or _beside(run, folder, problem, origin)) is not None:
         return Solution(problem, found.theta.to(bench.device), found.facts)
-    began = time.monotonic()
+    began, before = time.monotonic(), 0.0
     memory.reset_peak(bench.device)
     descent = bench.begun(problem)
     checkpoints = run.folder / "checkpoints" / problem.id
     saved, hashed = checkpoint.newest(checkpoints, run.warn), digest(origin)
     shared, end = bench.origin_of_scratch(problem) if problem.scratch else None, None
     if saved is not None and saved[1].pop("origin") == hashed:
+        before = saved[1].pop("seconds")
         descent.load(*saved)
     elif shared is not None and (end := scratch.known(run, problem.id, shared)) is not None:
         descent.load(*end)
     else:
         remove_folder(checkpoints)
         descent.begin(begin())
-        descent.warm()
         if problem.keeps:
             descent.check(whole=True)
+        descent.warm()
     named = {name: getattr(problem, name) for name in ("id", "label", "epsilon")}
     run.event("problem", **named, step=descent.done, steps=descent.steps)
 
     def save() -> None:
         tensors, facts = descent.state()
-        checkpoint.write(checkpoints / f"step-{descent.done:09d}", tensors, {**facts, "origin": hashed})
+        apart = {"origin": hashed, "seconds": before + time.monotonic() - began}
+        checkpoint.write(checkpoints / f"step-{descent.done:09d}", tensors, {**facts, **apart})
         checkpoint.rotate(checkpoints)
 
     _descend(run, bench.recipe.training.checkpoint_every, descent, save, ends)
@@ -72,8 +74,7 @@ def solve(
     }
     theta = descent.trained.detach().clone()
     checkpoint.write(folder, {"theta": theta}, facts)
-    spent = run.manifest["times"].get(problem.id, 0.0) + time.monotonic() - began
-    run.manifest["times"][problem.id] = round(spent, 2)
+    run.manifest["times"][problem.id] = round(before + time.monotonic() - began, 2)
     run.manifest["costs"][problem.id] = {"images": descent.images_read(), "peak_mib": memory.peak(bench.device)}
     run.save_manifest()
     remove_folder(checkpoints)

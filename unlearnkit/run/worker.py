@@ -23,7 +23,7 @@ from unlearnkit.evaluation.originals import Originals
 from unlearnkit.fronts import CURVE
 from unlearnkit.plugins import Plugins, discover
 from unlearnkit.recipe import Recipe, load
-from unlearnkit.recipe.training import Continuation
+from unlearnkit.recipe.training import Continuation, Curve
 from unlearnkit.run import folder as folders
 from unlearnkit.run import front, manifest
 from unlearnkit.run.events import Run
@@ -219,8 +219,9 @@ class Opened:
 
     @cached_property
     def whole(self) -> tuple[list[Solution], Dial]:
-        """Phase 2, all of which is solved, and its dial."""
-        return front.swept(self.run, self.bench, self.bounds, self.posed.start, self.posed.inside)
+        """Phase 2, all of which is solved, and its dial; of a curve the dial alone, which needs no ε."""
+        inside = [] if isinstance(self.bench.recipe.sweep, Curve) else self.posed.inside
+        return front.swept(self.run, self.bench, self.bounds, self.posed.start, inside)
 
     def solution(self, name: str) -> Solution | None:
         """Return the solution of a problem, which is solved where it is not kept; None of an ε out of reach."""

@@ -28,7 +28,7 @@ from unlearnkit.control import LAM_MAX, Facts, Multiplier, dot
 from unlearnkit.recipe.training import Training
 from unlearnkit.solver.descent import Descent
 from unlearnkit.solver.flat import Flat
-from unlearnkit.solver.problem import Problem, Span
+from unlearnkit.solver.problem import Problem, Span, State
 from unlearnkit.solver.side import Side
 from unlearnkit.solver.step import Taken, apart
 
@@ -150,6 +150,16 @@ class CurveDescent(Descent):
             _, gradient = self._loss("retain").gradient(self.flat, 0)
             ratios.append((dot(gradient, gradient) / dot(across, across).clamp(min=TINY)).sqrt())
         self.rule.state["log"] = torch.stack(ratios).clamp(LAM_MIN, LAM_MAX).log()
+
+    def state(self) -> tuple[dict[str, Tensor], State]:
+        """Return what a `Descent` does, and where on the curve it steps in full precision."""
+        tensors, facts = super().state()
+        return tensors, {**facts, "near_at": self._near}
+
+    def load(self, tensors: Mapping[str, Tensor], facts: State) -> None:
+        """Continue from a saved state."""
+        super().load(tensors, facts)
+        self._near = facts["near_at"]
 
     def _go(self, t: float) -> None:
         """Put the model at θ(t)."""

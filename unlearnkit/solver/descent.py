@@ -293,7 +293,7 @@ class Descent:
     def warm(self) -> None:
         """Start a rule that asks for it at the λ of the whole training sets, which mini-batch noise does not bias."""
         if (rule := self.rule) is not None and rule.warms:
-            lam = min(self.check().lam, LAM_MAX)
+            lam = min((self.checks[-1] if self.checked() else self.check()).lam, LAM_MAX)
             rule.warm(torch.tensor(lam, dtype=torch.float64, device=self.flat.theta.device))
 
     def latest(self) -> dict[str, float | None] | None:

@@ -74,6 +74,10 @@ class Bounds:
             )
         return least, most
 
+    def loose(self, epsilon: float, start: float) -> End:
+        """Return the looser end of an ε: beyond the lowest completeness the original model, of which f1 is `start`."""
+        return (self.original, start) if epsilon > self.lowest.last.f1 else self.lowest.end
+
 
 def boundaries(losses: Losses, control: Control, original: Tensor, solve: Solve) -> Bounds:
     """Return phase 1."""
@@ -132,7 +136,7 @@ def front(
 ) -> Iterator[Solution]:
     """Yield phase 2 in the order of the sweep; where it `lands`, each solution ends at its ε.
 
-    `start` is f1 of the original model, which is the looser end of an ε above f1 at the lowest completeness.
+    `start` is f1 of the original model.
     """
     solved: Solution | None = None
     made: dict[str, object] = {"sweep": sweep, "highest": bounds.highest.digest, "lowest": bounds.lowest.digest}
@@ -140,8 +144,7 @@ def front(
         stages = [replace(stage, budget=sweep.share(number)) for stage in problem.stages]
         before = {"before": solved.digest} if solved and "before" in sweep.between(number) else {}
         budgeted = replace(problem, stages=stages, made={**problem.made, **made, **before})
-        lowest = bounds.lowest.end
-        loose = (bounds.original, start) if (problem.epsilon or 0.0) > lowest[1] else lowest
+        loose = bounds.loose(problem.epsilon or 0.0, start)
         begin = _start(bounds, sweep.between(number), loose, solved, line, problem)
         solved = solve(budgeted, begin, (bounds.highest.end, loose) if lands else None)
         yield solved

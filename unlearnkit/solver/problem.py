@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 import torch
 from torch import Tensor
@@ -166,6 +166,8 @@ class State(TypedDict):
     since: int
     stages: list[dict[str, int | bool]]
     near: bool
+    near_at: NotRequired[list[bool]]
+    """Of a curve, the same at places over t."""
     checks: list[dict[str, Any]]
     history: dict[str, list[Any]]
 

@@ -44,6 +44,8 @@ class Epsilon(TargetSection):
     def _one(self) -> Self:
         if (self.value is None) == (self.fraction is None):
             raise ValueError("give value or fraction, one of both")
+        if self.value == 0:
+            raise ValueError("f1 is held against ε as a part of it, so that ε cannot be 0; give another value")
         return self
 
     def name(self) -> tuple[str, str]:

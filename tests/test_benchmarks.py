@@ -193,7 +193,7 @@ def test_growth_is_that_of_parameters_and_images(tiny):
 def test_the_model_that_only_hides_keeps_its_encoder_and_audits_stand_beside_it(tiny, tmp_path, monkeypatch):
     plugins = discover(extra=[SimpleNamespace(__name__="hides", register_methods=lambda: [audits.Hiding])])
     monkeypatch.setattr(audits, "AUDITS", ("{kind: relative}", "{kind: layers, layers: 1}"))
-    found = audits.measured(tiny, tmp_path / "run", 3, ["training.steps=6"], plugins)
+    found = audits.measured(tiny, tmp_path / "run", 3, [1, 2], ["training.steps=6"], plugins)
     hiding = found["solutions"][-1]["id"]
     assert [row["retrained"] for row in found["solutions"]] == [True, True, False]
     assert found["audits"][0]["solutions"][hiding]["encoder"] == 0

@@ -237,6 +237,7 @@ def remove_folder(path: Path) -> None:
 
 def _part(path: Path) -> Path:
     """Return a name beside `path` that nobody else has."""
+    path = path.absolute()
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}")
 
 

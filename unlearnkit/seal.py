@@ -13,12 +13,14 @@ FORMAT = 2
 """Of a run folder and of all that is in it; raised whenever another version would misread one."""
 SEAL, MANIFEST = "seal.json", "manifest.json"
 UNSEALED = frozenset({"lock", SEAL})
+LONGEST = 256
+"""Letters that no file's name has."""
 
 
 def read_formatted(path: Path) -> dict[str, Any]:
     """Return a record that has the format of a run folder; raise `UserError` for another format, as for damage."""
     value = read_record(path)
-    if (found := value.pop("format")) != FORMAT:
+    if (found := value.pop("format", None)) != FORMAT:
         by = f"unlearnkit {value['unlearnkit']}" if "unlearnkit" in value else "another version of unlearnkit"
         wrong = f"of format {found}, as {by} writes it, and this version reads format {FORMAT}"
         raise UserError(f"{path}: {wrong}; use that version, or run the recipe again", Exit.FOLDER)
@@ -50,7 +52,10 @@ class Sealed:
                 unfinished = f"the run has not finished; try `unlearnkit resume {folder}`"
                 raise UserError(f"{folder / SEAL}: not there, so {unfinished}", Exit.FOLDER)
             raise UserError(f"{folder}: this is no run folder; give one that `unlearnkit run` wrote", Exit.FOLDER)
-        return cls(folder, read_formatted(folder / SEAL)["files"])
+        files = read_formatted(folder / SEAL).get("files")
+        if not isinstance(files, dict) or not all(isinstance(one, str) for one in files.values()):
+            raise UserError(f"{folder / SEAL}: it names no files with their hashes, so it is no seal", Exit.FOLDER)
+        return cls(folder, files)
 
     @classmethod
     def measured(cls, folder: Path) -> "Sealed":
@@ -77,7 +82,8 @@ class Sealed:
         """Look at every file whose name starts so; raise `UserError` for the first that is not as it was."""
         for name in (name for name in self.files if name.startswith(below)):
             path = self.folder / name
-            self._hold(name, sha256(path) if path.is_file() else None)
+            there = all(len(part) < LONGEST for part in path.parts) and path.is_file()
+            self._hold(name, sha256(path) if there else None)
 
     def _hold(self, name: str, found: str | None) -> None:
         if found != self.files[name]:

@@ -53,6 +53,7 @@ Epsilon = Annotated[
     str,
     Option("--epsilon", help="An id, a value of ε, a percentage of its range, or a target such as '{kind: unseen}'."),
 ]
+Read = tuple["recipes.Loaded", "recipes.Recipe"]
 Polish = Annotated[int, Option("--polish", min=0, help="Steps to take from where it is found, kept if they help.")]
 
 
@@ -311,22 +312,19 @@ def export(
     attest: Annotated[Path | None, Option("--attest", metavar="KEY", help="Sign it with this private key.")] = None,
 ) -> None:  # fmt: skip
     """Write one solution as a model, with a card that states the evidence; an ε between them is found first."""
-    loaded, its = _resolved(run, context)
-    if runs := recipes.children(its, loaded.resolved):
-        raise UserError(f"{run} has several runs; give one of them, such as {run / runs[0].name}", Exit.FOLDER)
-    from unlearnkit.run.export import export as write
-    from unlearnkit.run.export import ready, served, solved, target
+    loaded, its = _resolved(run, context, alone=True)
+    from unlearnkit.run import export as exports
 
-    if polish or not solved(run, epsilon):
-        ready(to, attest)
-        targets = [*loaded.resolved["epsilons"]["targets"], target(run, epsilon, polish)]
+    if polish or not exports.solved(run, epsilon):
+        exports.ready(to, attest)
+        targets = [*loaded.resolved["epsilons"]["targets"], exports.target(run, epsilon, polish)]
         added = [f"epsilons.targets={json.dumps(targets)}"]
         *known, last = _resolved(run, context, added)[1].epsilons.targets
         if last not in known:
             resume(context, run, added)
             _, its = _resolved(run, context)
-        epsilon = served(run, [*known, last].index(last))
-    print(write(run, its, epsilon, to, attest))
+        epsilon = exports.served(run, [*known, last].index(last))
+    print(exports.export(run, its, epsilon, to, attest))
 
 
 @app.command(epilog="Example: unlearnkit verify exported --key public.pem --data runs/first")
@@ -345,7 +343,7 @@ def verify(
 
     given = None
     if data is not None and data.is_dir():
-        given = checks.Data(_resolved(data, context)[1], base_of(data, begun(data)), data)
+        given = checks.Data(_resolved(data, context, alone=True)[1], base_of(data, begun(data)), data)
     elif data is not None:
         given = checks.Data(_load(data, context, None)[1], data.parent)
     for line in checks.verify(folder, key, given):
@@ -361,9 +359,9 @@ def certificate(
     to: Annotated[Path, Option("--to", help="The page to write.")] = Path("certificate.html"),
 ) -> None:
     """Write one page to print: what was asked, what was done, what was found; no images are needed for it."""
-    from unlearnkit.run.certificate import write
+    from unlearnkit.run import certificate as pages
 
-    print(write(place, epsilon, to))
+    print(pages.write(place, epsilon, to))
 
 
 @app.command(epilog="Example: unlearnkit pretrain recipes/pretrain/mae-64.yaml --to weights/mae-64")
@@ -383,9 +381,7 @@ def _validated(step: int, figures: dict[str, float]) -> None:
     print(f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()), flush=True)
 
 
-def _load(
-    recipe: Path, context: Context, set_: Overrides, folder: Path | None = None
-) -> "tuple[recipes.Loaded, recipes.Recipe]":
+def _load(recipe: Path, context: Context, set_: Overrides, folder: Path | None = None) -> Read:
     """Read a recipe; raise `UserError` for one that does not unlearn."""
     loaded = recipes.load(recipe, _plugins(context), set_ or (), folder)
     if not isinstance(loaded.recipe, recipes.Recipe):
@@ -393,8 +389,11 @@ def _load(
     return loaded, loaded.recipe
 
 
-def _resolved(run: Path, context: Context, set_: Overrides = None) -> "tuple[recipes.Loaded, recipes.Recipe]":
-    """Read the recipe that a run folder was made with; relative paths in it start where they did."""
+def _resolved(run: Path, context: Context, set_: Overrides = None, *, alone: bool = False) -> Read:
+    """Read the recipe of a run folder; relative paths start where they did. Refuse several runs where one is meant."""
     from unlearnkit.run.folder import RESOLVED, base_of, begun
 
-    return _load(run / RESOLVED, context, set_, base_of(run, begun(run)))
+    loaded, its = _load(run / RESOLVED, context, set_, base_of(run, begun(run)))
+    if alone and (runs := recipes.children(its, loaded.resolved)):
+        raise UserError(f"{run} has several runs; give one of them, such as {run / runs[0].name}", Exit.FOLDER)
+    return loaded, its

@@ -76,12 +76,10 @@ def _digests(data: Any) -> dict[str, str]:
 
 
 def unheld(its: Claims, tools: Instruments, models: Mapping[str, object]) -> set[str]:
-    """Return the audits whose figures hang on shadow models, or solutions of the claims, that are not there."""
-    solutions = its["results"]["solutions"]
-    lacking = {s["id"] for s in solutions} - models.keys()
-    waiting = tools.waiting([s["id"] for s in solutions if s.get("retrained")])
+    """Return the audits whose figures hang on shadow models, or on other models, that are not there."""
+    waiting = tools.waiting([s["id"] for s in its["results"]["solutions"] if s.get("retrained")])
     shadowed = {name for name, (_, audit) in tools.audits.items() if not isinstance(audit, Failed) and audit.shadows}
-    return shadowed | {name for name, waits in waiting.items() if lacking & {*waits}}
+    return shadowed | {name for name, waits in waiting.items() if {*waits} - models.keys()}
 
 
 def claimed(its: Claims, models: Mapping[str, object], without: Collection[str] = ()) -> Figures:

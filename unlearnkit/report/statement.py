@@ -145,7 +145,7 @@ def read(folder: Sealed) -> Statement:
 def parsed(data: bytes, path: Path) -> Statement:
     """Return a statement from its bytes; raise `UserError` where it is none of ours."""
     try:
-        found = TypeAdapter(Statement).validate_python(json.loads(data))
+        found = TypeAdapter(Statement).validate_python(json.loads(data, parse_constant=_no_number))
         if (found["_type"], found["predicateType"]) != (SORT, PREDICATE):
             raise ValueError(f"it is of {found['predicateType']}, and {PREDICATE} is read here")
         _refuse_lacking(found["predicate"])
@@ -153,6 +153,10 @@ def parsed(data: bytes, path: Path) -> Statement:
         wrong = f"this is no statement of unlearnkit ({first_line(error)})"
         raise UserError(f"{path}: {wrong}; export the model again", Exit.FOLDER) from None
     return cast("Statement", json.loads(data))
+
+
+def _no_number(written: str) -> None:
+    raise ValueError(f"{written} is no number of JSON")
 
 
 def _refuse_lacking(its: Claims) -> None:

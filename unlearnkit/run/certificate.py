@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from unlearnkit.disk import write_text
-from unlearnkit.errors import Exit, UserError
+from unlearnkit.errors import Exit, UserError, first_line
 from unlearnkit.report.certificate import page
 from unlearnkit.report.reading import chosen
 from unlearnkit.report.shape import load
-from unlearnkit.report.statement import FORGOTTEN, STATEMENT, claims, files, read
+from unlearnkit.report.statement import FORGOTTEN, STATEMENT, claims, files
 from unlearnkit.report.verdict import recommended
+from unlearnkit.run.handed import opened
 from unlearnkit.run.signature import SIGNATURE
 from unlearnkit.seal import Sealed
 
@@ -19,7 +20,7 @@ def write(place: Path, epsilon: str | None, to: Path) -> Path:
     if STATEMENT in sealed.files:
         if epsilon is not None:
             raise UserError(f"{place} has one model; leave --epsilon out", Exit.USAGE)
-        stated = read(sealed)
+        stated = opened(place).stated
         its, weights = stated["predicate"], files(stated)
     else:
         results, manifest = load(sealed)
@@ -27,6 +28,15 @@ def write(place: Path, epsilon: str | None, to: Path) -> Path:
         kept = f"solutions/{row['id']}/tensors.safetensors"
         if kept not in sealed.files:
             raise UserError(f"{place}: nothing was unlearned in this run, so there is nothing to certify", Exit.FOLDER)
+        sealed.verify(f"solutions/{row['id']}/")
         its, weights = claims(results, manifest, row["id"]), {kept: sealed.files[kept]}
-    write_text(to, page(its, weights, sealed.read(FORGOTTEN).decode(), SIGNATURE in sealed.files))
+    listed = sealed.read(FORGOTTEN).decode()
+    try:
+        text = page(its, weights, listed, SIGNATURE in sealed.files)
+    except (TypeError, AttributeError, KeyError, ValueError) as error:
+        if STATEMENT not in sealed.files:
+            raise
+        wrong = f"it is not as `unlearnkit export` writes one ({first_line(error)})"
+        raise UserError(f"{place / STATEMENT}: {wrong}", Exit.REFUSED) from None
+    write_text(to, text)
     return to

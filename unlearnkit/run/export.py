@@ -10,16 +10,15 @@ import yaml
 from torch import Tensor
 
 from unlearnkit.contracts import Part, saved, trainable
-from unlearnkit.disk import as_json, disk_errors, new_folder, sha256, write_file, write_json, write_text
+from unlearnkit.disk import disk_errors, new_folder, sha256, write_file, write_json, write_text
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.recipe import Recipe
-from unlearnkit.report.bill import bill
-from unlearnkit.report.card import card
 from unlearnkit.report.reading import chosen, meant
 from unlearnkit.report.shape import parsed
-from unlearnkit.report.statement import FORGOTTEN, STATEMENT, Statement, claims, statement
+from unlearnkit.report.statement import FORGOTTEN, STATEMENT, claims, statement
 from unlearnkit.run import checkpoint
 from unlearnkit.run.folder import refuse_used
+from unlearnkit.run.handed import FACTS, derived
 from unlearnkit.run.signature import sign, signer
 from unlearnkit.seal import Sealed
 from unlearnkit.solver import lora
@@ -66,7 +65,7 @@ def export(run: Path, recipe: Recipe, epsilon: str, to: Path, key: Path | None =
         digests = {file.relative_to(part).as_posix(): sha256(file) for file in sorted(part.rglob("*.*"))}
         section = recipe.model.model_dump(mode="json", exclude={"weights", "train"})
         facts = {"model": section, "solution": row, "original_weights": manifest["weights"]}
-        write_json(part / "unlearnkit.json", facts)
+        write_json(part / FACTS, facts)
         write_file(part / FORGOTTEN, sealed.read(FORGOTTEN))
         stated = statement(claims(results, manifest, row["id"]), digests)
         write_json(part / STATEMENT, stated)
@@ -83,11 +82,6 @@ def ready(to: Path, key: Path | None) -> None:
     refuse_used(to, "give another folder")
     if key is not None:
         signer(key)
-
-
-def derived(its: Statement) -> dict[str, str]:
-    """Return what an exported folder says for people and for other tools, all of it from its statement."""
-    return {"README.md": card(its), "bom.cdx.json": as_json(bill(its))}
 
 
 def saved_model(folder: Path) -> Path:

@@ -62,6 +62,8 @@ def refuse_used(folder: Path, advice: str) -> None:
     """Raise `UserError` with advice (`... with --to`) where a command would write over something, or can't write."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists already; {advice} with --to", Exit.FOLDER)
+    if folder.absolute() == Path.cwd():  # which is replaced as a whole
+        raise UserError(f"{folder}: this is the folder that the command runs in; {advice} with --to", Exit.FOLDER)
     above = _standing(folder)
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         why = "nothing can be written in" if above.is_dir() else "a file stands at"

@@ -20,8 +20,8 @@ def signer(key: Path) -> Any:
     config = _library().signing.Config()
     try:
         config.use_elliptic_key_signer(private_key=key)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        wrong = f"no private key that can be used ({first_line(error)}); give {KEYS}, without a password"
+    except Exception as error:  # whatever the libraries make of a file that anybody may have written
+        wrong = f"no private key that can be used ({_why(error)}); give {KEYS}, without a password"
         raise UserError(f"--attest {key}: {wrong}", Exit.USAGE) from None
     return config
 
@@ -41,15 +41,19 @@ def check(folder: Path, key: Path, signature: Path) -> None:
     config = _library().verifying.Config()
     try:
         config.use_elliptic_key_verifier(public_key=key)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        wrong = f"no public key that can be used ({first_line(error)}); give the public half of {KEYS}"
+    except Exception as error:
+        wrong = f"no public key that can be used ({_why(error)}); give the public half of {KEYS}"
         raise UserError(f"--key {key}: {wrong}", Exit.USAGE) from None
     read_plain(signature)  # which says what is the matter with the file
     try:
-        config.verify(folder, signature)
-    except Exception as error:  # whatever the library makes of a file that anybody may have written
+        config.verify(folder.resolve(), signature.resolve())  # the library follows no link to the folder
+    except Exception as error:
         said = first_line(error) or "it is not that of this key"
         raise UserError(f"{signature}: the signature does not hold: {said}", Exit.REFUSED) from None
+
+
+def _why(error: Exception) -> str:
+    return "it is of another sort" if isinstance(error, AttributeError) else first_line(error)
 
 
 def _library() -> ModuleType:

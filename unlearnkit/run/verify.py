@@ -1,25 +1,19 @@
 """Whether an exported model is what it says: its files, its signature, its card, and its figures computed again."""
 
-import hashlib
-import json
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from unlearnkit import __version__
 from unlearnkit.contracts import trainable
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.evaluation import instruments
 from unlearnkit.evaluation.again import again, claimed, compared, unheld
 from unlearnkit.recipe.recipe import Recipe
-from unlearnkit.report.statement import FORGOTTEN, Claims, Statement, files, forgotten, read, retrained, solution
-from unlearnkit.run.export import ORIGINAL, derived, saved_model, solved_weights
+from unlearnkit.report.statement import Claims, retrained, solution
+from unlearnkit.run.export import ORIGINAL, saved_model, solved_weights
+from unlearnkit.run.handed import opened
 from unlearnkit.run.interrupts import device_errors
-from unlearnkit.run.signature import GIT, SIGNATURE, check
-from unlearnkit.seal import UNSEALED, Sealed, refuse_unsealed
+from unlearnkit.seal import Sealed, refuse_unsealed
 from unlearnkit.solver.workbench import build, flattened, frozen_digest
 
 
@@ -40,62 +34,13 @@ def verify(folder: Path, key: Path | None = None, data: Data | None = None) -> I
     Without a key the files are held against the folder's own seal alone, which whoever changes them can write again.
     """
     refuse_unsealed(folder)
-    try:
-        sealed = Sealed.of(folder)
-        sealed.verify()
-        _refuse_strange(sealed)
-        signed = _signed(sealed, key)  # before anything that is written there is read
-        stated = read(sealed)
-        _refuse_unlike(sealed, stated)
-    except UserError as error:
-        raise UserError(str(error), Exit.REFUSED if error.code == Exit.FOLDER else error.code) from None
+    sealed, signed, stated = opened(folder, key)
     yield f"files: {len(sealed.files)} as they were sealed, and no others"
     yield f"signature: {signed}"
     if data is None:
         yield "figures: not computed again; give the recipe with its data, or the run folder, with --data"
     else:
         yield from _computed(folder, stated["predicate"], data)
-
-
-def _refuse_strange(sealed: Sealed) -> None:
-    known = {*sealed.files, *UNSEALED}
-    for path in (path for path in sorted(sealed.folder.rglob("*")) if path.is_file()):
-        name = path.relative_to(sealed.folder)
-        if name.as_posix() not in known and name.parts[0] not in GIT:
-            raise UserError(f"{path}: this file was not handed over with the others; remove it", Exit.REFUSED)
-
-
-def _refuse_unlike(sealed: Sealed, stated: Statement) -> None:
-    """Refuse weights, a list and figures that are not those of the statement."""
-    for name, digest in files(stated).items():
-        if sealed.files.get(name) != digest:
-            raise UserError(f"{sealed.folder / name}: this is not the file that the statement is about", Exit.REFUSED)
-    if hashlib.sha256(sealed.read(FORGOTTEN)).hexdigest() != forgotten(stated["predicate"])["files_sha256"]:
-        raise UserError(f"{sealed.folder / FORGOTTEN}: this is not the list that the statement is about", Exit.REFUSED)
-    if stated["predicate"]["unlearnkit"] == __version__:  # another one may write them in another way
-        for name, text in derived(stated).items():
-            if _stated(name, sealed.read(name).decode(errors="replace")) != _stated(name, text):
-                raise UserError(f"{sealed.folder / name}: its figures are not those of the statement", Exit.REFUSED)
-
-
-def _stated(name: str, text: str) -> object:
-    """Return the figures of a card or a bill of materials, None where there are none to be read."""
-    with suppress(ValueError, KeyError, TypeError, yaml.YAMLError):
-        if name.endswith(".json"):
-            return json.loads(text)["metadata"]["component"]["modelCard"]["quantitativeAnalysis"]
-        return yaml.safe_load(text.removeprefix("---\n").partition("\n---\n")[0])["model-index"]
-    return None
-
-
-def _signed(sealed: Sealed, key: Path | None) -> str:
-    """Say whose signature there is; raise `UserError` where it does not hold."""
-    there = SIGNATURE in sealed.files
-    if key is None:
-        return "not checked; give its public key with --key" if there else "there is none"
-    if not there:
-        raise UserError(f"{sealed.folder / SIGNATURE}: there is no signature, so none by {key}", Exit.REFUSED)
-    check(sealed.folder, key, sealed.folder / SIGNATURE)
-    return f"that of {key}, for all files"
 
 
 def _computed(folder: Path, its: Claims, data: Data) -> Iterator[str]:
@@ -129,6 +74,12 @@ def _computed(folder: Path, its: Claims, data: Data) -> Iterator[str]:
         raise UserError(f"{folder}: {many}:\n" + "\n".join(wrong), Exit.REFUSED)
     apart = max(apart for _, apart, _ in every)
     yield f"figures: {len(every)} computed again, at most {apart:.1g} of the figure apart"
-    if gold and run is None:
-        named = ", ".join([*(one["label"] for one in gold), *(f"the audit {one}" for one in sorted(left))])
-        yield f"  not those of {named}, for which retrained weights are in the run folder: give that with --data"
+    named = [
+        *(one["label"] for one in gold if run is None),
+        *(f"the audit {one} and its limits" for one in sorted(left)),
+    ]
+    if named:
+        why = "whose shadow models or other solutions are not handed over"
+        if gold and run is None:
+            why = "for which retrained weights are in the run folder: give that with --data"
+        yield f"  not those of {', '.join(named)}, {why}"

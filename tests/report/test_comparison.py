@@ -22,6 +22,7 @@ from unlearnkit.report.comparison.compare import paired, verdict
 from unlearnkit.report.comparison.grids import escaped, spread
 from unlearnkit.report.comparison.points import Spread
 from unlearnkit.report.controllability import controlled, followed, ranks
+from unlearnkit.report.gap import gap
 from unlearnkit.seal import Sealed
 
 RECIPE: dict[str, Any] = {
@@ -181,6 +182,32 @@ def test_the_gap_to_the_retrained_model_is_a_difference(seeded: Callable[..., li
     assert isinstance(first, Spread)
     assert first.mean == pytest.approx(19.13 - (19.13 - (19.13 - 8.2) * min(1.0, abs(0.97 - 1.42) / 0.56)))
     assert "gap-to-retrained" not in {grid.id for grid in grids(compare(gather(map(Sealed.measured, seeded(2, c=1)))))}
+
+
+def test_the_gap_is_to_the_mean_of_several_retrained_models_and_is_that_of_the_report(
+    seeded: Callable[..., list[Path]],
+) -> None:
+    scores = {"max-loss": 11.0, "composite-0": 12.0, "composite-1": 16.0, "epsilon-0": 15.0}
+
+    def retrained(found: dict[str, Any], seed: int) -> None:
+        for s in (s for s in found["solutions"] if s["id"] in scores):
+            s["metrics"]["forget"]["validation"]["truth"]["psnr"] = scores[s["id"]] + seed * (s["id"] == "max-loss")
+            s["retrained"] = s["id"] != "epsilon-0"
+
+    runs = gather(map(Sealed.measured, seeded(2, retrained)))
+    table = next(grid for grid in grids(compare(runs)) if grid.id == "gap-to-retrained")
+    column = next(i for i, h in enumerate(table.heads) if h.whole == "PSNR, forget set, unseen images")
+    found = {str(row[0]): row[column] for row in table.rows}
+    assert found["ε at 0 %"] == Spread((2.0, 15 - 40 / 3))
+    assert found["max-loss"] == Spread((-3.0, -2.0))  # the other two have 14
+    for place, run in enumerate(runs):
+        told = gap(run.results)
+        assert told is not None
+        labels = {s["id"]: s["label"] for s in run.results["solutions"]}
+        for key, apart in told["solutions"].items():
+            cell = found[labels[key]]
+            assert isinstance(cell, Spread)
+            assert cell.each[place] == pytest.approx(apart["forget"]["validation"]["psnr"])
 
 
 def test_files_hold_the_same_numbers(seeded: Callable[..., list[Path]], tmp_path: Path) -> None:

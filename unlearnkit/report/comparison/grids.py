@@ -280,25 +280,31 @@ def _score(point: Point, axis: Axis, reasons: list[str], results: Results) -> Ce
 
 
 def _gaps(comparison: Comparison) -> Iterator[Grid]:
-    """Yield how far each solution is from the retrained model, for each recipe that has one."""
+    """Yield how far each solution is from the retrained models, or one of them from the others, for each recipe."""
     axes = [axis for axis in comparison.axes if "/truth/" in axis.id]
     for name, group in comparison.groups.items():
         points = [p for p in comparison.points if p.group == name]
-        gold = next((p for p in points if any(s and s.get("retrained") for s in p.solutions)), None)
-        if gold is None or not axes:
+        gold = [p for p in points if any(s and s.get("retrained") for s in p.solutions)]
+        held = [(p, others) for p in points if (others := [one for one in gold if one is not p])]
+        if not held or not axes:
             continue
-        rows: Rows = [[p.label, *(p.on(a).minus(gold.on(a)) for a in axes)] for p in points if p is not gold]
+        rows: Rows = [[p.label, *(p.on(a).minus(_yardstick(others, a)) for a in axes)] for p, others in held]
         seen = {"train": "training", "validation": "unseen"}
         heads = [
             Column(reading.name(group[0].results, metric), group=f"{of} set, {seen[split]} images")
             for of, split, _, metric in (axis.id.split("/") for axis in axes)
         ]
         said = (
-            "Score against the truth minus that of the model trained without the forget set: 0 where they agree. "
-            "Unseen images are the validation images, which no model was trained on."
+            "Score against the truth minus that of the model trained without the forget set, of several the mean: 0 "
+            "where they agree. Unseen images are the validation images, which no model was trained on."
         )
         title = comparison.named("Gap to the retrained model", name)
         yield Grid(_id(comparison, "gap-to-retrained", name), title, said, [SOLUTION, *heads], rows)
+
+
+def _yardstick(gold: Sequence[Point], axis: Axis) -> Spread:
+    """Return the mean of retrained models, seed by seed."""
+    return Spread(tuple(map(reading.yardstick, zip(*(p.on(axis).each for p in gold), strict=True))))
 
 
 def _audits(comparison: Comparison) -> Iterator[Grid]:

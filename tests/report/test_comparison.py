@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import io
 import json
 import math
 import random
@@ -74,6 +75,8 @@ def test_a_spread_is_mean_and_sample_deviation() -> None:
     assert spread(Spread((1.0, 3.0))) == "2.000 ± 1.4"
     assert spread(Spread((1400.0, 1600.0))) == "1500 ± 141"
     assert spread(Spread((1e9, 3e9))) == "2.000e9 ± 1.414e9"
+    assert spread(Spread((None, 1.0, 3.0))) == "2.000 ± 1.4 (2 of 3 seeds)"
+    assert spread(Spread((None, None))) == "—"
 
 
 def test_a_paired_difference_is_students_interval() -> None:
@@ -257,6 +260,26 @@ def test_audits_are_tabulated_over_seeds(seeded: Callable[..., list[Path]]) -> N
     assert found["ε at 25 %"] == "30, >40"
     assert found["ε at 50 %"] == "failed [1]"
     assert table.notes == ["[1] AUC: too few images"]
+
+
+def test_a_number_that_lacks_in_some_seeds_says_of_how_many_it_is(seeded: Callable[..., list[Path]]) -> None:
+    def failing(found: dict[str, Any], seed: int) -> None:
+        s = next(s for s in found["solutions"] if s["id"] == "max-loss")
+        if seed:
+            s["metrics"]["forget"]["validation"]["truth"]["psnr"] = {"failed": "no images"}
+            s["f2"] = None
+
+    tables = {grid.id: grid for grid in grids(compare(gather(map(Sealed.measured, seeded(3, failing)))))}
+    table = tables["scores-truth"]
+    lines = list(csv.DictReader(io.StringIO(table.csv())))
+    for name, seeds in (("max-loss", "1"), ("ε at 25 %", "3")):
+        row = next(row for row in table.text().rows if row[0] == name)
+        assert [column.whole for column in table.heads[2:4]] == ["f2 ↓, training loss", "forget ↓, PSNR"]
+        assert [cell.endswith(" (1 of 3 seeds)") for cell in row[1:4]] == [False, seeds == "1", seeds == "1"]
+        line = next(line for line in lines if line["solution"] == name)
+        assert line["forget ↓, PSNR: seeds"] == line["f2 ↓, training loss: seeds"] == seeds
+    assert "f1 ↓, training loss: seeds" not in lines[0]
+    assert "5.070 (1 of 3 seeds)" in next(row for row in tables["solutions"].text().rows if row[0] == "max-loss")
 
 
 def test_an_empty_cell_is_explained(seeded: Callable[..., list[Path]]) -> None:

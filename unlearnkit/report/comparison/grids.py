@@ -47,12 +47,20 @@ class Grid:
         return Table(self.title, self.heads, rows, [str(i) for i in range(len(rows))], notes, best=self.best)
 
     def csv(self) -> str:
-        """Return it with means and deviations in columns of their own, at full precision; what is unknown is empty."""
-        widths = [1 + any(isinstance(cell, Spread) for cell in column) for column in zip(*self.rows, strict=True)]
-        lines: list[list[tuple[object, object]]] = [[(head.whole, f"{head.whole}: std") for head in self.heads]]
-        lines += [[(c.mean, c.std) if isinstance(c, Spread) else (c, None) for c in row] for row in self.rows]
+        """Return it with means and deviations in columns of their own, at full precision; what is unknown is empty.
+
+        Where a number lacks in some of the seeds, a column says in how many each is known.
+        """
+        heads = [head.whole for head in self.heads]
+        spreads = [[cell for cell in column if isinstance(cell, Spread)] for column in zip(*self.rows, strict=True)]
+        widths = [1 + bool(its) + any(value.partial for value in its) for its in spreads]
+        lines: list[list[tuple[object, ...]]] = [[(h, f"{h}: std", f"{h}: seeds") for h in heads]]
+        lines += [
+            [(c.mean, c.std, len(c.known)) if isinstance(c, Spread) else (c, None, None) for c in row]
+            for row in self.rows
+        ]
         stream = StringIO()
-        rows = ([value for pair, width in zip(line, widths, strict=True) for value in pair[:width]] for line in lines)
+        rows = ([value for cell, width in zip(line, widths, strict=True) for value in cell[:width]] for line in lines)
         csv.writer(stream, lineterminator="\n").writerows(map(plain_cell, row) for row in rows)
         return stream.getvalue()
 
@@ -92,11 +100,12 @@ def _across(span: int, side: str, text: str) -> str:
 
 
 def spread(value: Spread) -> str:
-    """Write mean ± standard deviation."""
+    """Write mean ± standard deviation, and of how many seeds where it is not of all."""
+    of = f" ({len(value.known)} of {len(value.each)} seeds)" if value.partial else ""
     if value.mean is None or value.std is None:
-        return figure(value.mean)
+        return figure(value.mean) + of
     digits = min(max(2, len(f"{value.std:.0f}")), 4)  # no power of ten where the mean has none
-    return f"{figure(value.mean)} ± {figure(value.std, digits)}"
+    return f"{figure(value.mean)} ± {figure(value.std, digits)}{of}"
 
 
 def plain_cell(value: object) -> object:

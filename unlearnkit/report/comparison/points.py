@@ -131,6 +131,11 @@ class Spread:
         return [value for value in self.each if value is not None]
 
     @property
+    def partial(self) -> bool:
+        """Whether it is known in some seeds alone."""
+        return 0 < len(self.known) < len(self.each)
+
+    @property
     def mean(self) -> float | None:
         """Their mean."""
         return statistics.fmean(self.known) if self.known else None

@@ -125,6 +125,20 @@ def test_hypervolumes_are_shares_of_one_area(seeded: Callable[..., list[Path]]) 
     assert {p.label: found.dominated(p) for p in found.points if p.kind == "composite"} == {"composite α = 0.25": True}
 
 
+def test_a_seed_is_held_against_the_same_seed_of_other_recipes(seeded: Callable[..., list[Path]]) -> None:
+    def placed(found: dict[str, Any], seed: int) -> None:
+        kept = {s["id"]: s for s in found["solutions"]}
+        found["original"] |= {"f1": 4.0, "f2": 0.0}
+        for key, f2 in (("boundary-highest", 2.0), ("epsilon-1", 1.0)):
+            kept[key] |= {"f1": 1.0 + seed, "f2": f2}
+        found["solutions"] = [kept["boundary-highest"], kept["epsilon-1"]]
+
+    both, [_, alone] = seeded(2, placed), seeded(2, placed, other=1)
+    first, second = compare(gather(map(Sealed.measured, [*both, alone]))).curves
+    assert (first.hypervolume.each, second.hypervolume.each) == ((0.375, 0.25), (0.25,))
+    assert (first.distance.each, second.distance.each) == ((0.0, 0.0), (0.0,))  # seed 0 of the first lies 0.25 away
+
+
 def test_every_axis_is_turned_to_less_is_better(seeded: Callable[..., list[Path]]) -> None:
     runs = gather(map(Sealed.measured, seeded(1)))
     found = compare(runs, "forget/validation/truth/psnr", "retain/validation/truth/psnr")

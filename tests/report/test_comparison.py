@@ -105,6 +105,21 @@ def test_seeds_that_do_not_differ_show_no_noise_for_a_difference_to_be_larger_th
     assert verdict(comparison) == said
 
 
+def test_a_method_of_one_seed_is_not_called_within_the_noise(seeded: Callable[..., list[Path]]) -> None:
+    def noisy(found: dict[str, Any], seed: int) -> None:
+        found["solutions"] = [s for s in found["solutions"] if s["id"] != "max-loss"]
+        for s in found["solutions"]:
+            s["f2"] = 0.02 + 0.02 * ((s["id"] == "composite-0") == bool(seed))
+
+    folders = [*seeded(2, noisy), *seeded(1, noisy, other=1)]
+    open_ = "By hypervolume not told apart from the ε front ({}): composite ({})."
+    said = [
+        open_.format("within the noise", "forget-faces"),
+        open_.format("with one seed no noise is known", "forget-faces 2"),
+    ]
+    assert verdict(compare(gather(map(Sealed.measured, folders)))) == " ".join(said)
+
+
 def test_hypervolumes_are_shares_of_one_area(seeded: Callable[..., list[Path]]) -> None:
     def two_points(found: dict[str, Any], seed: int) -> None:
         kept = {s["id"]: s for s in found["solutions"]}

@@ -209,16 +209,17 @@ def verdict(comparison: Comparison) -> str:
         return "There is no other method to compare the ε solutions with: the recipe lists none under compare."
     if comparison.area is None:
         return "These axes span no area between the original model and the highest completeness: no hypervolume."
-    told: dict[str, list[str]] = {"larger": [], "smaller": [], "open": [], "same": []}
+    told: dict[str, list[str]] = {"larger": [], "smaller": [], "open": [], "alone": [], "same": []}
     for curve in curves:
         known, high = (curve.behind.larger_than_noise, curve.behind.high) if curve.behind else (False, 0.0)
-        which = "same" if known is None else "open" if not known else "smaller" if high < 0 else "larger"
+        open_ = "open" if curve.behind else "alone"
+        which = "same" if known is None else open_ if not known else "smaller" if high < 0 else "larger"
         told[which].append(comparison.named(curve.method, curve.group))
-    why = "with one seed no noise is known" if all(c.behind is None for c in curves) else "within the noise"
     sentences = {
         "larger": "The ε front has the larger hypervolume than {}, by more than the noise over seeds.",
         "smaller": "The ε front has the smaller hypervolume than {}, by more than the noise.",
-        "open": f"By hypervolume not told apart from the ε front ({why}): {{}}.",
+        "open": "By hypervolume not told apart from the ε front (within the noise): {}.",
+        "alone": "By hypervolume not told apart from the ε front (with one seed no noise is known): {}.",
         "same": "The seeds do not differ in how far the ε front is from {}, so that no noise is known.",
     }
     return " ".join(said.format(_listing(told[which])) for which, said in sentences.items() if told[which])

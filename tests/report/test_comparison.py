@@ -18,7 +18,7 @@ from scipy import stats
 
 from unlearnkit.errors import UserError
 from unlearnkit.fronts import METHOD
-from unlearnkit.report.comparison import compare, gather, grids, write
+from unlearnkit.report.comparison import compare, gather, grids, ours, write
 from unlearnkit.report.comparison.compare import paired, verdict
 from unlearnkit.report.comparison.grids import escaped, spread
 from unlearnkit.report.comparison.points import Spread
@@ -262,6 +262,38 @@ def test_files_hold_the_same_numbers(seeded: Callable[..., list[Path]], tmp_path
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_what_an_earlier_comparison_left_is_removed_and_nothing_else(
+    seeded: Callable[..., list[Path]], tmp_path: Path
+) -> None:
+    def retrained(found: dict[str, Any], seed: int) -> None:
+        next(s for s in found["solutions"] if s["id"] == "max-loss")["retrained"] = True
+        audit = {"id": "u-lira", "label": "U-LiRA", "about": "", "samples": "", "seeds": [0], "facts": {}}
+        figures = {"auc": {"name": "AUC", "meaning": "", "forgotten": 0.5, "unit": ""}}
+        cells = {s["id"]: {"auc": 0.5} for s in found["solutions"]}
+        found["audits"] = [audit | {"figures": figures, "original": {"auc": 0.7}, "solutions": cells}]
+
+    def files(folder: Path) -> set[str]:
+        return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+    one, other = seeded(1), seeded(1, retrained, other=1)
+    fresh, again, out = tmp_path / "fresh", tmp_path / "again", tmp_path / "out"
+    write(map(Sealed.measured, one), fresh)
+    write(map(Sealed.measured, [*one, *other]), out)
+    assert {"plots/montage-1.png", "tables/control-1.csv", "tables/gap-to-retrained-1.tex"} < files(out)
+    assert all(map(ours, files(out)))
+    own = {"notes.md", "plots/mine.png", "tables/audits.csv", "tables/solutions.csv.bak", "seed/tables/cost.csv"}
+    for name in own:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("of a person")
+    shutil.copytree(out, again)
+    write(map(Sealed.measured, one), out)
+    assert files(out) == files(fresh) | own
+    write(map(Sealed.measured, other), again)
+    assert {"tables/audit-u-lira.csv", "tables/gap-to-retrained.csv"} < files(again)
+    assert all(map(ours, files(again) - own))
+    assert not any("-1." in name for name in files(again))
+
+
 def test_means_are_spoken_of_where_there_are_several_seeds(seeded: Callable[..., list[Path]], tmp_path: Path) -> None:
     folders = seeded(2)
     for count in (1, 2):
@@ -390,6 +422,7 @@ def test_what_is_varied_is_name_axis_and_column(varied: list[Path], tmp_path: Pa
     assert found.area is None
     write(map(Sealed.measured, varied), tmp_path / "out", "f1", "f2")
     plots = {path.name for path in (tmp_path / "out" / "plots").iterdir()}
+    assert all(ours(f"plots/{name}") for name in plots)
     assert {"over-epsilon.png", "over-x.delta.png", "over-task.png"} <= plots
     with (tmp_path / "out" / "tables" / "solutions.csv").open() as stream:
         rows = list(csv.DictReader(stream))

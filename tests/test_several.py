@@ -79,10 +79,16 @@ def test_the_command_line_runs_compares_and_refuses(whole, tiny, unlearnkit):
     assert results(tiny.parent / "run") == results(whole)
     unlearnkit("compare", "run", "--to", "out", "--x", "forget/validation/truth/hidden-psnr").succeeded()
     assert (tiny.parent / "out" / "tables" / "hypervolume.csv").exists()
+    left = tiny.parent / "run" / "plots" / "montage-7.png"  # as of more runs, before comparisons removed it
+    left.write_bytes(b"")
+    Sealed.measured(tiny.parent / "run").write()
     assert "comparison.html" in unlearnkit("report", "run").succeeded().out
+    assert not left.exists()
     for command, message in (
         (("compare", "run", "--x", "psnr"), "'psnr' is no axis of these runs"),
         (("compare", "nowhere"), "nowhere: this is no run folder"),
+        (("compare", "run", "--to", "run"), "--to run: there is a finished run or an exported model, whose"),
+        (("compare", "run", "--to", "run/seed-0"), "--to run/seed-0: there is a finished run or an exported model"),
         (("export", "run", "--epsilon", "epsilon-0", "--to", "x"), "give one of them, such as run/seed-0"),
         (("run", tiny, "--to", "run", *overrides), "exists already"),
         (("run", tiny, "--to", "again", "--set", "seeds=[1, 1]"), "already entry [0]"),
@@ -90,6 +96,7 @@ def test_the_command_line_runs_compares_and_refuses(whole, tiny, unlearnkit):
         outcome = unlearnkit(*command)
         assert outcome.code != 0
         assert message in outcome.err, outcome.err
+    assert "nothing in it has changed" in unlearnkit("resume", "run").succeeded().err
 
 
 VARIED = (

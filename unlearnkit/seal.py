@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,13 @@ def refuse_unsealed(folder: Path) -> None:
         advice = f"give a folder that `unlearnkit export` wrote, with its {SEAL}"
         code = Exit.REFUSED if folder.is_dir() else Exit.USAGE
         raise UserError(f"{folder}: this is no exported model; {advice}", code)
+
+
+def refuse_sealed(folder: Path) -> None:
+    """Raise `UserError` where what is written into a folder would change sealed files."""
+    if (folder / SEAL).exists():
+        wrong = "there is a finished run or an exported model, whose files are sealed"
+        raise UserError(f"--to {folder}: {wrong}; give another folder", Exit.USAGE)
 
 
 class Sealed:
@@ -91,7 +98,8 @@ class Sealed:
             changed = f"changed since it was sealed: it {how}; put the file back as it was"
             raise UserError(f"{self.folder / name}: {changed}", Exit.FOLDER)
 
-    def write(self, written: Iterable[Path] = ()) -> None:
-        """Seal the folder, with files that were `written` into it since."""
+    def write(self, written: Iterable[Path] = (), anew: Callable[[str], bool] = lambda name: False) -> None:
+        """Seal the folder, with files that were `written` into it since; of those that are `anew`, with these alone."""
+        self.files = {name: its for name, its in self.files.items() if not anew(name)}
         self.files |= {path.relative_to(self.folder).as_posix(): sha256(path) for path in written}
         write_record(self.folder / SEAL, {"format": FORMAT, "files": dict(sorted(self.files.items()))})

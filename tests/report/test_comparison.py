@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import io
 import json
 import math
 import random
@@ -17,11 +18,12 @@ from scipy import stats
 
 from unlearnkit.errors import UserError
 from unlearnkit.fronts import METHOD
-from unlearnkit.report.comparison import compare, gather, grids, write
+from unlearnkit.report.comparison import compare, gather, grids, ours, write
 from unlearnkit.report.comparison.compare import paired, verdict
 from unlearnkit.report.comparison.grids import escaped, spread
 from unlearnkit.report.comparison.points import Spread
 from unlearnkit.report.controllability import controlled, followed, ranks
+from unlearnkit.report.gap import gap
 from unlearnkit.seal import Sealed
 
 RECIPE: dict[str, Any] = {
@@ -73,6 +75,8 @@ def test_a_spread_is_mean_and_sample_deviation() -> None:
     assert spread(Spread((1.0, 3.0))) == "2.000 ± 1.4"
     assert spread(Spread((1400.0, 1600.0))) == "1500 ± 141"
     assert spread(Spread((1e9, 3e9))) == "2.000e9 ± 1.414e9"
+    assert spread(Spread((None, 1.0, 3.0))) == "2.000 ± 1.4 (2 of 3 seeds)"
+    assert spread(Spread((None, None))) == "—"
 
 
 def test_a_paired_difference_is_students_interval() -> None:
@@ -101,6 +105,21 @@ def test_seeds_that_do_not_differ_show_no_noise_for_a_difference_to_be_larger_th
     assert verdict(comparison) == said
 
 
+def test_a_method_of_one_seed_is_not_called_within_the_noise(seeded: Callable[..., list[Path]]) -> None:
+    def noisy(found: dict[str, Any], seed: int) -> None:
+        found["solutions"] = [s for s in found["solutions"] if s["id"] != "max-loss"]
+        for s in found["solutions"]:
+            s["f2"] = 0.02 + 0.02 * ((s["id"] == "composite-0") == bool(seed))
+
+    folders = [*seeded(2, noisy), *seeded(1, noisy, other=1)]
+    open_ = "By hypervolume not told apart from the ε front ({}): composite ({})."
+    said = [
+        open_.format("within the noise", "forget-faces"),
+        open_.format("with one seed no noise is known", "forget-faces 2"),
+    ]
+    assert verdict(compare(gather(map(Sealed.measured, folders)))) == " ".join(said)
+
+
 def test_hypervolumes_are_shares_of_one_area(seeded: Callable[..., list[Path]]) -> None:
     def two_points(found: dict[str, Any], seed: int) -> None:
         kept = {s["id"]: s for s in found["solutions"]}
@@ -119,6 +138,20 @@ def test_hypervolumes_are_shares_of_one_area(seeded: Callable[..., list[Path]]) 
     assert curves[METHOD].distance.each == (0.0, 0.0)
     assert curves["composite"].distance.each == pytest.approx([(0.25 + math.sqrt(0.5)) / 2] * 2)
     assert {p.label: found.dominated(p) for p in found.points if p.kind == "composite"} == {"composite α = 0.25": True}
+
+
+def test_a_seed_is_held_against_the_same_seed_of_other_recipes(seeded: Callable[..., list[Path]]) -> None:
+    def placed(found: dict[str, Any], seed: int) -> None:
+        kept = {s["id"]: s for s in found["solutions"]}
+        found["original"] |= {"f1": 4.0, "f2": 0.0}
+        for key, f2 in (("boundary-highest", 2.0), ("epsilon-1", 1.0)):
+            kept[key] |= {"f1": 1.0 + seed, "f2": f2}
+        found["solutions"] = [kept["boundary-highest"], kept["epsilon-1"]]
+
+    both, [_, alone] = seeded(2, placed), seeded(2, placed, other=1)
+    first, second = compare(gather(map(Sealed.measured, [*both, alone]))).curves
+    assert (first.hypervolume.each, second.hypervolume.each) == ((0.375, 0.25), (0.25,))
+    assert (first.distance.each, second.distance.each) == ((0.0, 0.0), (0.0,))  # seed 0 of the first lies 0.25 away
 
 
 def test_every_axis_is_turned_to_less_is_better(seeded: Callable[..., list[Path]]) -> None:
@@ -183,6 +216,32 @@ def test_the_gap_to_the_retrained_model_is_a_difference(seeded: Callable[..., li
     assert "gap-to-retrained" not in {grid.id for grid in grids(compare(gather(map(Sealed.measured, seeded(2, c=1)))))}
 
 
+def test_the_gap_is_to_the_mean_of_several_retrained_models_and_is_that_of_the_report(
+    seeded: Callable[..., list[Path]],
+) -> None:
+    scores = {"max-loss": 11.0, "composite-0": 12.0, "composite-1": 16.0, "epsilon-0": 15.0}
+
+    def retrained(found: dict[str, Any], seed: int) -> None:
+        for s in (s for s in found["solutions"] if s["id"] in scores):
+            s["metrics"]["forget"]["validation"]["truth"]["psnr"] = scores[s["id"]] + seed * (s["id"] == "max-loss")
+            s["retrained"] = s["id"] != "epsilon-0"
+
+    runs = gather(map(Sealed.measured, seeded(2, retrained)))
+    table = next(grid for grid in grids(compare(runs)) if grid.id == "gap-to-retrained")
+    column = next(i for i, h in enumerate(table.heads) if h.whole == "PSNR, forget set, unseen images")
+    found = {str(row[0]): row[column] for row in table.rows}
+    assert found["ε at 0 %"] == Spread((2.0, 15 - 40 / 3))
+    assert found["max-loss"] == Spread((-3.0, -2.0))  # the other two have 14
+    for place, run in enumerate(runs):
+        told = gap(run.results)
+        assert told is not None
+        labels = {s["id"]: s["label"] for s in run.results["solutions"]}
+        for key, apart in told["solutions"].items():
+            cell = found[labels[key]]
+            assert isinstance(cell, Spread)
+            assert cell.each[place] == pytest.approx(apart["forget"]["validation"]["psnr"])
+
+
 def test_files_hold_the_same_numbers(seeded: Callable[..., list[Path]], tmp_path: Path) -> None:
     folders = seeded(2, worse)
     write(map(Sealed.measured, folders), tmp_path / "out")
@@ -201,6 +260,38 @@ def test_files_hold_the_same_numbers(seeded: Callable[..., list[Path]], tmp_path
     before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.*")}
     write(map(Sealed.measured, folders), tmp_path / "out")
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_what_an_earlier_comparison_left_is_removed_and_nothing_else(
+    seeded: Callable[..., list[Path]], tmp_path: Path
+) -> None:
+    def retrained(found: dict[str, Any], seed: int) -> None:
+        next(s for s in found["solutions"] if s["id"] == "max-loss")["retrained"] = True
+        audit = {"id": "u-lira", "label": "U-LiRA", "about": "", "samples": "", "seeds": [0], "facts": {}}
+        figures = {"auc": {"name": "AUC", "meaning": "", "forgotten": 0.5, "unit": ""}}
+        cells = {s["id"]: {"auc": 0.5} for s in found["solutions"]}
+        found["audits"] = [audit | {"figures": figures, "original": {"auc": 0.7}, "solutions": cells}]
+
+    def files(folder: Path) -> set[str]:
+        return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+    one, other = seeded(1), seeded(1, retrained, other=1)
+    fresh, again, out = tmp_path / "fresh", tmp_path / "again", tmp_path / "out"
+    write(map(Sealed.measured, one), fresh)
+    write(map(Sealed.measured, [*one, *other]), out)
+    assert {"plots/montage-1.png", "tables/control-1.csv", "tables/gap-to-retrained-1.tex"} < files(out)
+    assert all(map(ours, files(out)))
+    own = {"notes.md", "plots/mine.png", "tables/audits.csv", "tables/solutions.csv.bak", "seed/tables/cost.csv"}
+    for name in own:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("of a person")
+    shutil.copytree(out, again)
+    write(map(Sealed.measured, one), out)
+    assert files(out) == files(fresh) | own
+    write(map(Sealed.measured, other), again)
+    assert {"tables/audit-u-lira.csv", "tables/gap-to-retrained.csv"} < files(again)
+    assert all(map(ours, files(again) - own))
+    assert not any("-1." in name for name in files(again))
 
 
 def test_means_are_spoken_of_where_there_are_several_seeds(seeded: Callable[..., list[Path]], tmp_path: Path) -> None:
@@ -230,6 +321,26 @@ def test_audits_are_tabulated_over_seeds(seeded: Callable[..., list[Path]]) -> N
     assert found["ε at 25 %"] == "30, >40"
     assert found["ε at 50 %"] == "failed [1]"
     assert table.notes == ["[1] AUC: too few images"]
+
+
+def test_a_number_that_lacks_in_some_seeds_says_of_how_many_it_is(seeded: Callable[..., list[Path]]) -> None:
+    def failing(found: dict[str, Any], seed: int) -> None:
+        s = next(s for s in found["solutions"] if s["id"] == "max-loss")
+        if seed:
+            s["metrics"]["forget"]["validation"]["truth"]["psnr"] = {"failed": "no images"}
+            s["f2"] = None
+
+    tables = {grid.id: grid for grid in grids(compare(gather(map(Sealed.measured, seeded(3, failing)))))}
+    table = tables["scores-truth"]
+    lines = list(csv.DictReader(io.StringIO(table.csv())))
+    for name, seeds in (("max-loss", "1"), ("ε at 25 %", "3")):
+        row = next(row for row in table.text().rows if row[0] == name)
+        assert [column.whole for column in table.heads[2:4]] == ["f2 ↓, training loss", "forget ↓, PSNR"]
+        assert [cell.endswith(" (1 of 3 seeds)") for cell in row[1:4]] == [False, seeds == "1", seeds == "1"]
+        line = next(line for line in lines if line["solution"] == name)
+        assert line["forget ↓, PSNR: seeds"] == line["f2 ↓, training loss: seeds"] == seeds
+    assert "f1 ↓, training loss: seeds" not in lines[0]
+    assert "5.070 (1 of 3 seeds)" in next(row for row in tables["solutions"].text().rows if row[0] == "max-loss")
 
 
 def test_an_empty_cell_is_explained(seeded: Callable[..., list[Path]]) -> None:
@@ -311,6 +422,7 @@ def test_what_is_varied_is_name_axis_and_column(varied: list[Path], tmp_path: Pa
     assert found.area is None
     write(map(Sealed.measured, varied), tmp_path / "out", "f1", "f2")
     plots = {path.name for path in (tmp_path / "out" / "plots").iterdir()}
+    assert all(ours(f"plots/{name}") for name in plots)
     assert {"over-epsilon.png", "over-x.delta.png", "over-task.png"} <= plots
     with (tmp_path / "out" / "tables" / "solutions.csv").open() as stream:
         rows = list(csv.DictReader(stream))

@@ -1,5 +1,6 @@
 """The page in a real browser: positions change numbers and pictures, and nothing fails."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -81,6 +82,22 @@ def test_the_slider_moves_numbers_pictures_and_the_address(run: Path, results: d
     assert len(squares) == 2 * results["images"]["count"]
     assert f"<title>#solution=epsilon-2 {solution['label']}: f1 {f1}" in after
     assert 'data-solution="epsilon-2"' in after
+
+
+def test_numbers_of_tables_are_read_whole_and_no_text_becomes_a_formula(run: Path, tmp_path: Path) -> None:
+    write(Sealed.measured(run))
+    texts = {
+        "−1.234e−5": "-1.234e-5", "+1.5": "+1.5", "−3.2 %": "-3.2 %", "0.5 ± 0.1": "0.5 ± 0.1", "−2+3": "−2+3",
+        "-1+cmd|' /C calc'!A0": "'-1+cmd|' /C calc'!A0", "+1+1": "'+1+1", "-2+3": "'-2+3", "＝1+1": "'＝1+1",
+        "＋1": "'＋1", "－1": "'－1", "＠a": "'＠a", "=1": "'=1", "@a": "'@a",
+    }  # fmt: skip
+    read = ["−1.234e−5", "−2.5e3", ">40", "± 0.1", "0.5 ± 0.1", "—"]
+    script = f"""document.body.dataset.plain = JSON.stringify({json.dumps([*texts])}.map(plain));
+      document.body.dataset.read = JSON.stringify({json.dumps(read)}.map(number));"""
+    found = pushed(run / "report.html", tmp_path / "profile", script)
+    plain, numbers = (json.loads(unescape(re.search(f'data-{key}="([^"]*)"', found)[1])) for key in ("plain", "read"))
+    assert plain == [*texts.values()]
+    assert numbers == [-1.234e-5, -2500, 40, 0.1, 0.5, None]  # null stands for NaN
 
 
 def test_a_page_without_pictures_and_solutions_runs_too(

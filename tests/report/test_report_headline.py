@@ -13,6 +13,7 @@ from report_pages import Page, html
 
 from unlearnkit.report import limits
 from unlearnkit.report.headline import against, headline
+from unlearnkit.report.headline import held as held_against
 from unlearnkit.report.verdict import recommended
 
 GALLERY = sorted((Path(__file__).parents[2] / "docs/gallery").rglob("results.json"))
@@ -170,6 +171,34 @@ def test_nothing_is_called_forgotten_that_an_audit_speaks_against(
     assert ("audits speak against calling them forgotten: membership, " in said) == speaks
     assert ("Faces no longer come back" in said) != speaks
     assert ("no audit speaks against it: membership, " in said) != speaks
+
+
+def test_of_several_retrained_models_the_mean_counts_and_each_is_held_against_the_others(gone: Any) -> None:
+    scores = {"max-loss": 11.0, "composite-0": 12.0, "composite-1": 16.0}
+    for name, psnr in scores.items():
+        s = solution(gone, name)
+        s["retrained"], s["metrics"]["forget"]["validation"]["truth"]["psnr"] = True, psnr
+    for name, least in (("epsilon-0", 13.0), ("max-loss", 14.0)):
+        its = held_against(gone, solution(gone, name), "forget", "psnr")
+        assert its is not None
+        assert its.retrained == least
+    assert "; mean of retrained models 13.00 dB)" in headline(gone, solution(gone))
+    figures = {"original": 15.0, "epsilon_0": 13.0, "max_loss": 14.0, "composite_0": 10.0, "composite_1": 9.0}
+    run = audited(gone, PEAK, **figures)  # half the way from 15 to the mean, 11
+    assert not against(run, solution(run))
+    run = audited(gone, PEAK, **figures | {"epsilon_0": 13.1})
+    assert "13.1 dB (original 15.0, retrained 11.0)" in against(run, solution(run))[0]
+    assert "14.0 dB (original 15.0, retrained 9.50)" in against(run, solution(run, "max-loss"))[0]
+    run["audits"][0]["solutions"]["max-loss"]["it"] = {"failed": "too few images"}
+    assert "13.1 dB (original 15.0)" in next(iter(against(run, solution(run))), headline(run, solution(run)))
+
+
+def test_one_row_of_several_retrained_models_says_so(run: Path, results: Any) -> None:
+    names = {"max-loss", "composite-0"}
+    for s in results["solutions"]:
+        s["retrained"] = s["id"] in names
+    (run / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    assert "composite α = 0.25 (first of 2)" in "".join(Page(html(run)).text).replace("\u00a0", " ")
 
 
 def test_the_limits_of_the_recipe_are_judged_and_one_that_an_audit_breaks_speaks_against_it(gone: Any) -> None:

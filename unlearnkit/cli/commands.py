@@ -22,7 +22,7 @@ from unlearnkit.cli.hints import Commands
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import Plugins, catalogue, discover
 from unlearnkit.plugins.faults import watched
-from unlearnkit.seal import refuse_unsealed
+from unlearnkit.seal import Sealed, refuse_sealed, refuse_unsealed
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode=None, cls=Commands,
@@ -271,9 +271,8 @@ def doctor(context: Context, json_: Json = False) -> None:
 def report(run: RunFolder) -> None:
     """Write the report of a finished run again; of several runs, all of theirs and their comparison."""
     from unlearnkit.report import write
-    from unlearnkit.report.comparison import places
+    from unlearnkit.report.comparison import ours, places
     from unlearnkit.report.comparison import write as compare
-    from unlearnkit.seal import Sealed
 
     every = [Sealed.of(place) for place in places(run)]
     for one in every:
@@ -282,7 +281,7 @@ def report(run: RunFolder) -> None:
         print(*written, sep="\n")
     if every[0].folder != run:
         whole = Sealed.of(run)
-        whole.write(written := compare(every, run))
+        whole.write(written := compare(every, run), ours)
         print(*written, sep="\n")
 
 
@@ -296,8 +295,8 @@ def compare(
     """Put the solutions of several runs, seeds and methods on the same two axes, with tables as CSV and LaTeX."""
     from unlearnkit.disk import disk_errors, new_folder
     from unlearnkit.report.comparison import places, write
-    from unlearnkit.seal import Sealed
 
+    refuse_sealed(to)
     every = [Sealed.of(place) for run in runs for place in places(run)]
     with disk_errors(to):
         to.parent.mkdir(parents=True, exist_ok=True)

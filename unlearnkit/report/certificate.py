@@ -25,7 +25,8 @@ def page(its: Claims, files: Mapping[str, str], keys: str, signed: bool) -> str:
     `keys` are those of the forget set's images, one a line behind its hash; `signed` says whether there is a signature.
     """
     results, manifest, model = its["results"], its["manifest"], solution(its)
-    beside = [reading.original(results), model, *retrained(its)[:1]]
+    headed = [(s["label"], s) for s in (reading.original(results), model)] + reading.first(retrained(its))
+    beside = [s for _, s in headed]
     notes, names = list[str](), [one_line(re.sub("^[0-9a-f]{64}  ", "", line)) for line in keys.splitlines()]
     rows, bounds = list(_rows(results, beside, notes)), list(_limits(results, beside, notes))
     size = round(SIZE * min(1, (30 + ROWS) / (30 + len(rows) + len(bounds))), 2)  # some 30 lines are beside it
@@ -36,7 +37,7 @@ def page(its: Claims, files: Mapping[str, str], keys: str, signed: bool) -> str:
     pages.filters.update(figure=figure, percent=percent)
     return pages.get_template("certificate.html.j2").render(
         style=asset("certificate.css"), results=results, manifest=manifest, model=model, files=files, signed=signed,
-        version=its["unlearnkit"], heads=[s["label"] for s in beside], rows=rows, size=size,
+        version=its["unlearnkit"], heads=[head for head, _ in headed], rows=rows, size=size,
         notes=notes, samples=[f"{audit['id']}: {audit['samples']}" for audit in results["audits"] if audit["samples"]],
         judged=limits.said(results["limits"], model["id"]), limits=bounds,
         request=forgotten(its),

@@ -60,12 +60,14 @@ def held(results: Results, solution: Solution, of: str, metric: str) -> Held | N
     """Hold a set's score against the others, on validation images where there are some; None where one is lacking."""
     sign = {"higher": 1, "lower": -1}.get(results["metrics"][metric].get("better", ""))
     # What the retain set scores under a retrained model is nothing to lose it down to.
-    others = reading.fill(results), reading.retrained(results) if of == "forget" else None
+    gold = _gold(results, solution["id"]) if of == "forget" else []
     for split in reading.splits(results) if sign else ():
         original, now = (reading.score(s, of, split, "truth", metric) for s in (reading.original(results), solution))
         if known(original) and known(now):
-            least = (reading.score(s, of, split, "truth", metric) if s else None for s in others)
-            fill, retrained = (value if known(value) else None for value in least)
+            fill, retrained = (
+                reading.yardstick([reading.score(s, of, split, "truth", metric) for s in models if s])
+                for models in ([reading.fill(results)], gold)
+            )
             error = _error(results, solution, of, metric) if split == reading.seen(results, of) else None
             unit = reading.unit(results, metric)
             return Held(metric, split, unit, sign or 1, original, now, fill, retrained, error)
@@ -133,13 +135,27 @@ def _speaks(its: Figure, now: float | None, original: float | None, least: float
 
 def _figures(results: Results, model: str) -> Iterator[tuple[str, str, Figure, list[Finding]]]:
     """Return the figures of audits that say something of forgetting: of the model, the original, the retrained."""
-    retrained = reading.retrained(results)
+    gold = _gold(results, model)
     for entry in results.get("audits", []):
         every = {"original": entry["original"], **entry["solutions"]}
-        rows = [every.get(model, {}), every["original"], every.get(retrained["id"], {}) if retrained else {}]
+        rows = [every.get(model, {}), every["original"]]
         for key, its in entry["figures"].items():
             if its["forgotten"] is not None:
-                yield entry["id"], key, its, [row.get(key) for row in rows]
+                least = _least([every.get(s["id"], {}).get(key) for s in gold])
+                yield entry["id"], key, its, [*(row.get(key) for row in rows), least]
+
+
+def _gold(results: Results, model: str) -> list[Solution]:
+    """Return the retrained models that one of an id is held against: the others, and itself where it is alone."""
+    return reading.retrained(results, model) or reading.retrained(results)
+
+
+def _least(values: list[Finding]) -> Finding:
+    """Return the mean of what an audit found of retrained models, of which bounds are the least that it can be."""
+    mean = reading.yardstick([*map(_number, values)])
+    if len(values) == 1 or mean is None:
+        return values[0] if len(values) == 1 else None
+    return cast("Over", {"over": mean}) if any(isinstance(value, dict) for value in values) else mean
 
 
 def _audited(results: Results, solution: Solution) -> str:
@@ -211,7 +227,8 @@ def _kept(results: Results, solution: Solution, its: Held) -> str:
 
 
 def _marks(results: Results, its: Held) -> str:
-    marks = [(_label(results), its.fill), ("retrained model", its.retrained)]
+    several = len(reading.retrained(results)) > 1
+    marks = [(_label(results), its.fill), ("mean of retrained models" if several else "retrained model", its.retrained)]
     return "".join(f"; {label} {its.text(value)}" for label, value in marks if value is not None)
 
 

@@ -24,9 +24,8 @@ def page(
     positions = slider.positions(results)
     beside = [slider.shown(results, s) for s in reading.others(results)]
     first, why = recommended(results)
-    beyond = [("original", reading.original(results)), *(
-        (s["label"], s) for s in (reading.fill(results), reading.retrained(results)) if s
-    )]  # fmt: skip
+    filled = [(s["label"], s) for s in [reading.fill(results)] if s]
+    beyond = [("original", reading.original(results)), *filled, *reading.first(reading.retrained(results))]
     laid, maps = front.front(results), results.get("maps")
     planes = maps["planes"] if maps else []
     with styled():

@@ -1,12 +1,14 @@
 """What a report reads of results: its solutions in the order shown, their kinds, scores and metrics."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from statistics import fmean
 from typing import cast
 
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.fronts import HIGHEST, LOWEST
+from unlearnkit.report.numbers import known
 from unlearnkit.report.shape import Results, Score, Singles, Solution
 
 OURS = ("original", "boundary", "epsilon")
@@ -29,9 +31,20 @@ def fill(results: Results) -> Solution | None:
     return cast("Solution", {"id": "", "method": "fill", **results["fill"]}) if "fill" in results else None
 
 
-def retrained(results: Results) -> Solution | None:
-    """Return the first model that was trained without the forget set, where there is one."""
-    return next((s for s in results["solutions"] if s.get("retrained")), None)
+def retrained(results: Results, model: str = "") -> list[Solution]:
+    """Return the models that were trained without the forget set, but for that of an id."""
+    return [s for s in results["solutions"] if s.get("retrained") and s["id"] != model]
+
+
+def yardstick(values: Sequence[object]) -> float | None:
+    """Return what a figure is held against, of its values under the retrained models: the mean; None if one lacks."""
+    numbers = [value for value in values if known(value)]
+    return fmean(numbers) if 0 < len(values) == len(numbers) else None
+
+
+def first(gold: Sequence[Solution]) -> list[tuple[str, Solution]]:
+    """Return the first of retrained models under a name that says of how many, none where there is none."""
+    return [(f"{s['label']} (first of {len(gold)})" if len(gold) > 1 else s["label"], s) for s in gold[:1]]
 
 
 def seen(results: Results, of: str) -> str:

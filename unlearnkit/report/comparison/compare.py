@@ -72,20 +72,25 @@ class Area:
         """Up to where hypervolumes count, on the axes as they are."""
         return self.x.sign * self.most[0], self.y.sign * self.most[1]
 
-    def scaled(self, points: Iterable[Point], seed: int) -> list[fronts.Point]:
-        """Return where the points of a seed lie in it, in units of its sides."""
+    def scaled(self, points: Iterable[tuple[Point, int]]) -> list[fronts.Point]:
+        """Return where points, each with the place of a seed in its recipe, lie in it, in units of its sides."""
         (left, low), (right, high) = self.least, self.most
-        pairs = ((p.on(self.x).each[seed], p.on(self.y).each[seed]) for p in points)
+        pairs = ((p.on(self.x).each[place], p.on(self.y).each[place]) for p, place in points)
         given = ((self.x.sign * at, self.y.sign * up) for at, up in pairs if at is not None and up is not None)
         return [((at - left) / (right - left), (up - low) / (high - low)) for at, up in given]
 
-    def measured(self, mine: Sequence[Point], every: Sequence[Point], seed: int) -> tuple[float | None, float | None]:
-        """Return what share of it a method's points of a seed dominate, and their distance to the front of all."""
-        if not (points := self.scaled(mine, seed)):
+    def measured(self, mine: Sequence[Point], every: Sequence[Point], place: int) -> tuple[float | None, float | None]:
+        """Return what share of it a method's points dominate at the place of a seed, and their distance to the front.
+
+        That is the front of all points of that seed, which has a place of its own in each recipe.
+        """
+        if not (points := self.scaled((p, place) for p in mine)):
             return None, None
-        others = [p for p in every if p.kind != "original" and seed < len(p.solutions)]
+        group, seed = mine[0].group, mine[0].seeds[place]
+        beside = [p for p in every if p.kind != "original" and seed in p.seeds]
+        others = [(p, place if p.group == group else p.seeds.index(seed)) for p in beside]
         # Only the part of the front of all that the measured area holds says something about it.
-        target = [point for point in fronts.front(self.scaled(others, seed)) if max(point) <= 1]
+        target = [point for point in fronts.front(self.scaled(others)) if max(point) <= 1]
         distance = fronts.inverted_generational_distance(points, target) if target else None
         return fronts.hypervolume(points, (1.0, 1.0)), distance
 
@@ -107,9 +112,7 @@ def curves(points: Sequence[Point], area: Area | None) -> Iterator[Curve]:
                 methods.setdefault(fronts.METHOD if p.kind in OURS else p.kind, []).append(p)
         ours = None
         for method, mine in sorted(methods.items(), key=lambda item: item[0] != fronts.METHOD):
-            each = (
-                area.measured(mine, points, seed) if area else (None, None) for seed in range(len(mine[0].solutions))
-            )
+            each = (area.measured(mine, points, i) if area else (None, None) for i in range(len(mine[0].seeds)))
             share, distance = map(Spread, zip(*each, strict=True))
             yield Curve(method, name, mine, share, distance, None if ours is None else paired(ours, share))
             ours = share if method == fronts.METHOD else ours
@@ -206,16 +209,17 @@ def verdict(comparison: Comparison) -> str:
         return "There is no other method to compare the ε solutions with: the recipe lists none under compare."
     if comparison.area is None:
         return "These axes span no area between the original model and the highest completeness: no hypervolume."
-    told: dict[str, list[str]] = {"larger": [], "smaller": [], "open": [], "same": []}
+    told: dict[str, list[str]] = {"larger": [], "smaller": [], "open": [], "alone": [], "same": []}
     for curve in curves:
         known, high = (curve.behind.larger_than_noise, curve.behind.high) if curve.behind else (False, 0.0)
-        which = "same" if known is None else "open" if not known else "smaller" if high < 0 else "larger"
+        open_ = "open" if curve.behind else "alone"
+        which = "same" if known is None else open_ if not known else "smaller" if high < 0 else "larger"
         told[which].append(comparison.named(curve.method, curve.group))
-    why = "with one seed no noise is known" if all(c.behind is None for c in curves) else "within the noise"
     sentences = {
         "larger": "The ε front has the larger hypervolume than {}, by more than the noise over seeds.",
         "smaller": "The ε front has the smaller hypervolume than {}, by more than the noise.",
-        "open": f"By hypervolume not told apart from the ε front ({why}): {{}}.",
+        "open": "By hypervolume not told apart from the ε front (within the noise): {}.",
+        "alone": "By hypervolume not told apart from the ε front (with one seed no noise is known): {}.",
         "same": "The seeds do not differ in how far the ε front is from {}, so that no noise is known.",
     }
     return " ".join(said.format(_listing(told[which])) for which, said in sentences.items() if told[which])

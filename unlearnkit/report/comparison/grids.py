@@ -47,12 +47,20 @@ class Grid:
         return Table(self.title, self.heads, rows, [str(i) for i in range(len(rows))], notes, best=self.best)
 
     def csv(self) -> str:
-        """Return it with means and deviations in columns of their own, at full precision; what is unknown is empty."""
-        widths = [1 + any(isinstance(cell, Spread) for cell in column) for column in zip(*self.rows, strict=True)]
-        lines: list[list[tuple[object, object]]] = [[(head.whole, f"{head.whole}: std") for head in self.heads]]
-        lines += [[(c.mean, c.std) if isinstance(c, Spread) else (c, None) for c in row] for row in self.rows]
+        """Return it with means and deviations in columns of their own, at full precision; what is unknown is empty.
+
+        Where a number lacks in some of the seeds, a column says in how many each is known.
+        """
+        heads = [head.whole for head in self.heads]
+        spreads = [[cell for cell in column if isinstance(cell, Spread)] for column in zip(*self.rows, strict=True)]
+        widths = [1 + bool(its) + any(value.partial for value in its) for its in spreads]
+        lines: list[list[tuple[object, ...]]] = [[(h, f"{h}: std", f"{h}: seeds") for h in heads]]
+        lines += [
+            [(c.mean, c.std, len(c.known)) if isinstance(c, Spread) else (c, None, None) for c in row]
+            for row in self.rows
+        ]
         stream = StringIO()
-        rows = ([value for pair, width in zip(line, widths, strict=True) for value in pair[:width]] for line in lines)
+        rows = ([value for cell, width in zip(line, widths, strict=True) for value in cell[:width]] for line in lines)
         csv.writer(stream, lineterminator="\n").writerows(map(plain_cell, row) for row in rows)
         return stream.getvalue()
 
@@ -92,11 +100,12 @@ def _across(span: int, side: str, text: str) -> str:
 
 
 def spread(value: Spread) -> str:
-    """Write mean ± standard deviation."""
+    """Write mean ± standard deviation, and of how many seeds where it is not of all."""
+    of = f" ({len(value.known)} of {len(value.each)} seeds)" if value.partial else ""
     if value.mean is None or value.std is None:
-        return figure(value.mean)
+        return figure(value.mean) + of
     digits = min(max(2, len(f"{value.std:.0f}")), 4)  # no power of ten where the mean has none
-    return f"{figure(value.mean)} ± {figure(value.std, digits)}"
+    return f"{figure(value.mean)} ± {figure(value.std, digits)}{of}"
 
 
 def plain_cell(value: object) -> object:
@@ -280,25 +289,31 @@ def _score(point: Point, axis: Axis, reasons: list[str], results: Results) -> Ce
 
 
 def _gaps(comparison: Comparison) -> Iterator[Grid]:
-    """Yield how far each solution is from the retrained model, for each recipe that has one."""
+    """Yield how far each solution is from the retrained models, or one of them from the others, for each recipe."""
     axes = [axis for axis in comparison.axes if "/truth/" in axis.id]
     for name, group in comparison.groups.items():
         points = [p for p in comparison.points if p.group == name]
-        gold = next((p for p in points if any(s and s.get("retrained") for s in p.solutions)), None)
-        if gold is None or not axes:
+        gold = [p for p in points if any(s and s.get("retrained") for s in p.solutions)]
+        held = [(p, others) for p in points if (others := [one for one in gold if one is not p])]
+        if not held or not axes:
             continue
-        rows: Rows = [[p.label, *(p.on(a).minus(gold.on(a)) for a in axes)] for p in points if p is not gold]
+        rows: Rows = [[p.label, *(p.on(a).minus(_yardstick(others, a)) for a in axes)] for p, others in held]
         seen = {"train": "training", "validation": "unseen"}
         heads = [
             Column(reading.name(group[0].results, metric), group=f"{of} set, {seen[split]} images")
             for of, split, _, metric in (axis.id.split("/") for axis in axes)
         ]
         said = (
-            "Score against the truth minus that of the model trained without the forget set: 0 where they agree. "
-            "Unseen images are the validation images, which no model was trained on."
+            "Score against the truth minus that of the model trained without the forget set, of several the mean: 0 "
+            "where they agree. Unseen images are the validation images, which no model was trained on."
         )
         title = comparison.named("Gap to the retrained model", name)
         yield Grid(_id(comparison, "gap-to-retrained", name), title, said, [SOLUTION, *heads], rows)
+
+
+def _yardstick(gold: Sequence[Point], axis: Axis) -> Spread:
+    """Return the mean of retrained models, seed by seed."""
+    return Spread(tuple(map(reading.yardstick, zip(*(p.on(axis).each for p in gold), strict=True))))
 
 
 def _audits(comparison: Comparison) -> Iterator[Grid]:

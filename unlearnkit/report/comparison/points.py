@@ -131,6 +131,11 @@ class Spread:
         return [value for value in self.each if value is not None]
 
     @property
+    def partial(self) -> bool:
+        """Whether it is known in some seeds alone."""
+        return 0 < len(self.known) < len(self.each)
+
+    @property
     def mean(self) -> float | None:
         """Their mean."""
         return statistics.fmean(self.known) if self.known else None
@@ -159,6 +164,8 @@ class Point:
     """The name of its recipe among those compared."""
     solutions: tuple[Solution | None, ...]
     manifests: tuple[dict[str, Any], ...]
+    seeds: tuple[int, ...]
+    """Of the runs, in the order of all that is told of each."""
 
     @property
     def alone(self) -> str:
@@ -204,7 +211,8 @@ def varied(runs: Iterable[Run]) -> list[Axis]:
 def points(name: str, group: Sequence[Run]) -> Iterator[Point]:
     """Join the solutions of one recipe over its seeds: what has the same place in the recipe is one point."""
     tables = [{s["id"]: s for s in reading.shown(run.results)} for run in group]
+    manifests, seeds = tuple(run.manifest for run in group), tuple(run.results["seed"] for run in group)
     for key in dict.fromkeys(key for table in tables for key in table):
         solutions = tuple(table.get(key) for table in tables)
         some = next(filter(None, solutions))
-        yield Point(key, some["label"], reading.kind(some), name, solutions, tuple(run.manifest for run in group))
+        yield Point(key, some["label"], reading.kind(some), name, solutions, manifests, seeds)

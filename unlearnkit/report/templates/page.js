@@ -13,8 +13,11 @@ const button = (text, click) => {
 
 // Tables of numbers are sorted by a click on a heading, and taken along as CSV or by the clipboard.
 const cells = (row) => [...row.cells].map((cell) => cell.innerText.trim().replace(/\s+/g, " "));
-const number = (text) => Number.parseFloat(text.replace("−", "-").replace(/^[>±]\s*/, ""));
-const plain = (text) => text.replace(/−(?=\d)/g, "-").replace(/^(?=[=@\t]|[+-](?!\d))/, "'"); // no formula for a spreadsheet
+const ascii = (text) => text.replaceAll("−", "-");
+const number = (text) => Number.parseFloat(ascii(text).replace(/^[>±]\s*/, ""));
+const whole = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?( ?%)?$/i;
+// No formula for a spreadsheet: what is not wholly a number stays a text.
+const plain = (text) => whole.test(ascii(text)) ? ascii(text) : text.replace(/^(?=[=+\-@＝＋－＠\t])/, "'");
 const csv = (rows) => rows.map((row) => row.map((text) => `"${plain(text).replaceAll('"', '""')}"`).join(",")).join("\n");
 
 function sort(table, column, heading) {

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torchmetrics.functional.classification import binary_auroc
 
 from unlearnkit.builtin.audits.attacks import rounded, searched
 from unlearnkit.builtin.audits.chunks import hidden_psnr
 from unlearnkit.builtin.audits.compared import alignment, band, cka, kernel, nearer
 from unlearnkit.builtin.audits.membership import Membership, RetainLeakage, auc, calibrated, interpolated, tpr
-from unlearnkit.builtin.audits.nearness import Relative, layers, probed
+from unlearnkit.builtin.audits.nearness import Layers, Relative, layers, probed
 from unlearnkit.builtin.audits.outputs import CopySimilarity
 from unlearnkit.builtin.audits.pairs import TwoPoints, crossed
 from unlearnkit.builtin.audits.sections import Relearning
@@ -305,6 +306,26 @@ def test_layers_are_the_blocks_in_their_order_and_no_hook_is_left(model):
         expected = model.encoder.norm(found[-1].view(5, -1, model.encoder.norm.normalized_shape[0])).flatten(1)
         assert torch.allclose(expected, model.embed(views[0]).flatten(1), atol=1e-6)
     assert not any(module._forward_hooks for module in model.module.modules())
+
+
+@pytest.mark.parametrize(("depth", "looked"), [(1, [0]), (2, [0, 1]), (3, [0, 1, 2]), (4, [0, 1, 3])])
+def test_each_layer_is_looked_at_once_and_one_that_is_not_there_says_so(depth, looked):
+    section = SMALL.model_copy(update={"depth": depth})
+    whole, other = section.build(None), section.build(None)
+    three, nine = (Layers(count).examine(case(whole, other, TASK, images(), whole)) for count in (3, 9))
+    known = [nine[f"original_{place}"] for place in range(1, depth + 1)]
+    assert len(set(known)) == depth
+    fewer = Missing(f"the encoder has {depth} layer{'s' * (depth > 1)}")
+    assert {name for name, found in nine.items() if found == fewer} == {
+        f"{figure}_{place}" for figure in ("original", "retrained", "probe") for place in range(depth + 1, 10)
+    }
+    assert [three[f"original_{place + 1}"] for place in range(len(looked))] == [known[place] for place in looked]
+
+
+def test_an_encoder_without_layers_gives_a_reason(model):
+    model.encoder, model.embed = nn.Identity(), lambda view: view.images
+    with pytest.raises(ValueError, match="the encoder has no layers"):
+        Layers(2).examine(case(model, model, TASK, images(), model))
 
 
 def test_what_is_retained_is_given_away_by_what_learnt_it_by_heart(model):

@@ -187,6 +187,37 @@ def test_the_limits_of_the_recipe_are_judged_and_one_that_an_audit_breaks_speaks
     assert said.endswith(" 0 of 1 limits of the recipe kept; BROKEN: membership AUC ≤ 0.55 (found 0.5700).")
 
 
+def test_a_broken_limit_speaks_against_a_model_whatever_way_its_figure_points(gone: Any) -> None:
+    apart = AUC | {"name": "apart", "forgotten": None, "chance": None}
+    run = audited(gone, apart, original=1.0, **{s["id"]: 1.5 for s in gone["solutions"]})
+    kept, broken = (limited(run, "membership/it", bound) for bound in (1.6, 1.4))
+    assert not against(run, solution(run))
+    assert not against(kept, solution(kept))
+    assert against(broken, solution(broken)) == ["membership, apart 1.50 (original 1.00)"]
+    said = headline(broken, solution(broken))
+    assert "no longer come back" not in said
+    assert "audits speak against calling them forgotten: membership, apart 1.50" in said
+    assert "no audit looked for what the weights still hold" in headline(kept, solution(kept))
+
+
+@pytest.mark.parametrize(("name", "figure"), [("it", AUC), ("", AUC | {"forgotten": None})])
+def test_audits_that_failed_are_not_called_ones_that_nobody_asked_for(gone: Any, name: str, figure: Any) -> None:
+    run = audited(gone, figure, original=0.0, epsilon_0=0.0)
+    entry = run["audits"][0]
+    cells = [entry["original"], entry["solutions"]["epsilon-0"]]
+    for cell in cells:
+        cell.pop("it")
+        cell[name] = {"failed": "too few images"}
+    entry["figures"] = {name: figure}
+    said = headline(run, solution(run))
+    assert said.startswith("Faces no longer come back")
+    assert "; the audits of what the weights still hold failed. The other classes" in said
+    assert "no audit" not in said
+    for cell in cells if name else ():
+        cell[name] = 0.5
+    assert not name or "no audit speaks against it: membership, AUC 0.500" in headline(run, solution(run))
+
+
 def test_where_no_score_shows_it_is_said_what_a_person_sees(super_resolution: Any) -> None:
     said = headline(super_resolution, solution(super_resolution))
     assert said.startswith("PSNR alone does not tell whether faces are restored (PSNR: 25.00 → 24.70 dB; input as it")

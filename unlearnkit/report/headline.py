@@ -110,7 +110,7 @@ def speaking(results: Results, model: str) -> set[tuple[str, str]]:
     return {
         (audit, key)
         for audit, key, its, values in _figures(results, model)
-        if f"{audit}/{key}" in broken or _speaks(its, *map(_number, values))
+        if f"{audit}/{key}" in broken or (its["forgotten"] is not None and _speaks(its, *map(_number, values)))
     }
 
 
@@ -132,25 +132,27 @@ def _speaks(its: Figure, now: float | None, original: float | None, least: float
 
 
 def _figures(results: Results, model: str) -> Iterator[tuple[str, str, Figure, list[Finding]]]:
-    """Return the figures of audits that say something of forgetting: of the model, the original, the retrained."""
+    """Return the figures of audits, with what was found of the model, the original and the retrained one."""
     retrained = reading.retrained(results)
     for entry in results.get("audits", []):
         every = {"original": entry["original"], **entry["solutions"]}
         rows = [every.get(model, {}), every["original"], every.get(retrained["id"], {}) if retrained else {}]
         for key, its in entry["figures"].items():
-            if its["forgotten"] is not None:
-                yield entry["id"], key, its, [row.get(key) for row in rows]
+            yield entry["id"], key, its, [row.get(key) for row in rows]
 
 
 def _audited(results: Results, solution: Solution) -> str:
-    every = list(_figures(results, solution["id"]))
+    # An audit that could not be built has one figure without a name, which is its reason.
+    every = [one for one in _figures(results, solution["id"]) if one[2]["forgotten"] is not None or not one[1]]
     if said := against(results, solution):
         more = f", and {len(said) - 1} more figures" if len(said) > 1 else ""
         return f"; but audits speak against calling them forgotten: {said[0]}{more}"
-    if not any(_number(values[0]) is not None for *_, values in every):
-        return "; no audit looked for what the weights still hold"
-    first = next(_told(audit, its, values) for audit, _, its, values in every if _number(values[0]) is not None)
-    return f"; no audit speaks against it: {first}"
+    found = (_told(audit, its, values) for audit, _, its, values in every if _number(values[0]) is not None)
+    if (first := next(found, None)) is not None:
+        return f"; no audit speaks against it: {first}"
+    if any(values[0] is not None for *_, values in every):
+        return "; the audits of what the weights still hold failed"
+    return "; no audit looked for what the weights still hold"
 
 
 def _told(label: str, its: Figure, values: list[Finding]) -> str:

@@ -74,6 +74,12 @@ def test_scores_without_a_trace_are_within_chance_nineteen_times_in_twenty(insid
         assert 0.92 < sum(within) / len(within) < 0.98
 
 
+@pytest.mark.parametrize(("inside", "outside"), [(1, 5), (2, 100), (10, 100), (100, 100), (200, 300)])
+def test_no_member_above_the_threshold_is_within_chance(inside, outside):
+    items = {split: [Item(str(i), "a") for i in range(n)] for split, n in (("train", inside), ("validation", outside))}
+    assert Membership("none", 1).chance({"forget": items})["tpr"] >= 0.01  # where 0 lies, beside 1 % of chance
+
+
 def test_calibration_takes_difficulty_out_and_leaves_membership():
     difficulty = torch.rand(200, generator=seeded("d"), dtype=torch.float64) + 0.05
     members = torch.arange(200) < 100
@@ -344,6 +350,8 @@ def test_interpolation_is_nought_at_the_original_and_one_at_the_retrained():
     assert interpolated(before, before, after) == 0
     assert interpolated(after.log().mean(1).exp(), before, after) == pytest.approx(1)
     assert isinstance(interpolated(-before, before, after), Missing)
+    for loses in (before[:, None], before[:, None] / 2):  # as much as the original, and less
+        assert interpolated(before * 1.5, before, loses) == Missing("retrained models lose no more than it")
     score = calibrated(before, after, "retrained")
     assert torch.allclose(score, (after.log().mean(1) - before.log()) / after.log().std(1).clamp(min=1e-3))
 

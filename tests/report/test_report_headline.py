@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from report_pages import Page, html
 
+from unlearnkit.contracts import Figure
 from unlearnkit.report import limits
 from unlearnkit.report.headline import against, headline
 from unlearnkit.report.verdict import recommended
@@ -216,6 +217,14 @@ def test_audits_that_failed_are_not_called_ones_that_nobody_asked_for(gone: Any,
     for cell in cells if name else ():
         cell[name] = 0.5
     assert not name or "no audit speaks against it: membership, AUC 0.500" in headline(run, solution(run))
+
+
+@pytest.mark.parametrize(("now", "speaks"), [(-0.9, True), (-0.2, False), (0.2, False), (0.9, True)])
+def test_a_whole_number_that_a_plugin_gives_is_a_value_with_two_sides(gone: Any, now: float, speaks: bool) -> None:
+    run = audited(gone, vars(Figure("excess", "Excess.", 0)) | {"chance": None}, original=1.0, epsilon_0=now)
+    run = json.loads(json.dumps(run))
+    assert bool(against(run, solution(run))) == speaks
+    assert "without a trace 0)" in headline(run, solution(run))
 
 
 def test_where_no_score_shows_it_is_said_what_a_person_sees(super_resolution: Any) -> None:

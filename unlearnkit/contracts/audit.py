@@ -32,6 +32,11 @@ class Figure:
     unit: str = ""
     """Its unit, if it has one."""
 
+    def __post_init__(self) -> None:
+        """Keep a whole number in `forgotten` as the value that it is, for a direction is never a number."""
+        if not isinstance(self.forgotten, str | None):
+            object.__setattr__(self, "forgotten", float(self.forgotten))
+
 
 @dataclass(frozen=True)
 class Over:

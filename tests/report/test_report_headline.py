@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from report_pages import Page, html
 
+from unlearnkit.builtin.audits.pairs import TwoPoints
 from unlearnkit.contracts import Figure
 from unlearnkit.report import limits
 from unlearnkit.report.headline import against, headline
@@ -19,6 +20,7 @@ from unlearnkit.report.verdict import recommended
 GALLERY = sorted((Path(__file__).parents[2] / "docs/gallery").rglob("results.json"))
 COUNT = 40
 AUC = {"name": "AUC", "meaning": "", "forgotten": 0.5, "unit": "", "chance": 0.1}
+SHARE = vars(TwoPoints.figures["share"]) | {"chance": 0.1}
 PEAK = {"name": "decoder", "meaning": "", "forgotten": "lower", "unit": "dB", "chance": None}
 
 
@@ -155,6 +157,11 @@ def test_what_comes_back_is_said(gone: Any, now: float, words: str) -> None:
         (AUC | {"chance": None}, {"original": 0.91, "epsilon_0": 0.67}, False),
         (AUC | {"chance": None}, {"original": 0.91, "epsilon_0": 0.73}, True),
         (AUC, {"original": 0.56, "epsilon_0": 0.57}, False),  # within chance
+        (SHARE, {"original": 0.5, "epsilon_0": 0.62}, True),
+        (SHARE, {"original": 0.5, "epsilon_0": 0.58}, False),
+        (SHARE, {"original": 0.5, "epsilon_0": 0.1}, False),  # fewer images are no trace
+        (SHARE, {"original": 0.5, "epsilon_0": 0.3, "max_loss": 0.5}, False),
+        (SHARE, {"original": 0.5, "epsilon_0": 0.7, "max_loss": 0.5}, True),
         (PEAK, {"original": 15.0, "epsilon_0": 15.2}, True),
         (PEAK, {"original": 15.0, "epsilon_0": 12.0}, False),
         (PEAK, {"original": 15.0, "epsilon_0": 14.0, "max_loss": 11.0}, True),  # nearer to the original

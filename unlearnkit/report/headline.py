@@ -126,8 +126,9 @@ def _speaks(its: Figure, now: float | None, original: float | None, least: float
         least = aim
     if least is None:
         return now >= original if aim == "lower" else now <= original
-    if isinstance(aim, float):  # a trace shows on both sides of it
-        return abs(now - least) > (its.get("chance") or abs(original - least) / 2)
+    if isinstance(aim, float):  # a trace shows on both sides of it, or above it alone
+        far = now - least if its.get("one_sided") else abs(now - least)
+        return far > (its.get("chance") or abs(original - least) / 2)
     return (now - least) * (original - least) > (original - least) ** 2 / 2
 
 

@@ -14,7 +14,7 @@ from unlearnkit.contracts import Audit, Failed, Figure, Finding, Missing, ModelA
 from unlearnkit.disk import read_record
 from unlearnkit.evaluation import kept
 from unlearnkit.evaluation.case import ModelCase
-from unlearnkit.evaluation.instruments import Instruments, Watcher, beside, tell, tried
+from unlearnkit.evaluation.instruments import Instruments, Watcher, beside, number, tell, tried
 from unlearnkit.evaluation.models import ORIGINAL, Model, original, solved
 from unlearnkit.recipe.sections import AuditSection, label
 from unlearnkit.solver import lora
@@ -136,13 +136,12 @@ def celled(
 
 
 def _plain(finding: Finding) -> object:
-    match finding:
-        case Over():
-            return {"over": finding.most}
-        case Missing():
-            return {"failed": finding.reason}
-        case _:
-            return finding if math.isfinite(finding) else {"failed": f"the value is {finding}"}
+    if isinstance(finding, Missing):
+        return {"failed": finding.reason}
+    value = tried(lambda: number(finding.most if isinstance(finding, Over) else finding))
+    if isinstance(value, Failed) or not math.isfinite(value):
+        return {"failed": value.reason if isinstance(value, Failed) else f"the value is {value}"}
+    return {"over": value} if isinstance(finding, Over) else value
 
 
 def entry(

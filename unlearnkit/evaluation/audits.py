@@ -120,10 +120,10 @@ def examined(
 
 
 def _built(bench: Workbench, part: Part, theta: Tensor) -> ModelAdapter:
-    """Return the original model with other weights of a part."""
+    """Return the original model with other weights of a part, adapters merged as in the model under audit."""
     model = copy.deepcopy(bench.reference)
     vector_to_parameters(theta.clone(), trainable(model, part))
-    return model
+    return lora.plain(model, merged=True)
 
 
 def celled(

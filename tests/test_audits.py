@@ -6,6 +6,7 @@ from typing import Literal
 
 import pytest
 import tiny_task
+import torch
 from pydantic import TypeAdapter
 
 from unlearnkit.contracts import Audit, Figure, Missing, Over
@@ -16,7 +17,8 @@ from unlearnkit.report.shape import Results
 
 AUDITS = (
     "[{kind: membership}, {kind: fresh-decoder, steps: 4}, {kind: failing, how: examine}, {kind: failing, how: build}, "
-    "{kind: failing, how: not-finite}, {kind: failing, how: none}]"
+    "{kind: failing, how: not-finite}, {kind: failing, how: none}, "
+    "{kind: failing, how: untyped}]"
 )
 SHORT = ["training.steps=12", "training.checks=1", "epsilons={fractions: [0.5]}", "compare=[{kind: retrain}]"]
 
@@ -26,7 +28,7 @@ class Failing(AuditSection):
 
     kind: Literal["failing"]
     """Failing."""
-    how: Literal["examine", "build", "not-finite", "none"]
+    how: Literal["examine", "build", "not-finite", "none", "untyped"]
     """How."""
 
     def build(self, base, device):
@@ -46,6 +48,8 @@ class Failing(AuditSection):
             def examine(self, case):
                 if how == "examine":
                     raise RuntimeError("it broke")
+                if how == "untyped":
+                    return {"one": torch.tensor(0.25), "two": Over(torch.tensor(3.0)), "three": "0.5"}
                 return {"one": float("nan") if how == "not-finite" else 1.5, "two": Over(7), "three": Missing("no")}
 
         return Fails()
@@ -75,7 +79,7 @@ def test_every_audit_is_run_for_the_original_and_every_solution(whole):
     TypeAdapter(Results).validate_python(results, strict=True)
     ids = [row["id"] for row in results["solutions"]]
     assert len(ids) == 4
-    names = ["membership", "fresh-decoder", "failing", "failing-2", "failing-3", "failing-4"]
+    names = ["membership", "fresh-decoder", "failing", "failing-2", "failing-3", "failing-4", "failing-5"]
     assert [entry["id"] for entry in results["audits"]] == names
     for entry in results["audits"]:
         assert list(entry["solutions"]) == ids
@@ -91,12 +95,14 @@ def test_every_audit_is_run_for_the_original_and_every_solution(whole):
 
 def test_what_fails_says_why_in_its_own_cell_and_the_rest_stands(whole):
     results = results_of(whole)
-    _, _, examine, build, nan, fine = results["audits"]
+    _, _, examine, build, nan, fine, untyped = results["audits"]
     assert examine["original"] == {key: {"failed": "RuntimeError: it broke"} for key in ("one", "two", "three")}
     assert build["original"] == {"": {"failed": "weights are missing; put them there"}}
     assert results["warnings"] == ["audit failing-2: weights are missing; put them there"]
     assert nan["original"] == {"one": {"failed": "the value is nan"}, "two": {"over": 7}, "three": {"failed": "no"}}
     assert fine["original"]["one"] == 1.5
+    reason = {"failed": "expected a number, found str"}
+    assert untyped["original"] == {"one": 0.25, "two": {"over": 3.0}, "three": reason}
     events = [json.loads(line) for line in (whole / "events.jsonl").read_text().splitlines()]
     failed = [event for event in events if event["event"] == "failed"]
     models = ["original", *(row["id"] for row in results["solutions"])]

@@ -4,6 +4,7 @@ import copy
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import diffusers
 import pytest
@@ -13,11 +14,14 @@ from safetensors.torch import load_file
 from test_plan import SIZES, section
 from tiny_task import failing, lasting, ran, resumed
 
+from unlearnkit.builtin.audits.chunks import hidden_psnr
+from unlearnkit.builtin.audits.pairs import TwoPoints
 from unlearnkit.builtin.models.sections import VitMae
 from unlearnkit.builtin.tasks.degradations import Box
 from unlearnkit.contracts import trainable
-from unlearnkit.data import random_view
+from unlearnkit.data import random_view, seeded
 from unlearnkit.errors import UserError
+from unlearnkit.evaluation.audits import case
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.sections import Lora
 from unlearnkit.recipe.validate import load
@@ -45,6 +49,23 @@ def moved(model, by: float = 0.1) -> None:
     generator = torch.Generator().manual_seed(0)
     for parameter in model.adapters:
         parameter.data += by * torch.randn(parameter.shape, generator=generator)
+
+
+def test_an_audit_holds_another_solution_with_its_adapters_beside_the_model(shared_tiny):
+    changes = ["model.train={kind: lora, rank: 1}"]
+    bench = build(load(shared_tiny, discover(), changes).recipe, shared_tiny.parent)
+    watcher, part = SimpleNamespace(check_signal=lambda: None), bench.recipe.model.part
+    own, its = (bench.origin + by * torch.randn(bench.origin.shape, generator=seeded(by)) for by in (0.05, 0.1))
+    bench.put(part, its)
+    view = next(iter(case(bench, watcher, {}).views("forget", "validation")))
+    expected = shown(bench.student, view)
+    bench.put(part, own)
+    found = case(bench, watcher, {"other": (part, its)}, "other")
+    assert torch.allclose(shown(found.other, view), expected, atol=1e-5)
+    assert not torch.allclose(shown(found.reference, view), expected, atol=1e-3)
+    ends = TwoPoints("other", (1.0,)).examine(found)
+    assert ends["other"] == pytest.approx(hidden_psnr(found.other, found.views("forget", "validation")), abs=1e-3)
+    assert ends["own"] != ends["other"]
 
 
 @torch.no_grad()

@@ -10,6 +10,8 @@ import itertools
 import json
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -23,8 +25,15 @@ from unlearnkit.builtin.metrics.comparisons import TRUNKS
 from unlearnkit.builtin.metrics.sections import FID, KID, LPIPS, PSNR, SSIM, FeatureDistance, InceptionScore
 from unlearnkit.contracts import Extractor, Failed, Metric, View, whole
 from unlearnkit.errors import UserError
+from unlearnkit.evaluation.instruments import Instruments
+from unlearnkit.evaluation.measure import Gauge
+from unlearnkit.evaluation.originals import Originals
 from unlearnkit.features import Frechet, Remembered
 from unlearnkit.features import InceptionScore as Score
+from unlearnkit.plugins import discover
+from unlearnkit.recipe.sections import MetricSection
+from unlearnkit.recipe.validate import load
+from unlearnkit.solver.workbench import build
 from unlearnkit.testing import check_metric
 from unlearnkit.weights import packaged
 
@@ -578,3 +587,59 @@ def test_what_a_metrics_author_did_not_foresee_ends_in_its_cell_and_its_place_in
         assert 'return {}["not there"] if method' in event["traceback"] or where == "build"
     for name in ("report.md", "report.html", "results.json"):
         assert "Traceback" not in (tiny.parent / "run" / name).read_text()
+
+
+class Says(Metric):
+    """A metric that says what it is told to, of a set and of each image."""
+
+    def __init__(self, value, each=None):
+        self.value, self.single = value, each
+
+    def reset(self):
+        pass
+
+    def update(self, outputs, targets, view):
+        self.count = len(outputs)
+
+    def compute(self):
+        return {"value": self.value}
+
+    def each(self):
+        return self.single
+
+    def describe(self):
+        return {"name": "Says", "better": "higher"}
+
+
+FOUND = [
+    (torch.tensor(0.25), None, 0.25), (np.float32(0.5), None, 0.5), (3, None, 3),
+    (None, None, {"failed": "expected a number, found NoneType"}),
+    ("0.5", None, {"failed": "expected a number, found str"}),
+    (torch.ones(2), None, {"failed": "expected a number, found Tensor"}),
+    (0.5, [None], {"failed": "expected a number, found NoneType"}),
+    (torch.tensor(torch.inf), None, {"failed": "the value is inf"}),
+]  # fmt: skip
+
+
+def test_a_metric_that_gives_no_number_fails_in_its_own_cells(tiny):
+    bench = build(load(tiny, discover(installed=False)).recipe, tiny.parent)
+    tools = Instruments({str(row): Says(value, each) for row, (value, each, _) in enumerate(FOUND)}, {})
+    measured, _ = Gauge(Originals(bench), tools, SimpleNamespace()).measure(bench.student.output)
+    cells = measured["forget"]["validation"]["truth"]
+    assert cells == {str(row): expected for row, (_, _, expected) in enumerate(FOUND)}
+    assert all(type(cell) is type(FOUND[int(row)][2]) for row, cell in cells.items())
+
+
+@pytest.mark.parametrize("value", [torch.tensor(0.5), None, "0.5", np.float32(0.5)])
+def test_the_check_of_a_metric_asks_for_a_plain_number(value):
+    class Section(MetricSection):
+        """A metric that says what it is told to."""
+
+        kind: Literal["says"]
+        """Says."""
+
+        def build(self, base, device):
+            return Says(value)
+
+    with pytest.raises(AssertionError, match=r"Section.compute: expected `value` as an int or a float, found a "):
+        check_metric(Section(kind="says"), Path())

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torchmetrics.functional.classification import binary_auroc
 
 from unlearnkit.builtin.audits.attacks import rounded, searched
 from unlearnkit.builtin.audits.chunks import hidden_psnr
 from unlearnkit.builtin.audits.compared import alignment, band, cka, kernel, nearer
 from unlearnkit.builtin.audits.membership import Membership, RetainLeakage, auc, calibrated, interpolated, tpr
-from unlearnkit.builtin.audits.nearness import Relative, layers, probed
+from unlearnkit.builtin.audits.nearness import Layers, Relative, layers, probed
 from unlearnkit.builtin.audits.outputs import CopySimilarity
 from unlearnkit.builtin.audits.pairs import TwoPoints, crossed
 from unlearnkit.builtin.audits.sections import Relearning
@@ -71,6 +72,12 @@ def test_scores_without_a_trace_are_within_chance_nineteen_times_in_twenty(insid
     if outside > 100:
         within = [abs(tpr(score, members) - 0.01) <= chance["tpr"] for score in drawn]
         assert 0.92 < sum(within) / len(within) < 0.98
+
+
+@pytest.mark.parametrize(("inside", "outside"), [(1, 5), (2, 100), (10, 100), (100, 100), (200, 300)])
+def test_no_member_above_the_threshold_is_within_chance(inside, outside):
+    items = {split: [Item(str(i), "a") for i in range(n)] for split, n in (("train", inside), ("validation", outside))}
+    assert Membership("none", 1).chance({"forget": items})["tpr"] >= 0.01  # where 0 lies, beside 1 % of chance
 
 
 def test_calibration_takes_difficulty_out_and_leaves_membership():
@@ -307,6 +314,26 @@ def test_layers_are_the_blocks_in_their_order_and_no_hook_is_left(model):
     assert not any(module._forward_hooks for module in model.module.modules())
 
 
+@pytest.mark.parametrize(("depth", "looked"), [(1, [0]), (2, [0, 1]), (3, [0, 1, 2]), (4, [0, 1, 3])])
+def test_each_layer_is_looked_at_once_and_one_that_is_not_there_says_so(depth, looked):
+    section = SMALL.model_copy(update={"depth": depth})
+    whole, other = section.build(None), section.build(None)
+    three, nine = (Layers(count).examine(case(whole, other, TASK, images(), whole)) for count in (3, 9))
+    known = [nine[f"original_{place}"] for place in range(1, depth + 1)]
+    assert len(set(known)) == depth
+    fewer = Missing(f"the encoder has {depth} layer{'s' * (depth > 1)}")
+    assert {name for name, found in nine.items() if found == fewer} == {
+        f"{figure}_{place}" for figure in ("original", "retrained", "probe") for place in range(depth + 1, 10)
+    }
+    assert [three[f"original_{place + 1}"] for place in range(len(looked))] == [known[place] for place in looked]
+
+
+def test_an_encoder_without_layers_gives_a_reason(model):
+    model.encoder, model.embed = nn.Identity(), lambda view: view.images
+    with pytest.raises(ValueError, match="the encoder has no layers"):
+        Layers(2).examine(case(model, model, TASK, images(), model))
+
+
 def test_what_is_retained_is_given_away_by_what_learnt_it_by_heart(model):
     learnt = case(model, model, TASK, images(), model)
     for _ in learnt.train(trainable(learnt.model), ("retain",), 60, AdamW(lr=1e-2), decay=0):
@@ -323,6 +350,8 @@ def test_interpolation_is_nought_at_the_original_and_one_at_the_retrained():
     assert interpolated(before, before, after) == 0
     assert interpolated(after.log().mean(1).exp(), before, after) == pytest.approx(1)
     assert isinstance(interpolated(-before, before, after), Missing)
+    for loses in (before[:, None], before[:, None] / 2):  # as much as the original, and less
+        assert interpolated(before * 1.5, before, loses) == Missing("retrained models lose no more than it")
     score = calibrated(before, after, "retrained")
     assert torch.allclose(score, (after.log().mean(1) - before.log()) / after.log().std(1).clamp(min=1e-3))
 

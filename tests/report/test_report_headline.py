@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from report_pages import Page, html
 
+from unlearnkit.builtin.audits.pairs import TwoPoints
+from unlearnkit.contracts import Figure
 from unlearnkit.report import limits
 from unlearnkit.report.headline import against, headline
 from unlearnkit.report.headline import held as held_against
@@ -19,6 +21,7 @@ from unlearnkit.report.verdict import recommended
 GALLERY = sorted((Path(__file__).parents[2] / "docs/gallery").rglob("results.json"))
 COUNT = 40
 AUC = {"name": "AUC", "meaning": "", "forgotten": 0.5, "unit": "", "chance": 0.1}
+SHARE = vars(TwoPoints.figures["share"]) | {"chance": 0.1}
 PEAK = {"name": "decoder", "meaning": "", "forgotten": "lower", "unit": "dB", "chance": None}
 
 
@@ -155,6 +158,11 @@ def test_what_comes_back_is_said(gone: Any, now: float, words: str) -> None:
         (AUC | {"chance": None}, {"original": 0.91, "epsilon_0": 0.67}, False),
         (AUC | {"chance": None}, {"original": 0.91, "epsilon_0": 0.73}, True),
         (AUC, {"original": 0.56, "epsilon_0": 0.57}, False),  # within chance
+        (SHARE, {"original": 0.5, "epsilon_0": 0.62}, True),
+        (SHARE, {"original": 0.5, "epsilon_0": 0.58}, False),
+        (SHARE, {"original": 0.5, "epsilon_0": 0.1}, False),  # fewer images are no trace
+        (SHARE, {"original": 0.5, "epsilon_0": 0.3, "max_loss": 0.5}, False),
+        (SHARE, {"original": 0.5, "epsilon_0": 0.7, "max_loss": 0.5}, True),
         (PEAK, {"original": 15.0, "epsilon_0": 15.2}, True),
         (PEAK, {"original": 15.0, "epsilon_0": 12.0}, False),
         (PEAK, {"original": 15.0, "epsilon_0": 14.0, "max_loss": 11.0}, True),  # nearer to the original
@@ -214,6 +222,45 @@ def test_the_limits_of_the_recipe_are_judged_and_one_that_an_audit_breaks_speaks
     assert "no longer come back" not in said
     assert "audits speak against calling them forgotten: membership, AUC 0.570" in said
     assert said.endswith(" 0 of 1 limits of the recipe kept; BROKEN: membership AUC ≤ 0.55 (found 0.5700).")
+
+
+def test_a_broken_limit_speaks_against_a_model_whatever_way_its_figure_points(gone: Any) -> None:
+    apart = AUC | {"name": "apart", "forgotten": None, "chance": None}
+    run = audited(gone, apart, original=1.0, **{s["id"]: 1.5 for s in gone["solutions"]})
+    kept, broken = (limited(run, "membership/it", bound) for bound in (1.6, 1.4))
+    assert not against(run, solution(run))
+    assert not against(kept, solution(kept))
+    assert against(broken, solution(broken)) == ["membership, apart 1.50 (original 1.00)"]
+    said = headline(broken, solution(broken))
+    assert "no longer come back" not in said
+    assert "audits speak against calling them forgotten: membership, apart 1.50" in said
+    assert "no audit looked for what the weights still hold" in headline(kept, solution(kept))
+
+
+@pytest.mark.parametrize(("name", "figure"), [("it", AUC), ("", AUC | {"forgotten": None})])
+def test_audits_that_failed_are_not_called_ones_that_nobody_asked_for(gone: Any, name: str, figure: Any) -> None:
+    run = audited(gone, figure, original=0.0, epsilon_0=0.0)
+    entry = run["audits"][0]
+    cells = [entry["original"], entry["solutions"]["epsilon-0"]]
+    for cell in cells:
+        cell.pop("it")
+        cell[name] = {"failed": "too few images"}
+    entry["figures"] = {name: figure}
+    said = headline(run, solution(run))
+    assert said.startswith("Faces no longer come back")
+    assert "; the audits of what the weights still hold failed. The other classes" in said
+    assert "no audit" not in said
+    for cell in cells if name else ():
+        cell[name] = 0.5
+    assert not name or "no audit speaks against it: membership, AUC 0.500" in headline(run, solution(run))
+
+
+@pytest.mark.parametrize(("now", "speaks"), [(-0.9, True), (-0.2, False), (0.2, False), (0.9, True)])
+def test_a_whole_number_that_a_plugin_gives_is_a_value_with_two_sides(gone: Any, now: float, speaks: bool) -> None:
+    run = audited(gone, vars(Figure("excess", "Excess.", 0)) | {"chance": None}, original=1.0, epsilon_0=now)
+    run = json.loads(json.dumps(run))
+    assert bool(against(run, solution(run))) == speaks
+    assert "without a trace 0)" in headline(run, solution(run))
 
 
 def test_where_no_score_shows_it_is_said_what_a_person_sees(super_resolution: Any) -> None:

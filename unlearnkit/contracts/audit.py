@@ -31,6 +31,13 @@ class Figure:
     says nothing of that."""
     unit: str = ""
     """Its unit, if it has one."""
+    one_sided: bool = False
+    """Whether a trace shows above the value that `forgotten` gives alone, so that what is below it is none."""
+
+    def __post_init__(self) -> None:
+        """Keep a whole number in `forgotten` as the value that it is, for a direction is never a number."""
+        if not isinstance(self.forgotten, str | None):
+            object.__setattr__(self, "forgotten", float(self.forgotten))
 
 
 @dataclass(frozen=True)

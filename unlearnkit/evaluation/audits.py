@@ -14,7 +14,7 @@ from unlearnkit.contracts import Audit, Failed, Figure, Finding, Missing, ModelA
 from unlearnkit.disk import read_record
 from unlearnkit.evaluation import kept
 from unlearnkit.evaluation.case import ModelCase
-from unlearnkit.evaluation.instruments import Instruments, Watcher, beside, tell, tried
+from unlearnkit.evaluation.instruments import Instruments, Watcher, beside, number, tell, tried
 from unlearnkit.evaluation.models import ORIGINAL, Model, original, solved
 from unlearnkit.recipe.sections import AuditSection, label
 from unlearnkit.solver import lora
@@ -120,10 +120,10 @@ def examined(
 
 
 def _built(bench: Workbench, part: Part, theta: Tensor) -> ModelAdapter:
-    """Return the original model with other weights of a part."""
+    """Return the original model with other weights of a part, adapters merged as in the model under audit."""
     model = copy.deepcopy(bench.reference)
     vector_to_parameters(theta.clone(), trainable(model, part))
-    return model
+    return lora.plain(model, merged=True)
 
 
 def celled(
@@ -136,13 +136,12 @@ def celled(
 
 
 def _plain(finding: Finding) -> object:
-    match finding:
-        case Over():
-            return {"over": finding.most}
-        case Missing():
-            return {"failed": finding.reason}
-        case _:
-            return finding if math.isfinite(finding) else {"failed": f"the value is {finding}"}
+    if isinstance(finding, Missing):
+        return {"failed": finding.reason}
+    value = tried(lambda: number(finding.most if isinstance(finding, Over) else finding))
+    if isinstance(value, Failed) or not math.isfinite(value):
+        return {"failed": value.reason if isinstance(value, Failed) else f"the value is {value}"}
+    return {"over": value} if isinstance(finding, Over) else value
 
 
 def entry(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 
@@ -121,6 +121,18 @@ def tried(what: Callable[[], T]) -> T | Failed:
         raise
     except Exception as error:  # whatever it is
         return Failed(f"{type(error).__name__}: {error}", traceback.format_exc())
+
+
+def number(found: object) -> float:
+    """Return what a plugin found as a plain number, a whole one as a count; raise `ValueError` where it is none."""
+    if type(found) is int:
+        return found
+    try:
+        if not isinstance(found, str):
+            return float(cast("Any", found))
+    except (TypeError, ValueError, RuntimeError):
+        pass
+    raise ValueError(f"expected a number, found {type(found).__name__}")
 
 
 def facts(tools: Iterable[Metric | Audit | Failed]) -> list[object]:

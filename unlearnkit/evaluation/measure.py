@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unlearnkit.contracts import Failed, Metric, View
 from unlearnkit.errors import UserError
-from unlearnkit.evaluation.instruments import Instruments, Watcher, facts, tell, tried
+from unlearnkit.evaluation.instruments import Instruments, Watcher, facts, number, tell, tried
 from unlearnkit.evaluation.originals import Further, Originals
 from unlearnkit.solver.workbench import SETS, SPLITS, Workbench
 
@@ -124,12 +124,12 @@ class _Cell:
 
     def close(self) -> None:
         """Find the value, and the scores of single images where the metric has them."""
-        value, each = self._try(lambda metric: metric.compute()["value"]), self._try(lambda metric: metric.each())
+        value, each = self._try(lambda metric: number(metric.compute()["value"])), self._try(_singles)
         if isinstance(self.metric, Failed):
             self.value = {"failed": self.metric.reason}
         else:
             self.value = value if math.isfinite(value) else {"failed": f"the value is {value}"}
-            self.each = None if each is None else [float(f"{score:.{DIGITS}g}") for score in each]
+            self.each = each
 
     def _try(self, what: Callable[[Metric], Any]) -> Any:
         if isinstance(metric := self.metric, Failed):
@@ -138,3 +138,8 @@ class _Cell:
         if isinstance(value, Failed):
             self.metric = value
         return value
+
+
+def _singles(metric: Metric) -> list[float] | None:
+    each = metric.each()
+    return None if each is None else [float(f"{number(score):.{DIGITS}g}") for score in each]

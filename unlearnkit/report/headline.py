@@ -112,7 +112,7 @@ def speaking(results: Results, model: str) -> set[tuple[str, str]]:
     return {
         (audit, key)
         for audit, key, its, values in _figures(results, model)
-        if f"{audit}/{key}" in broken or _speaks(its, *map(_number, values))
+        if f"{audit}/{key}" in broken or (its["forgotten"] is not None and _speaks(its, *map(_number, values)))
     }
 
 
@@ -121,28 +121,30 @@ def _limits(results: Results) -> list[Limit]:
 
 
 def _speaks(its: Figure, now: float | None, original: float | None, least: float | None) -> bool:
-    if now is None or original is None:
+    if now is None:
         return False
     aim = its["forgotten"]
-    if least is None and isinstance(aim, float):
-        least = aim
+    if isinstance(aim, float):  # a trace shows on both sides of it, or above it alone
+        least = aim if least is None else least
+        far = now - least if its.get("one_sided") else abs(now - least)
+        chance = its.get("chance") or (None if original is None else abs(original - least) / 2)
+        return chance is not None and far > chance
+    if original is None:
+        return False
     if least is None:
         return now >= original if aim == "lower" else now <= original
-    if isinstance(aim, float):  # a trace shows on both sides of it
-        return abs(now - least) > (its.get("chance") or abs(original - least) / 2)
     return (now - least) * (original - least) > (original - least) ** 2 / 2
 
 
 def _figures(results: Results, model: str) -> Iterator[tuple[str, str, Figure, list[Finding]]]:
-    """Return the figures of audits that say something of forgetting: of the model, the original, the retrained."""
+    """Return the figures of audits, with what was found of the model, the original and the retrained ones."""
     gold = _gold(results, model)
     for entry in results.get("audits", []):
         every = {"original": entry["original"], **entry["solutions"]}
         rows = [every.get(model, {}), every["original"]]
         for key, its in entry["figures"].items():
-            if its["forgotten"] is not None:
-                least = _least([every.get(s["id"], {}).get(key) for s in gold])
-                yield entry["id"], key, its, [*(row.get(key) for row in rows), least]
+            least = _least([every.get(s["id"], {}).get(key) for s in gold])
+            yield entry["id"], key, its, [*(row.get(key) for row in rows), least]
 
 
 def _gold(results: Results, model: str) -> list[Solution]:
@@ -159,14 +161,20 @@ def _least(values: list[Finding]) -> Finding:
 
 
 def _audited(results: Results, solution: Solution) -> str:
-    every = list(_figures(results, solution["id"]))
+    # An audit that could not be built has one figure without a name, which is its reason.
+    every = [one for one in _figures(results, solution["id"]) if one[2]["forgotten"] is not None or not one[1]]
     if said := against(results, solution):
         more = f", and {len(said) - 1} more figures" if len(said) > 1 else ""
         return f"; but audits speak against calling them forgotten: {said[0]}{more}"
-    if not any(_number(values[0]) is not None for *_, values in every):
-        return "; no audit looked for what the weights still hold"
-    first = next(_told(audit, its, values) for audit, _, its, values in every if _number(values[0]) is not None)
-    return f"; no audit speaks against it: {first}"
+    found = [one for one in every if _number(one[3][0]) is not None]
+    telling = speaking(results, "original")
+    if first := next((one for one in found if one[:2] in telling), None):
+        return f"; no audit speaks against it: {_told(first[0], *first[2:])}"
+    if found:
+        return "; no audit speaks against it, and none against the original model either, so that they tell nothing"
+    if any(values[0] is not None for *_, values in every):
+        return "; the audits of what the weights still hold failed"
+    return "; no audit looked for what the weights still hold"
 
 
 def _told(label: str, its: Figure, values: list[Finding]) -> str:

@@ -216,6 +216,8 @@ class Figure(TypedDict):
     unit: str
     chance: NotRequired[float | None]
     """Half of the width of the interval around `forgotten` in which it stays nineteen times in twenty by chance."""
+    one_sided: NotRequired[bool]
+    """Whether a trace shows above `forgotten` alone."""
 
 
 class Audit(TypedDict):

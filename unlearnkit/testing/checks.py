@@ -184,6 +184,8 @@ def check_metric(section: sections.MetricSection, base: Path, size: int = 64, co
         return metric.compute()["value"]
 
     first, equal, again = value(worse), value(targets), value(worse)
+    plain = all(isinstance(one, int | float) for one in (first, equal, again))
+    require(plain, section, "compute", f"expected `value` as an int or a float, found a {type(first).__name__}")
     require(first == again, section, "reset", "expected no memory of earlier batches")
     require(all(torch.tensor([first, equal]).isfinite().tolist()), section, "compute", "expected a finite `value`")
     require("name" in metric.describe(), section, "describe", "expected a `name` for the report")

@@ -74,7 +74,8 @@ class Membership(Audit):
         # Of members above the n-th highest of others there are as many as in a beta-binomial distribution.
         above = int(others * FPR)
         most = betabinom.ppf(0.95, members, above + 1, others - above) / members
-        return {"auc": auc_band(members, others), "tpr": float(most) - FPR}
+        # No member at all above it is as near to none as there can be, and no trace.
+        return {"auc": auc_band(members, others), "tpr": max(FPR, float(most) - FPR)}
 
     def examine(self, case: Case) -> Mapping[str, Finding]:
         found, difficulty, members = losses(case, self.calibrate, self.views, "forget")
@@ -183,7 +184,7 @@ def interpolated(losses: Tensor, before: Tensor, after: Tensor) -> Finding:
         return Missing(POSITIVE)
     start = before.log()
     way = (after.log().mean(1) - start).mean()
-    return float((losses.log() - start).mean() / way) if way else Missing("retrained models lose no more than it")
+    return float((losses.log() - start).mean() / way) if way > 0 else Missing("retrained models lose no more than it")
 
 
 def fitting(losses: Tensor, before: Tensor, after: Tensor) -> Finding:

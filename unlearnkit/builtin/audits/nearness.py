@@ -129,7 +129,10 @@ class Layers(Audit):
 
         def looked(model: ModelAdapter) -> list[tuple[Tensor, float]]:
             found = layers(model, views)
-            chosen = [found[(place + 1) * len(found) // self.count - 1] for place in range(self.count)]
+            if not found:
+                raise ValueError("the encoder has no layers: none of its parts gives a row an image")
+            count = min(self.count, len(found))
+            chosen = [found[(place + 1) * len(found) // count - 1] for place in range(count)]
             return [(kernel(one[shown]), probed(kernel(one), which, fitted)) for one in chosen]
 
         if not 0 < int(shown.sum()) < int((~fitted).sum()):
@@ -143,6 +146,8 @@ class Layers(Audit):
                 f"retrained_{place + 1}": fmean(gold) if gold else Missing(NONE),
                 f"probe_{place + 1}": probe,
             }
+        fewer = Missing(f"the encoder has {len(own)} layer{'s' * (len(own) > 1)}")
+        found = {name: found.get(name, fewer) for name in self.figures}
         beyond = [probe - fmean(other[i][1] for other in after) for i, (_, probe) in enumerate(own)] if after else []
         return {**found, "excess": max(beyond, key=abs) if beyond else Missing(NONE)}
 

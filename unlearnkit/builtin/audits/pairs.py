@@ -26,7 +26,7 @@ class TwoPoints(Audit):
         "back": Figure("of what was lost", "that, as a part of what the better model lacks beside the original", None),
         "share": Figure(
             "images gained", "part of forget validation images that the better line shows nearer to the truth than the "
-            "better model does, ties half; 0.5 where the second model gives nothing away", 0.5,
+            "better model does, ties half; 0.5 or less where the second model gives nothing away", 0.5, one_sided=True,
         ),
         "p": Figure("p", "chance of as large a part where it gives nothing away", None),
     }  # fmt: skip

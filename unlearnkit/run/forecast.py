@@ -112,21 +112,21 @@ class Spent(NamedTuple):
     checkpoints: float
 
 
-def solving(pace: Pace, recipe: Recipe, name: str, steps: float, sizes: Sequence[int], *, last: bool = False) -> Spent:
+def solving(pace: Pace, recipe: Recipe, name: str, steps: float, sizes: Sequence[int], scratch: bool = False) -> Spent:
     """Return the seconds of so many steps of a problem, or of a chain, and of the looks and files that come with them.
 
-    `sizes` are those of the training sets; a problem that ends before its budget takes less, and one that is looked at
-    at its `last` step alone. What a target is looked for by is left out.
+    `sizes` are those of the training sets; a problem that ends before its budget takes less. One that starts from
+    `scratch` is looked at at its end alone, and kept for other runs. What a target is looked for by is left out.
     """
     training, asked, aimed = recipe.training, dict(recipe.epsilons.asked), name in targeted(recipe)
     if name == SWEEP:
         one = solving(pace, recipe, next(iter(asked)), steps / len(asked), sizes)
         return Spent(*(len(asked) * part for part in one))
-    files = saves(steps, training) * pace.saved
+    files = (saves(steps, training) + scratch) * pace.saved
     if name == CURVE:
         return Spent(steps * pace.step, PLACES * sizes[0] * pace.seen, files)
     once = looks(pace, sizes, training.model_copy(update={"checks": 1}))
-    looking = looks(pace, sizes, training) if steps and not last else once
+    looking = looks(pace, sizes, training) if steps and not scratch else once
     if aimed or name in asked:
         looking += landing(pace, sizes, training, bool(steps))
         served = aimed or isinstance(recipe.sweep, Curve)

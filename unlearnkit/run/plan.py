@@ -29,7 +29,7 @@ from unlearnkit.run.memory import Need, need
 from unlearnkit.run.named import look, look_at_all
 from unlearnkit.run.pace import pace
 from unlearnkit.run.room import gib, held, large, outline
-from unlearnkit.run.shadows import lasting
+from unlearnkit.run.shadows import costs
 from unlearnkit.run.shadows import planned as shadows
 from unlearnkit.run.tasks import Task, entries, lengths
 from unlearnkit.solver.phases import named as named_problems
@@ -98,9 +98,8 @@ def describe(
     ]
     work, every = counted([*zip(runs, taken, strict=True)]), [*swept(recipe).values()]
     problems = [*named_problems(recipe), *([one.label for one in methods[0]] or map(label, every))]
-    shadowed = None
-    if steps and (bench or not every):
-        shadowed = tried(shadows, recipe, base, adapter, made, steps, methods[0])
+    asked = steps and (bench or not every)
+    shadowed = tried(shadows, recipe, base, adapter, made, steps, methods[0]) if asked else None
     size, paired = adapter.image_size, chosen is not None and chosen[0].source.paired
     task, of = recipe.task.build(), (recipe.model.part, recipe.training.precision)
     needed = (None if short else tried(need, adapter, task, *of, here, paired)) or Need(0, 0, 0)
@@ -127,9 +126,9 @@ def describe(
             number = int(task.place)
             training = runs[number].training.model_copy(update=changes)
             its = runs[number].model_copy(update={"training": training})
-            last = any(one.scratch for one in methods[number] if one.id == task.id)
+            scratch = any(one.scratch for one in methods[number] if one.id == task.id)
             images, known = [sets[number][of]["train"] or 0 for of in SETS], taken[number] or {}
-            return solving(speeds.get(task.id, usual), its, task.id, known[task.id], images, last=last)
+            return solving(speeds.get(task.id, usual), its, task.id, known[task.id], images, scratch=scratch)
 
         spent = [solved(task) for task in work.once]
         looking = sum(one.looks for one in spent)
@@ -143,7 +142,7 @@ def describe(
         }
         if executor and steps:
             begin, tools = begun + seconds["preparation"] / len(runs), build_instruments(recipe.evaluate, base, here)
-            apart = tried(lasting, bench, tools, steps, methods[0]) or {}
+            apart = tried(costs, bench, tools, steps, methods[0]) or {}
             schedule = forecast(
                 runs, bench, tools, executor, usual, lambda task: sum(solved(task)), different, apart, begin, counts
             )

@@ -89,7 +89,7 @@ def planned(
     return [(one.count, trained(recipe, base, one) + unlearned) for one in wanted]
 
 
-def lasting(bench: Workbench, tools: Instruments, steps: int, methods: Sequence[Problem]) -> dict[str, int]:
+def costs(bench: Workbench, tools: Instruments, steps: int, methods: Sequence[Problem]) -> dict[str, int]:
     """Return the steps of each shadow model by the id of its task, where a problem has so many."""
     audits = {name: audit for name, _, audit in asked(tools)}
     each = planned(bench.recipe, bench.base, bench.reference, audits.values(), steps, methods)

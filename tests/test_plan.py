@@ -309,6 +309,7 @@ COUNTED = {
 
 @pytest.mark.parametrize("name", COUNTED)
 def test_a_plan_counts_the_steps_looks_and_files_of_a_run(name, tiny, monkeypatch):
+    monkeypatch.setenv("UNLEARNKIT_CACHE", str(tiny.parent / "cache"))
     changes = (*COUNTED[name], "evaluate={metrics: [{kind: hidden-psnr}], images: 1, stops: 0}")
     with monkeypatch.context() as patched:
         unit = Pace(step=1.0, look=1e6, seen=1.0, frozen=0.0, saved=1.0)

@@ -77,8 +77,10 @@ def test_a_plan_counts_the_steps_of_all_seeds(tiny):
 COMPARED = ["[{kind: composite}]", "[{kind: retain-fine-tuning}]", "[{kind: retrain, budget: 10}]"]
 
 
+@pytest.mark.usefixtures("unreported")
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_plan_counts_the_methods_of_each_run_by_its_own_steps(order, tiny, monkeypatch):
+    monkeypatch.setenv(disk.CACHE, str(tiny.parent / "cache"))
     steps, compared = [24, 48][::order], ", ".join(COMPARED[::order])
     retrained = "compare=[{kind: retrain, original_steps: 240}]"
     for changes, whole in (

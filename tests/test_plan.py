@@ -1,8 +1,8 @@
 """What `plan` and `validate` say is there was looked at: weights, images, classes, places; and a step was taken."""
 
+import gc
 import json
 from collections import Counter
-from dataclasses import fields
 from pathlib import Path
 
 import diffusers
@@ -13,16 +13,19 @@ from safetensors.torch import load_file, save_file
 from tiny_task import ran
 
 from unlearnkit.builtin.data.pictures import Pictures
+from unlearnkit.control import ClosedForm, Stage
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.training import Look, Training
 from unlearnkit.recipe.validate import load
 from unlearnkit.run import checkpoint
-from unlearnkit.run.forecast import solving
 from unlearnkit.run.memory import peak, reset_peak
 from unlearnkit.run.pace import Pace, looks
 from unlearnkit.run.plan import describe, lines
-from unlearnkit.run.tasks import Task, tasks, weigh
+from unlearnkit.run.room import held
+from unlearnkit.run.tasks import Task, lengths, targeted, weigh
+from unlearnkit.solver.curve import Along
 from unlearnkit.solver.descent import Descent
+from unlearnkit.solver.problem import Problem, Span
 from unlearnkit.solver.side import Side
 from unlearnkit.solver.workbench import build
 
@@ -279,7 +282,7 @@ def test_a_plan_says_hours_and_what_comes_on_top(tiny):
     said = "\n".join(lines(plan))
     assert "training.look: {images: 1024} would save 1.0 min of the looks" in said
     assert "by a measured step of 0.5 s: steps 2.0 h, looks 1.5 min, checkpoints 30.0 s, preparation 3.0 s" in said
-    assert "landing, evaluation and audits come on top" in said
+    assert "evaluation and audits come on top" in said
 
 
 @pytest.mark.parametrize(
@@ -292,12 +295,27 @@ def test_looks_at_some_images_are_planned_as_they_are_made(images, seconds):
     assert looks(Pace(step=9, look=3, seen=1, frozen=9, saved=9), (100, 500), training) == seconds
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [(), ("sweep={kind: continuation}",), ("sweep={kind: curve}",), ("training.look={images: 6}",)],
-    ids=["independent", "continuation", "curve", "sampled"],
-)
-def test_a_schedule_counts_the_steps_looks_and_files_of_a_run(changes, tiny, monkeypatch):
+AIMED = "epsilons.targets=[{kind: unseen, polish: 30}, {kind: epsilon, fraction: 0.3, polish: 40}]"
+COUNTED = {
+    "independent": (),
+    "continuation": ("sweep={kind: continuation}",),
+    "curve": ("sweep={kind: curve}",),
+    "polished curve": ("sweep={kind: curve, polish: 9}", AIMED),
+    "sampled": ("training.look={images: 6}",),
+    "targets": (AIMED,),
+    "compared": ("compare=[{kind: composite}, {kind: retrain, original_steps: 31}]",),
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_a_plan_counts_the_steps_looks_and_files_of_a_run(name, tiny, monkeypatch):
+    monkeypatch.setenv("UNLEARNKIT_CACHE", str(tiny.parent / "cache"))
+    changes = (*COUNTED[name], "evaluate={metrics: [{kind: hidden-psnr}], images: 1, stops: 0}")
+    with monkeypatch.context() as patched:
+        unit = Pace(step=1.0, look=1e6, seen=1.0, frozen=0.0, saved=1.0)
+        patched.setattr("unlearnkit.run.plan.pace", lambda bench: unit)
+        patched.setattr("unlearnkit.run.plan.paces", lambda *given: {})
+        plan = planned(tiny, *changes)
     done = Counter[str]()
 
     def counting(owner, name, count):
@@ -305,20 +323,68 @@ def test_a_schedule_counts_the_steps_looks_and_files_of_a_run(changes, tiny, mon
         monkeypatch.setattr(owner, name, lambda *given: (done.update(count(*given)), whole(*given))[1])
 
     counting(Descent, "step", lambda *_: {"step": 1})
+    counting(Descent, "back", lambda *_: {"look": -8 - 16})  # as nobody knows before
     counting(checkpoint, "write", lambda *_: {"saved": 1})
     counting(Side, "_term", lambda side, rows, *_: {"look" if torch.is_grad_enabled() else "seen": len(rows)})
-    changes = (*changes, "evaluate={metrics: [], images: 1, stops: 0}")
-    ran(tiny, tiny.parent / "run", *changes)
-    recipe = load(tiny, discover(), changes).recipe
-    weight, needs = weigh(recipe, recipe.training.steps, {}), tasks("", recipe, {}, (), {})
+    began = list[int]()
+    ran(tiny, tiny.parent / "run", *changes, tell=lambda event: began.append(event.get("whole", 0)))
+    look, seen = divmod(plan["seconds"]["looks"], 1e6)
+    assert plan["steps"] == plan["seconds"]["steps"] == max(began) == done["step"]
+    assert plan["seconds"]["checkpoints"] == done["saved"]
+    if AIMED in changes:
+        assert look == pytest.approx(done["look"], rel=0.1), "about, as landing from above looks at gradients"
+    else:
+        assert look == done["look"]
+        assert seen == pytest.approx(done["seen"] - 8 - 24, rel=0.4), "about, as lines are searched"
 
-    def planned_of(what):
-        pace = Pace(**{one.name: float(one.name == what) for one in fields(Pace)})
-        solves = [task.id for task in needs if task.kind == "solve"]
-        return sum(solving(pace, recipe, name, weight(Task("", "solve", name)) * 24, (8, 16)) for name in solves)
 
-    assert [planned_of(what) for what in ("step", "look", "saved")] == [done["step"], done["look"], done["saved"]]
-    assert planned_of("seen") == pytest.approx(done["seen"] - 8 - 24, rel=0.4), "about, as lines are searched"
+def test_what_a_target_costs_is_its_polish(tiny):
+    recipe = load(tiny, discover(), [AIMED]).recipe
+    cost = weigh(recipe, lengths(recipe, 24, []))
+    found = [cost(Task("", "solve", name)) for name in targeted(recipe)]
+    assert [*targeted(recipe)] == ["target-unseen", "epsilon-at-0.3"]
+    assert found == [30 / 24, 40 / 24]
+
+
+@pytest.mark.parametrize("degree", [None, 1, 5])
+def test_a_plan_says_the_disk_that_a_run_asks_for_and_needs(degree, tiny, monkeypatch):
+    sweep = f"sweep={{kind: curve, degree: {degree}}}" if degree else "sweep={kind: independent}"
+    changes = (sweep, "epsilons.targets=[{kind: unseen}]", "training.steps=4", "training.checkpoint_every=1")
+    changes = (*changes, "model.width=64", "model.depth=3", "evaluate.stops=0")
+    plan, run = describe(load(tiny, discover(), changes).recipe, tiny.parent, timed=False), tiny.parent / "run"
+    asked, sizes, write = list[int](), [0], checkpoint.write
+    monkeypatch.setattr("unlearnkit.run.runner.refuse_full", lambda folder, needed: asked.append(needed))
+
+    def measured(*given):
+        write(*given)
+        sizes.append(sum(path.stat().st_size for path in run.rglob("*") if path.is_file()))
+
+    monkeypatch.setattr(checkpoint, "write", measured)
+    ran(tiny, run, *changes)
+    assert plan["disk_mib"] == round(asked[0] / 2**20)
+    assert asked[0] / 3 < max(sizes) < asked[0]
+
+
+@pytest.mark.parametrize("degree", [None, 3])
+def test_a_plan_counts_the_vectors_that_solving_holds(degree, tiny):
+    def living() -> int:
+        gc.collect()
+        tensors = [one for one in gc.get_objects() if type(one) in (torch.Tensor, torch.nn.Parameter)]
+        every = [*tensors, *(one.grad for one in tensors if one.is_leaf and one.grad is not None)]
+        return sum({one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in every}.values())
+
+    sweep = f"sweep={{kind: curve, degree: {degree}}}" if degree else "sweep={kind: independent}"
+    before, recipe = living(), load(tiny, discover(), (sweep, "model.width=64", "model.depth=3")).recipe
+    bench = build(recipe, tiny.parent)
+    rule = Along() if degree else ClosedForm()
+    stage, span = Stage(bench.losses.forget, bench.losses.retain, rule), Span(degree, 1.0, 2.0) if degree else None
+    descent = bench.begun(Problem("one", [stage], recipe.control.boundary.build(), part="encoder", span=span))
+    descent.begin(bench.origin.repeat(degree or 1))
+    descent.warm()
+    for _ in range(2):
+        descent.step()
+    ends = 2 * bench.origin.numel() * 4  # of phase 1, which phase 2 holds beside what it is at
+    assert living() - before + ends == pytest.approx(held(recipe, bench.student), rel=0.05)
 
 
 def test_a_plan_says_what_was_left_out_of_names(tiny):
@@ -390,13 +456,13 @@ def test_a_billion_parameters_are_planned_without_loading_them(billion, tiny, mo
     assert peak(cpu) - before < billion * 4 / 2**20 / 10
     assert plan["parameters"] == {"trained": billion, "all": billion, "from": "weights"}
     assert plan["exit_code"] == 5
-    full, there = billion * 24 / 2**30, "4.0 GiB"
+    full, there = billion * 36 / 2**30, "4.0 GiB"
     (told,) = plan["missing"]
     assert f"take {full:.1f} GiB, and cpu has {there}, so that nothing was loaded" in told
     assert f"{full:.1f} GiB in all, of {there} that cpu has" in "\n".join(lines(plan))
     adapters = planned(tiny, *changes, "model.train={kind: lora, part: all}")
     (still,) = adapters["missing"]
-    once, added = 4 * billion, 6 * 4 * adapters["parameters"]["trained"]
+    once, added = 4 * billion, 9 * 4 * adapters["parameters"]["trained"]
     assert adapters["parameters"]["trained"] < billion / 50
     assert f"`model.train: {{kind: lora, part: all}}`, which take {(once + added) / 2**30:.1f} GiB" in told
     assert f"take {(once + added) / 2**30:.1f} GiB" in still

@@ -18,6 +18,7 @@ from unlearnkit.report import comparison
 from unlearnkit.run import runner
 from unlearnkit.run.plan import describe, lines
 from unlearnkit.seal import Sealed
+from unlearnkit.solver.descent import Descent
 
 QUICK = ["seeds=[0, 5]", "training.steps=12", "epsilons={fractions: [0.5]}", "compare=[{kind: composite}]"]
 
@@ -71,6 +72,27 @@ def test_a_plan_counts_the_steps_of_all_seeds(tiny):
     assert plan["steps"] == 2 * 4 * 12
     told = "4 problems on a budget of 12 steps, and such in each of 2 runs: 96 steps"
     assert any(told in line for line in lines(plan))
+
+
+COMPARED = ["[{kind: composite}]", "[{kind: retain-fine-tuning}]", "[{kind: retrain, budget: 10}]"]
+
+
+@pytest.mark.usefixtures("unreported")
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_plan_counts_the_methods_of_each_run_by_its_own_steps(order, tiny, monkeypatch):
+    monkeypatch.setenv(disk.CACHE, str(tiny.parent / "cache"))
+    steps, compared = [24, 48][::order], ", ".join(COMPARED[::order])
+    retrained = "compare=[{kind: retrain, original_steps: 240}]"
+    for changes, whole in (
+        ([f"vary={{training.steps: {steps}}}", retrained], 5 * 24 + 240 + 5 * 48 + 240),
+        ([f"vary={{compare: [{compared}]}}"], 5 * 24 + 24 + 24 + 10 * 24),
+    ):
+        assert describe(load(tiny, discover(), changes).recipe, tiny.parent, timed=False)["steps"] == whole
+    few = [*changes, "training.steps=2", "training.checks=1", "epsilons={fractions: [0.5]}", "evaluate.stops=0"]
+    taken, step = [], Descent.step
+    monkeypatch.setattr(Descent, "step", lambda self: taken.append(step(self)))
+    ran(tiny, tiny.parent / "run", *few)
+    assert describe(load(tiny, discover(), few).recipe, tiny.parent, timed=False)["steps"] == len(taken)
 
 
 def test_the_command_line_runs_compares_and_refuses(whole, tiny, unlearnkit):

@@ -14,10 +14,13 @@ from unlearnkit.builtin.audits.likelihood import lacking, ratios
 from unlearnkit.builtin.audits.membership import fitting
 from unlearnkit.contracts import Missing, Shadow
 from unlearnkit.errors import Stopped, UserError
+from unlearnkit.evaluation import instruments
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
 from unlearnkit.run import plan
-from unlearnkit.run.shadows import planned
+from unlearnkit.run.shadows import costs, planned
+from unlearnkit.run.tasks import Task, lengths, weigh
+from unlearnkit.solver.workbench import build
 
 SHORT = (
     "training.steps=12",
@@ -213,3 +216,13 @@ def test_a_plan_counts_them(shared_tiny):
     assert any(
         f"4 shadow models, trained and unlearned: {4 * (STEPS + unlearned)} steps" in line for line in plan.lines(found)
     )
+
+
+def test_a_shadow_model_costs_its_steps_and_those_of_its_problems(shared_tiny):
+    recipe = load(shared_tiny, discover(), AUDITED).recipe
+    bench = build(recipe, shared_tiny.parent)
+    tools = instruments.build(recipe.evaluate, bench.base, bench.device)
+    known = costs(bench, tools, bench.steps, bench.methods)
+    cost = weigh(recipe, lengths(recipe, bench.steps, bench.methods) | known)
+    assert {cost(Task("", "shadow", name)) for name in known} == {(STEPS + 3 * 12) / 12}
+    assert len(known) == COUNT

@@ -178,7 +178,16 @@ def test_nothing_is_called_forgotten_that_an_audit_speaks_against(
     assert bool(against(run, solution(run))) == speaks
     assert ("audits speak against calling them forgotten: membership, " in said) == speaks
     assert ("Faces no longer come back" in said) != speaks
-    assert ("no audit speaks against it: membership, " in said) != speaks
+    assert ("no audit speaks against it" in said) != speaks
+    useless = values["original"] == 0.56  # within chance for the original model too
+    assert ("no audit speaks against it: membership, " in said) == (not speaks and not useless)
+    assert ("none against the original model either" in said) == useless
+
+
+def test_chance_is_enough_where_the_original_was_not_measured(gone: Any) -> None:
+    run = audited(gone, AUC, original=0.9, epsilon_0=0.9)
+    run["audits"][0]["original"] = {"it": {"failed": "too few images"}}
+    assert against(run, solution(run))
 
 
 def test_of_several_retrained_models_the_mean_counts_and_each_is_held_against_the_others(gone: Any) -> None:
@@ -250,8 +259,8 @@ def test_audits_that_failed_are_not_called_ones_that_nobody_asked_for(gone: Any,
     assert said.startswith("Faces no longer come back")
     assert "; the audits of what the weights still hold failed. The other classes" in said
     assert "no audit" not in said
-    for cell in cells if name else ():
-        cell[name] = 0.5
+    for cell, value in zip(cells if name else (), (0.9, 0.5), strict=False):
+        cell[name] = value
     assert not name or "no audit speaks against it: membership, AUC 0.500" in headline(run, solution(run))
 
 

@@ -168,7 +168,7 @@ def _audited(results: Results, solution: Solution) -> str:
         return f"; but audits speak against calling them forgotten: {said[0]}{more}"
     found = [one for one in every if _number(one[3][0]) is not None]
     telling = speaking(results, "original")
-    if first := next((one for one in found if one[:2] in telling), None):
+    if first := next((one for one in found if one[2].get("one_sided") or one[:2] in telling), None):
         return f"; no audit speaks against it: {_told(first[0], *first[2:])}"
     if found:
         return "; no audit speaks against it, and none against the original model either, so that they tell nothing"

@@ -10,7 +10,7 @@ from unlearnkit.evaluation.models import ORIGINAL, stop_ids
 from unlearnkit.fronts import CURVE, HIGHEST, LOWEST
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.training import Curve
-from unlearnkit.run.tasks import SWEEP, Needs, Task, tasks
+from unlearnkit.run.tasks import SWEEP, Needs, Task, targeted, tasks
 from unlearnkit.solver.workbench import swept
 
 Key = Callable[[Task], str]
@@ -73,41 +73,30 @@ def linked(needs: Needs, key: Key) -> Needs:
 class Work(NamedTuple):
     """What several runs have to solve together."""
 
-    problems: int
+    once: list[Task]
+    """Each task, the first of those that are alike, in the run that its place numbers."""
     steps: int | None
     frozen: int
     """How often something is frozen that was not so in the run before."""
     shared: dict[str, int | None]
-    """`problems` and `steps` of what is alike in several runs, but for the first time."""
+    """How many problems, and steps, of what is alike in several runs, but for the first time."""
 
 
-def counted(runs: Sequence[tuple[Recipe, int | None]], multiples: Mapping[str, float]) -> Work:
-    """Return what runs have to solve, each given with the steps of one of its problems.
-
-    `multiples` are those of one problem's steps that methods take, by id.
-    """
-    every: list[tuple[str, int | None]] = []
-    for recipe, steps in runs:
+def counted(runs: Sequence[tuple[Recipe, Mapping[str, int] | None]]) -> Work:
+    """Return what runs have to solve, each given with `tasks.lengths` or, where these are not known, None."""
+    every = list[tuple[str, Task]]()
+    for number, (recipe, _) in enumerate(runs):
         key, beside = keys(recipe), dict.fromkeys(swept(recipe), False)
-        solving = (task for task in tasks("", recipe, beside, (), {}) if task.kind == "solve")
-        every += ((key(task), _steps(recipe, task.id, steps, multiples)) for task in solving)
-    taken, whole = _sum(dict(every).values()), _sum(steps for _, steps in every)
-    less = None if taken is None or whole is None else whole - taken
+        needs = tasks(str(number), recipe, beside, targeted(recipe), {})
+        every += ((key(task), task) for task in needs if task.kind == "solve")
+    once = [*dict(reversed(every)).values()]
+
+    def total(solving: Iterable[Task]) -> int | None:
+        each = ((task, runs[int(task.place)][1]) for task in solving)
+        found = [None if taken is None else taken[task.id] for task, taken in each]
+        return None if None in found else sum(filter(None, found))
+
+    steps, whole = total(once), total(task for _, task in every)
+    less = None if steps is None or whole is None else whole - steps
     frozen = [key for key, _ in groupby(recipe.model_dump_json(include=FROZEN) for recipe, _ in runs)]
-    return Work(len(dict(every)), taken, len(frozen), {"problems": len(every) - len(dict(every)), "steps": less})
-
-
-def _sum(numbers: Iterable[int | None]) -> int | None:
-    known = list(numbers)
-    return None if None in known else sum(filter(None, known))
-
-
-def _steps(recipe: Recipe, name: str, each: int | None, multiples: Mapping[str, float]) -> int | None:
-    """Return the steps of what is to be solved, where a problem has `each` of them."""
-    if each is None:
-        return None
-    if name in (CURVE, SWEEP):
-        return recipe.sweep.steps(recipe.epsilons.count * (name == SWEEP), each)
-    if isinstance(recipe.sweep, Curve) and name in dict(recipe.epsilons.asked):
-        return recipe.sweep.polish
-    return round(each * multiples.get(name, 1.0))
+    return Work(once, steps, len(frozen), {"problems": len(every) - len(once), "steps": less})

@@ -18,9 +18,9 @@ from unlearnkit.run.alike import Key, keys, linked
 from unlearnkit.run.events import Run
 from unlearnkit.run.folder import TASKS, TOKEN, held, recall
 from unlearnkit.run.runner import Hand
-from unlearnkit.run.shadows import asked
+from unlearnkit.run.shadows import asked, costs
 from unlearnkit.run.targets import Wanted
-from unlearnkit.run.tasks import Needs, Order, Schedule, Task, failure, tasks, weigh
+from unlearnkit.run.tasks import Needs, Order, Schedule, Task, failure, lengths, tasks, weigh
 from unlearnkit.run.worker import perform
 from unlearnkit.seal import MANIFEST, read_formatted
 from unlearnkit.solver.workbench import Workbench
@@ -45,7 +45,8 @@ class Tasks:
         audits = tools.waiting([name for name, retrained in methods.items() if retrained])
         apart = [(name, number) for name, number, _ in asked(tools)]
         self.needs |= tasks(place, bench.recipe, methods, [one.id for one in targets], audits, apart)
-        self._costs[place], self._keys[place] = weigh(bench.recipe, bench.steps, bench.multiples), keys(bench.recipe)
+        taken = lengths(bench.recipe, bench.steps, bench.methods) | costs(bench, tools, bench.steps, bench.methods)
+        self._costs[place], self._keys[place] = weigh(bench.recipe, taken), keys(bench.recipe)
         return False
 
     def schedule(self, whole: bool) -> Schedule:

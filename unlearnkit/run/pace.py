@@ -62,10 +62,12 @@ def pace(bench: Workbench) -> Pace:
     return Pace(look * images if step is None else step, look, seen, frozen, saved)
 
 
-def paced(bench: Workbench, problem: Problem, theta: Tensor) -> tuple[Descent, float | None, float]:
+def paced(
+    bench: Workbench, problem: Problem, theta: Tensor, spent: float = SPENT
+) -> tuple[Descent, float | None, float]:
     """Return a problem begun at `theta`, and mean seconds of its steps, None where it has one, and checkpoints.
 
-    It is moved by the steps.
+    It is moved by the steps; behind `spent` seconds of them, and as many of checkpoints, no other one is measured.
     """
     descent = bench.begun(problem)
     descent.begin(theta)
@@ -73,9 +75,9 @@ def paced(bench: Workbench, problem: Problem, theta: Tensor) -> tuple[Descent, f
     descent.step()  # the first one allocates what the others use again
     steps, saved = list[float](), list[float]()
     with TemporaryDirectory() as folder:
-        while len(steps) < MOST and sum(steps) < SPENT and descent.advance():
+        while len(steps) < MOST and sum(steps) < spent and descent.advance():
             steps.append(seconds(descent.step, bench.device))
-        while len(saved) < MOST and sum(saved) < SPENT:
+        while not saved or (len(saved) < MOST and sum(saved) < spent):
             saved.append(_saved(descent, Path(folder) / "checkpoint"))
     return descent, fmean(steps) if steps else None, fmean(saved)
 

@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from unlearnkit.contracts import Audit, Item, ModelAdapter, Part, draws, trainab
 from unlearnkit.data import Chosen, Pixels, few, in_memory, load_apart, weight
 from unlearnkit.device import choose_device, memory
 from unlearnkit.disk import MIB
+from unlearnkit.errors import UserError
 from unlearnkit.evaluation.instruments import build as build_instruments
 from unlearnkit.recipe.data import Selection
 from unlearnkit.recipe.recipe import Recipe
@@ -20,16 +23,20 @@ from unlearnkit.recipe.training import Look
 from unlearnkit.recipe.vary import children
 from unlearnkit.run.alike import counted
 from unlearnkit.run.folder import disk_bytes
-from unlearnkit.run.forecast import forecast
+from unlearnkit.run.forecast import Spent, forecast, paces, solving
 from unlearnkit.run.interrupts import device_errors
 from unlearnkit.run.memory import Need, need
 from unlearnkit.run.named import look, look_at_all
-from unlearnkit.run.pace import looks, pace, saves
+from unlearnkit.run.pace import pace
 from unlearnkit.run.room import gib, held, large, outline
+from unlearnkit.run.shadows import costs
 from unlearnkit.run.shadows import planned as shadows
+from unlearnkit.run.tasks import Task, entries, lengths
 from unlearnkit.solver.phases import named as named_problems
+from unlearnkit.solver.pretrained import pretrained
+from unlearnkit.solver.problem import Problem
 from unlearnkit.solver.schedule import budget, whole_sets
-from unlearnkit.solver.workbench import adapted, build, called, swept
+from unlearnkit.solver.workbench import SETS, Workbench, adapted, build, compared, swept
 from unlearnkit.weights import noted, resolve
 
 PARTS: tuple[Part, ...] = ("encoder", "all")
@@ -80,16 +87,19 @@ def describe(
     sizes = {part: sum(p.numel() for p in trainable(adapter, part)) for part in PARTS}
     added = {id(parameter) for parameter in adapter.adapters}
     all_of_it = sum(parameter.numel() for parameter in adapter.module.parameters() if id(parameter) not in added)
-    every, problems = [*swept(recipe).values()], named_problems(recipe)
-    counts = _counts(recipe, chosen)
-    forget, retain = counts["forget"]["train"], counts["retain"]["train"]
-    steps = _budget(recipe, counts)
-    others = [called(one, steps, its) for one, its in zip(every, bench.methods, strict=True)] if bench and steps else []
-    problems += [one.label for one in others] or map(label, every)
-    multiples = {one.id: one.steps(steps) / steps for one in others} if steps else {}
-    work = counted([(its, _budget(its, _counts_of(its, recipe, counts, base))) for its in runs], multiples)
-    taken = work.steps
-    shadowed = tried(shadows, recipe, base, adapter, made, steps, others) if steps and (bench or not every) else None
+    sets = [_counts(recipe, chosen)]
+    sets += [sets[0] if its.data == recipe.data else _counts(its, look(its, base).chosen) for its in runs[1:]]
+    budgets, counts = [_budget(*each) for each in zip(runs, sets, strict=True)], sets[0]
+    forget, retain, steps = counts["forget"]["train"], counts["retain"]["train"], budgets[0]
+    methods = [_methods(bench, its, each) for its, each in zip(runs, budgets, strict=True)]
+    taken = [
+        None if each is None else lengths(its, each, beside)
+        for its, each, beside in zip(runs, budgets, methods, strict=True)
+    ]
+    work, every = counted([*zip(runs, taken, strict=True)]), [*swept(recipe).values()]
+    problems = [*named_problems(recipe), *([one.label for one in methods[0]] or map(label, every))]
+    asked = steps and (bench or not every)
+    shadowed = tried(shadows, recipe, base, adapter, made, steps, methods[0]) if asked else None
     size, paired = adapter.image_size, chosen is not None and chosen[0].source.paired
     task, of = recipe.task.build(), (recipe.model.part, recipe.training.precision)
     needed = (None if short else tried(need, adapter, task, *of, here, paired)) or Need(0, 0, 0)
@@ -103,35 +113,50 @@ def describe(
     room = recipe.training.cache
     where = "memory" if kept <= room.memory_mib * MIB else "disk" if kept <= room.disk_mib * MIB else "nowhere"
     where = where if once else "nowhere"
-    own_part = recipe.model.part
-    vectors = [sizes[own_part]] * (len(problems) - len(every)) + [sizes[one.part or own_part] for one in every]
-    seconds = None
-    if found and looked and taken:
-        training_images = forget or 0, retain or 0
-        fewer = recipe.training.model_copy(update={"look": Look(images=FEW)})
-        looking = looks(found, training_images, recipe.training)
+    vectors = [*entries(recipe, sizes.__getitem__).values()]
+    seconds = schedule = None
+    if bench and found and looked and work.steps:
         reading = 0.0 if all(fits) else 2 * recipe.training.batch_size * looked.seconds
+        usual = replace(found, step=max(found.step, reading))
+        different = [one for beside in reversed(methods) for one in beside]  # of one id the first run's
+        with device_errors():
+            speeds = tried(paces, recipe, bench, usual, different, reading) or {}
+
+        def solved(task: Task, **changes: object) -> Spent:
+            number = int(task.place)
+            training = runs[number].training.model_copy(update=changes)
+            its = runs[number].model_copy(update={"training": training})
+            scratch = any(one.scratch for one in methods[number] if one.id == task.id)
+            images, known = [sets[number][of]["train"] or 0 for of in SETS], taken[number] or {}
+            return solving(speeds.get(task.id, usual), its, task.id, known[task.id], images, scratch=scratch)
+
+        spent = [solved(task) for task in work.once]
+        looking = sum(one.looks for one in spent)
         seconds = {
-            "step": max(found.step, reading),
-            "steps": taken * max(found.step, reading),
-            "looks": work.problems * looking,
-            "checkpoints": work.problems * saves(taken / work.problems, recipe.training) * found.saved,
-            "saved": work.problems * (looking - looks(found, training_images, fewer)),
-            "preparation": rows * (len(runs) * looked.seconds * all(fits) + work.frozen * found.frozen),
+            "step": usual.step,
+            "steps": sum(one.steps for one in spent),
+            "looks": looking,
+            "checkpoints": sum(one.checkpoints for one in spent),
+            "saved": looking - sum(solved(task, look=Look(images=FEW)).looks for task in work.once),
+            "preparation": rows * (len(runs) * looked.seconds * all(fits) + work.frozen * usual.frozen),
         }
-    schedule = None
-    if bench and found and seconds and steps and executor:
-        begin, tools = begun + seconds["preparation"] / len(runs), build_instruments(recipe.evaluate, base, here)
-        its = replace(found, step=seconds["step"])
-        schedule = forecast(runs, bench, tools, executor, its, steps, begin, counts)
+        if executor and steps:
+            begin, tools = begun + seconds["preparation"] / len(runs), build_instruments(recipe.evaluate, base, here)
+            apart = tried(costs, bench, tools, steps, methods[0]) or {}
+            schedule = forecast(
+                runs, bench, tools, executor, usual, lambda task: sum(solved(task)), different, apart, begin, counts
+            )
     return {
         "name": recipe.name, "device": str(device) if device else recipe.training.device,
         "precision": recipe.training.precision, "problems": problems,
         "audits": [label(section) for section in recipe.evaluate.audits],
         "targets": [label(section) for section in recipe.epsilons.targets], "steps_each": steps,
-        "shadows": {name: len(runs) * count for name, count in (shadowed or {}).items()},
-        "runs": len(runs), "shared": work.shared, "steps": taken,
-        "images_seen": 2 * taken * recipe.training.batch_size if taken else None, "seconds": seconds,
+        "shadows": {
+            "models": len(runs) * sum(count for count, _ in shadowed),
+            "steps": len(runs) * sum(count * each for count, each in shadowed),
+        } if shadowed else {},
+        "runs": len(runs), "shared": work.shared, "steps": work.steps,
+        "images_seen": 2 * work.steps * recipe.training.batch_size if work.steps else None, "seconds": seconds,
         "schedule": schedule,
         "sets": counts,
         "notes": [
@@ -207,11 +232,15 @@ def _budget(recipe: Recipe, counts: Mapping[str, Mapping[str, int | None]]) -> i
     return budget(recipe.training, forget, retain) if forget and retain else recipe.training.steps
 
 
-def _counts_of(
-    recipe: Recipe, first: Recipe, counts: dict[str, dict[str, int | None]], base: Path
-) -> dict[str, dict[str, int | None]]:
-    """Return the images of each set of one of several runs, where those of the first are counted."""
-    return counts if recipe.data == first.data else _counts(recipe, look(recipe, base).chosen)
+def _methods(bench: Workbench | None, recipe: Recipe, steps: int | None) -> list[Problem]:
+    """Return the methods beside one of several runs, of which `bench` is the first; none where they are not known."""
+    if bench is None or steps is None:
+        return []
+    with suppress(UserError):  # of what fits another model alone
+        original = partial(pretrained, resolve(recipe.model.weights, bench.base))
+        setting = replace(bench.setting, sources=replace(bench.setting.sources, original=original))
+        return compared(recipe, setting, bench.losses.forget, bench.losses.retain, steps)
+    return []
 
 
 def _counts(recipe: Recipe, chosen: Sequence[Chosen] | None) -> dict[str, dict[str, int | None]]:
@@ -257,13 +286,14 @@ def lines(plan: dict[str, Any]) -> list[str]:
         rows.append(f"    {shared['problems']} more are alike in several runs and solved once{less}")
     rows += [f"    {problem}" for problem in plan["problems"]]
     if plan["targets"]:
-        rows += ["  looked for between them, without training:", *(f"    {target}" for target in plan["targets"])]
+        rows += ["  looked for between them, and polished where that is asked for:"]
+        rows += [f"    {target}" for target in plan["targets"]]
     if (spent := plan["seconds"]) is not None:
         parts = ", ".join(f"{what} {_long(spent[what])}" for what in ("steps", "looks", "checkpoints", "preparation"))
         rows.append(f"  time here by a measured step of {spent['step']:.2g} s: {parts}")
         if spent["saved"] > 0:
             rows.append(f"    training.look: {{images: {FEW}}} would save {_long(spent['saved'])} of the looks")
-        rows.append("    looks are those at whole sets; landing, evaluation and audits come on top")
+        rows.append("    looks are those at whole sets, with landing; evaluation and audits come on top")
     if (by := plan["schedule"]) is not None:
         kind, workers = by["executor"]["kind"], by["executor"]["workers"]
         rows.append(

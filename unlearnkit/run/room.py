@@ -5,11 +5,14 @@ from pathlib import Path
 
 import torch
 
-from unlearnkit.contracts import ModelAdapter, trainable
+from unlearnkit.contracts import ModelAdapter, Part, trainable
 from unlearnkit.device import memory
 from unlearnkit.errors import Exit, UserError
+from unlearnkit.fronts import CURVE
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.sections import Lora
+from unlearnkit.recipe.training import SGD, Curve, Independent
+from unlearnkit.run.tasks import entries
 from unlearnkit.solver.workbench import adapted, parts
 from unlearnkit.weights import noted, outlined, resolve
 
@@ -25,16 +28,22 @@ def outline(recipe: Recipe, base: Path) -> ModelAdapter | None:
 
 
 def held(recipe: Recipe, model: ModelAdapter) -> int:
-    """Return the bytes of weights, gradients and optimiser: without adapters up to 24 a parameter.
+    """Return the bytes of weights, gradients and optimiser while the problem that takes most of them is solved.
 
-    They are those of student and reference, which share all weights but adapters, two gradients and two averages of
-    the optimiser; autocast keeps the weights in bf16 as well.
+    They are those of student and reference, which share all weights but adapters; the original weights and both ends of
+    phase 1, in vectors; two gradients, and the optimiser's averages. What a curve moves lies beside the student, with a
+    gradient of its own. Autocast keeps the weights in bf16 as well.
     """
     added = sum(parameter.numel() for parameter in model.adapters)
     once = sum(parameter.numel() for parameter in model.module.parameters())
-    trained = max(sum(parameter.numel() for parameter in trainable(model, part)) for part in parts(recipe))
-    weights = once + added if added else 2 * once
-    return 4 * (weights + 4 * trained) + (2 * once if recipe.training.precision == "bf16" else 0)
+    half, optimizer = recipe.training.precision == "bf16", recipe.training.optimizer
+    averages = bool(optimizer.momentum) if isinstance(optimizer, SGD) else 2
+    size: dict[Part, int] = {part: sum(p.numel() for p in trainable(model, part)) for part in parts(recipe)}
+    each, own = entries(recipe, size.__getitem__), size[recipe.model.part]
+    curve = each.pop(CURVE, 0)
+    one = max(each.values()) * (2 + averages + half)  # how near it is to the original is looked at in bf16
+    moved = max(one, curve and curve * (2 + averages) + 3 * own)
+    return 4 * ((once + added if added else 2 * once) + 3 * own + moved) + (2 * once if half else 0)
 
 
 def large(recipe: Recipe, base: Path, model: ModelAdapter, device: torch.device) -> UserError | None:
@@ -50,6 +59,9 @@ def large(recipe: Recipe, base: Path, model: ModelAdapter, device: torch.device)
         takes = f", which take {gib(held(lighter, other))}" if other else ""
         said = "lora" if train.part == "encoder" else f"{{kind: lora, part: {train.part}}}"
         advice = f"train adapters with `model.train: {said}`{takes}, or {advice}"
+    if isinstance(recipe.sweep, Curve):
+        alone = held(recipe.model_copy(update={"sweep": Independent(kind="independent")}), model)
+        advice = f"solve single ε with `sweep: {{kind: independent}}`, which take {gib(alone)}, or {advice}"
     said = f"weights, gradients and optimiser take {gib(wanted)}, and {device} has {gib(there)}"
     return UserError(f"{said}, so that nothing was loaded; {advice}", Exit.DEVICE)
 

@@ -20,14 +20,12 @@ from unlearnkit.evaluation.results import collect
 from unlearnkit.fronts import CURVE
 from unlearnkit.plugins import Plugins
 from unlearnkit.recipe.recipe import Recipe
-from unlearnkit.recipe.training import Curve
 from unlearnkit.report import write as write_report
 from unlearnkit.report.controllability import controlled
 from unlearnkit.report.gap import gap
 from unlearnkit.report.limits import held as held_to
 from unlearnkit.run import folder as folders
 from unlearnkit.run import manifest, shadows
-from unlearnkit.run.alike import counted
 from unlearnkit.run.events import Run
 from unlearnkit.run.export import keep_original
 from unlearnkit.run.folder import disk_bytes, held, refuse_begun, refuse_full
@@ -36,6 +34,7 @@ from unlearnkit.run.front import bound, polished, sweep
 from unlearnkit.run.interrupts import Stop, Tell, device_errors, signals
 from unlearnkit.run.solve import solve
 from unlearnkit.run.targets import Search, Wanted, wanted
+from unlearnkit.run.tasks import entries, lengths
 from unlearnkit.seal import SEAL, Sealed
 from unlearnkit.solver import ranks
 from unlearnkit.solver.dial import Dial
@@ -147,10 +146,7 @@ def resume(
 
 def sizes(bench: Workbench) -> list[int]:
     """Return the entries of each solution's vector, one for each problem of a recipe."""
-    recipe, size = bench.recipe, bench.flat.theta.numel()
-    own = [size] * (2 + recipe.epsilons.count + len(recipe.epsilons.targets))
-    own += [size * recipe.sweep.degree] if isinstance(recipe.sweep, Curve) else []
-    return own + [bench.flats[problem.part].theta.numel() for problem in bench.methods]
+    return [*entries(bench.recipe, lambda part: bench.flats[part].theta.numel()).values()]
 
 
 def _work(run: Run, bench: Workbench, tools: Instruments, targets: Sequence[Wanted], hand: Hand) -> None:
@@ -161,7 +157,7 @@ def _work(run: Run, bench: Workbench, tools: Instruments, targets: Sequence[Want
             with disk_errors(run.folder):
                 (run.folder / place).mkdir(exist_ok=True)
         name, device = bench.recipe.name, str(bench.device)
-        whole = counted([(bench.recipe, bench.steps)], bench.multiples).steps
+        whole = sum(lengths(bench.recipe, bench.steps, bench.methods).values())
         run.event("start", name=name, problems=len(sizes(bench)), steps=bench.steps, whole=whole, device=device)
         for note in (*run.manifest.get("notes", ()), *whole_sets(bench.recipe.training, bench.chosen.values())):
             run.event("warning", message=note)

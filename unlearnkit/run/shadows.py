@@ -1,6 +1,6 @@
 """Shadow models of an audit: each a run of its own, training and unlearning, on another half of the forget images."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,11 +17,11 @@ from unlearnkit.evaluation.audits import case, shadow_file
 from unlearnkit.evaluation.instruments import Instruments
 from unlearnkit.evaluation.models import original, solved
 from unlearnkit.recipe.recipe import Recipe
-from unlearnkit.run.alike import counted
 from unlearnkit.run.events import Run
 from unlearnkit.run.export import saved_model
 from unlearnkit.run.front import bound, posed, swept
 from unlearnkit.run.solve import solve
+from unlearnkit.run.tasks import lengths, targeted
 from unlearnkit.solver.pretrained import pretrained
 from unlearnkit.solver.problem import Problem, Solution
 from unlearnkit.solver.shares import unshared
@@ -74,21 +74,27 @@ def trained(recipe: Recipe, base: Path, wanted: Shadows) -> int:
 
 def planned(
     recipe: Recipe, base: Path, like: ModelAdapter, audits: Iterable[Audit | None], steps: int,
-    methods: Iterable[Problem],
-) -> dict[str, int]:  # fmt: skip
-    """Return how many models audits ask for and all of their steps, where a problem has so many; none without any.
+    methods: Sequence[Problem],
+) -> list[tuple[int, int]]:  # fmt: skip
+    """Return how many models each audit that asks for some asks for, and the steps of one where a problem has so many.
 
     Raise `UserError` where they cannot be trained anew, or where nothing says how long.
     """
     wanted = [audit.shadows for audit in audits if audit is not None and audit.shadows is not None]
     if not wanted:
-        return {}
+        return []
     fresh(recipe, like)
-    beside = {one.id: 0 if one.anew else one.steps(steps) / steps for one in methods}
-    unlearned = counted([(recipe, steps)], beside).steps
-    assert unlearned is not None
-    each = [(one.count, trained(recipe, base, one) + unlearned) for one in wanted]
-    return {"models": sum(count for count, _ in each), "steps": sum(count * own for count, own in each)}
+    without = {*targeted(recipe), *(one.id for one in methods if one.anew)}
+    unlearned = sum(taken for name, taken in lengths(recipe, steps, methods).items() if name not in without)
+    return [(one.count, trained(recipe, base, one) + unlearned) for one in wanted]
+
+
+def costs(bench: Workbench, tools: Instruments, steps: int, methods: Sequence[Problem]) -> dict[str, int]:
+    """Return the steps of each shadow model by the id of its task, where a problem has so many."""
+    audits = {name: audit for name, _, audit in asked(tools)}
+    each = planned(bench.recipe, bench.base, bench.reference, audits.values(), steps, methods)
+    every = zip(audits, each, strict=True)
+    return {f"{name}:{number}": taken for name, (count, taken) in every for number in range(count)}
 
 
 def shadow(run: Run, bench: Workbench, tools: Instruments, name: str, number: int) -> None:

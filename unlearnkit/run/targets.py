@@ -1,7 +1,6 @@
 """What a recipe wants in place of an ε: looked for on the dial, and then a solution like any other."""
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,7 @@ from unlearnkit.evaluation.measure import Gauge
 from unlearnkit.recipe.sections import TargetSection
 from unlearnkit.recipe.training import Bound
 from unlearnkit.run.events import Run
+from unlearnkit.run.tasks import targeted
 from unlearnkit.solver.dial import Dial
 from unlearnkit.solver.phases import bounded
 from unlearnkit.solver.problem import Problem, Solution
@@ -45,9 +45,8 @@ class Wanted:
 def wanted(bench: Workbench, tools: Instruments) -> list[Wanted]:
     """Return the targets of a recipe; raise `UserError` where one asks for what the recipe does not have."""
     found: list[Wanted] = []
-    taken = [name for name, _ in bench.recipe.epsilons.asked]
     retrained = any(method.retrained for method in bench.methods)
-    for place, section in enumerate(bench.recipe.epsilons.targets):
+    for place, (name, section) in enumerate(targeted(bench.recipe).items()):
         at = f"epsilons.targets[{place}]"
         try:
             target = section.build(bench.base, bench.device, list(tools.metrics))
@@ -56,16 +55,9 @@ def wanted(bench: Workbench, tools: Instruments) -> list[Wanted]:
         if target.retrained and not retrained:
             lacking = "there is no retrained model of as many steps as the original had"
             raise UserError(f"{at}: {lacking}; add {{kind: retrain}} to `compare`", Exit.RECIPE)
-        name, label = section.name() or (_slug(f"target-{section.kind}"), target.label)
-        again = sum(one == name or one.startswith(f"{name}--") for one in taken)
-        name = f"{name}--{again + 1}" if again else name
-        taken.append(name)
+        _, label = section.name() or ("", target.label)
         found.append(Wanted(place, name, label, section, target))
     return found
-
-
-def _slug(text: str) -> str:
-    return re.sub("[^a-z0-9.]+", "-", text.lower()).strip("-.")
 
 
 class Search:

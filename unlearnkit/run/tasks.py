@@ -1,14 +1,20 @@
 """What there is to do in a run, what has to be there before it, and in which order: no task is done here."""
 
 import heapq
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
+from unlearnkit.contracts import Part
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.evaluation.models import ORIGINAL, stop_ids
 from unlearnkit.fronts import CURVE, HIGHEST, LOWEST
 from unlearnkit.recipe.recipe import Recipe
+from unlearnkit.recipe.sections import TargetSection
 from unlearnkit.recipe.training import Continuation, Curve
+from unlearnkit.solver.phases import named
+from unlearnkit.solver.problem import Problem
+from unlearnkit.solver.workbench import swept
 
 SWEEP = "sweep"
 """A chain of ε as one problem, each of which begins at the one before."""
@@ -94,27 +100,52 @@ def tasks(
     return needs
 
 
-EVALUATE, AUDIT, STOP, SHADOW = 0.15, 0.15, 0.05, 20.0
+def targeted(recipe: Recipe) -> dict[str, TargetSection]:
+    """Return the targets of a recipe by the ids of their solutions, a second of the same numbered."""
+    taken, found = [name for name, _ in recipe.epsilons.asked], dict[str, TargetSection]()
+    for section in recipe.epsilons.targets:
+        name, _ = section.name() or (re.sub("[^a-z0-9.]+", "-", f"target-{section.kind}".lower()).strip("-."), "")
+        again = sum(one == name or one.startswith(f"{name}--") for one in [*taken, *found])
+        found[f"{name}--{again + 1}" if again else name] = section
+    return found
+
+
+def entries(recipe: Recipe, size: Callable[[Part], int]) -> dict[str, int]:
+    """Return how many entries the vector has that each problem of a recipe trains, by id; `size` is that of a part."""
+    found = dict.fromkeys([*named(recipe), *targeted(recipe)], own := size(recipe.model.part))
+    found |= {CURVE: own * recipe.sweep.degree} if isinstance(recipe.sweep, Curve) else {}
+    return found | {name: size(one.part or recipe.model.part) for name, one in swept(recipe).items()}
+
+
+def lengths(recipe: Recipe, each: int, methods: Iterable[Problem]) -> dict[str, int]:
+    """Return the steps at most of all that a recipe has to solve, by id, where a problem of phase 1 has `each`.
+
+    `methods` are what is compared; one that is left out has as many as one of phase 1.
+    """
+    sweep, asked = recipe.sweep, [name for name, _ in recipe.epsilons.asked]
+    found = dict.fromkeys([HIGHEST, LOWEST, *swept(recipe)], each) | {one.id: one.steps(each) for one in methods}
+    found |= {name: one.polish for name, one in targeted(recipe).items()}
+    if isinstance(sweep, Continuation):
+        return found | {SWEEP: sweep.steps(len(asked), each)}
+    curve = {CURVE: sweep.steps(0, each)} if isinstance(sweep, Curve) else {}
+    return found | curve | dict.fromkeys(asked, sweep.polish if isinstance(sweep, Curve) else each)
+
+
+EVALUATE, AUDIT, STOP = 0.15, 0.15, 0.05
 """What these cost beside a problem of phase 1 where nothing was measured."""
 
 
-def weigh(recipe: Recipe, steps: int, others: Mapping[str, float]) -> Callable[[Task], float]:
-    """Return what tells what a task costs, as a multiple of a problem of phase 1, which has so many steps.
+def weigh(recipe: Recipe, taken: Mapping[str, float]) -> Callable[[Task], float]:
+    """Return what tells what a task costs, as a multiple of a problem of phase 1.
 
-    `others` are the ids of what is compared, each with its multiple.
+    `taken` are the steps of all that is solved and of each shadow model, by the id of the task.
     """
-    sweep, asked = recipe.sweep, {name for name, _ in recipe.epsilons.asked}
-    whole = sweep.steps(len(asked), steps) / steps
     places = {*stop_ids(recipe.evaluate.stops)}
 
     def cost(task: Task) -> float:
         match task.kind:
-            case "solve":
-                if isinstance(sweep, Curve) and task.id in asked:
-                    return sweep.polish / steps
-                return whole if task.id in (CURVE, SWEEP) else others.get(task.id, 1.0)
-            case "shadow":
-                return SHADOW
+            case "solve" | "shadow":
+                return taken[task.id] / taken[HIGHEST]
             case "evaluate":
                 return STOP if task.id in places else EVALUATE
             case _:

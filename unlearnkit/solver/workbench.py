@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from unlearnkit.contracts import Item, ModelAdapter, Part, Setting, Size, Task, shared, trainable
+from unlearnkit.contracts import Item, Loss, ModelAdapter, Part, Setting, Size, Task, shared, trainable
 from unlearnkit.control import Constant, Stage
 from unlearnkit.data import (
     Chosen,
@@ -60,6 +60,8 @@ class Workbench:
     device: torch.device
     student: ModelAdapter
     reference: ModelAdapter
+    setting: Setting
+    """What losses and methods were built for."""
     flats: Mapping[Part, Flat]
     """The parameters that a problem may train, by part; those of the encoder come first in those of all."""
     task: Task
@@ -96,11 +98,6 @@ class Workbench:
     def steps(self) -> int:
         """The steps of one problem."""
         return budget(self.recipe.training, *(self.sides[name].count for name in SETS))
-
-    @property
-    def multiples(self) -> dict[str, float]:
-        """The steps of each of `methods`, as a multiple of one problem's."""
-        return {one.id: one.steps(self.steps) / self.steps for one in self.methods}
 
     @cached_property
     def origin(self) -> Tensor:
@@ -262,15 +259,8 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None, sets: Sequence[
     size = shrunk(student.image_size, student.scale) if paired else None
     setting = Setting(reference, task, sources(recipe, base, device, weights, chosen, pixels, others, notes, size))
     losses = {"forget": recipe.forget.build(setting), "retain": recipe.retain.build(setting)}
-    psi = recipe.control.epsilon.build()
     steps = budget(recipe.training, *(len(chosen[name].train) for name in SETS))
-    methods = [
-        called(one, steps, Problem(
-            name, tuple(one.build(setting, losses["forget"], losses["retain"])), psi, one.kind, label=label(one),
-            part=one.part or recipe.model.part, made={"method": one, "epsilon": recipe.control.epsilon},
-        ))
-        for name, one in swept(recipe).items()
-    ]  # fmt: skip
+    methods = compared(recipe, setting, losses["forget"], losses["retain"], steps)
     for problem in methods:
         lora.refuse(problem.label, student, problem.stages)
     if any(stage.fresh for problem in methods for stage in problem.stages):
@@ -294,7 +284,7 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None, sets: Sequence[
     try_losses(recipe, sides, methods)
     share(student, flats, sides, methods)
     return Workbench(
-        recipe, device, student, reference, flats, task, chosen, pixels, sides, store, methods, facts, basis,
+        recipe, device, student, reference, setting, flats, task, chosen, pixels, sides, store, methods, facts, basis,
         hashes["validation"], base, unreached(recipe, sides, student),
     )  # fmt: skip
 
@@ -304,11 +294,20 @@ def _flats(student: ModelAdapter) -> dict[Part, Flat]:
     return {"all": whole, "encoder": whole.first(len(trainable(student, "encoder")))}
 
 
-def called(method: MethodSection, steps: int, problem: Problem) -> Problem:
-    """Return a method's problem with what its solution is called where a problem has so many steps.
+def compared(recipe: Recipe, setting: Setting, forget: Loss, retain: Loss, steps: int) -> list[Problem]:
+    """Return the problem of each method beside a recipe, called as its solution is where one has so many steps."""
+    psi = recipe.control.epsilon.build()
+    return [
+        _called(one, steps, Problem(
+            name, tuple(one.build(setting, forget, retain)), psi, one.kind, label=label(one),
+            part=one.part or recipe.model.part, made={"method": one, "epsilon": recipe.control.epsilon},
+        ))
+        for name, one in swept(recipe).items()
+    ]  # fmt: skip
 
-    One that was retrained is a yardstick, or too brief to be one.
-    """
+
+def _called(method: MethodSection, steps: int, problem: Problem) -> Problem:
+    """Return a problem by another label where it was retrained: a yardstick, or too brief to be one."""
     if not method.retrained:
         return problem
     taken, last = problem.steps(steps), problem.stages[-1]

@@ -19,7 +19,7 @@ from unlearnkit.evaluation.instruments import build as build_instruments
 from unlearnkit.recipe.data import Selection
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.recipe.sections import ExecutorSection, label
-from unlearnkit.recipe.training import Look
+from unlearnkit.recipe.training import Curve, Look
 from unlearnkit.recipe.vary import children
 from unlearnkit.run.alike import counted
 from unlearnkit.run.folder import disk_bytes
@@ -119,8 +119,9 @@ def describe(
         reading = 0.0 if all(fits) else 2 * recipe.training.batch_size * looked.seconds
         usual = replace(found, step=max(found.step, reading))
         different = [one for beside in reversed(methods) for one in beside]  # of one id the first run's
+        curved = next((its for its in runs if isinstance(its.sweep, Curve)), recipe)
         with device_errors():
-            speeds = tried(paces, recipe, bench, usual, different, reading) or {}
+            speeds = tried(paces, curved, bench, usual, different, reading) or {}
 
         def solved(task: Task, **changes: object) -> Spent:
             number = int(task.place)

@@ -61,7 +61,7 @@ class Epsilons(Section):
     reported and not run."""
 
     targets: list[TargetSection] = []  # noqa: RUF012
-    """What is wanted in place of an ε: each is looked for between the solutions, without training."""
+    """What is wanted in place of an ε: each is looked for between the solutions; `polish` takes steps from there."""
 
     @model_validator(mode="after")
     def _usual(self) -> Self:

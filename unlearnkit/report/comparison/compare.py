@@ -57,6 +57,11 @@ class Curve:
     behind: Difference | None
     """Hypervolume of the ε front of the same recipe minus this; None for the front itself or a single seed."""
 
+    @property
+    def yardstick(self) -> bool:
+        """Whether its points were retrained for as long as the original: they compete with nothing."""
+        return all(s is None or s.get("retrained") for point in self.points for s in point.solutions)
+
 
 @dataclass(frozen=True)
 class Area:
@@ -204,9 +209,9 @@ def compare(runs: Sequence[Run], x: str = "f1", y: str = "f2") -> Comparison:
 
 def verdict(comparison: Comparison) -> str:
     """Say whether the ε front has the larger hypervolume, method by method, and what cannot be told apart."""
-    curves = [curve for curve in comparison.curves if curve.method != fronts.METHOD]
+    curves = [curve for curve in comparison.curves if curve.method != fronts.METHOD and not curve.yardstick]
     if not curves:
-        return "There is no other method to compare the ε solutions with: the recipe lists none under compare."
+        return "There is no other method to compare the ε solutions with; list some under compare."
     if comparison.area is None:
         return "These axes span no area between the original model and the highest completeness: no hypervolume."
     told: dict[str, list[str]] = {"larger": [], "smaller": [], "open": [], "alone": [], "same": []}

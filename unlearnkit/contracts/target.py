@@ -32,8 +32,13 @@ class Candidate(Protocol):
         """Return a score as results.json has it; raise `ValueError` with the reason where there is none."""
         ...
 
-    def spread(self, name: SetName, split: Split, against: Against, metric: str) -> float | None:
-        """Return the standard error of that score over images; None where it is no mean over single images."""
+    def spread(
+        self, name: SetName, split: Split, against: Against, metric: str, beside: "Candidate | None" = None
+    ) -> float | None:
+        """Return the standard error of that score over images; None where it is no mean over single images.
+
+        With `beside` it is that of the difference from another model's score on the same images.
+        """
         ...
 
     def metric(self, metric: str) -> Mapping[str, object]:

@@ -56,15 +56,23 @@ class Measured(Candidate):
             (self._scores[key],) = self._values(self._metric(metric), name, split, against, whole=True)
         return self._scores[key]
 
-    def spread(self, name: SetName, split: Split, against: Against, metric: str) -> float | None:
+    def spread(
+        self, name: SetName, split: Split, against: Against, metric: str, beside: Candidate | None = None
+    ) -> float | None:
+        values = self._singles(name, split, against, metric)
+        if isinstance(beside, Measured):
+            other = beside._singles(name, split, against, metric)
+            values = None if values is None or other is None else values - other
+        return None if values is None else float(values.std() / math.sqrt(len(values)))
+
+    def _singles(self, name: SetName, split: Split, against: Against, metric: str) -> Tensor | None:
+        """Return the scores of single images, [N]; None where the score is not their mean."""
         try:
             values = torch.tensor(self._values(self._metric(metric), name, split, against, False), dtype=torch.float64)
         except ValueError:  # a metric of distributions, say, which single images have not
             return None
-        mean = float(values.mean())
-        if len(values) < 2 or not math.isclose(mean, self.score(name, split, against, metric), rel_tol=1e-4):
-            return None
-        return float(values.std() / math.sqrt(len(values)))
+        alike = math.isclose(float(values.mean()), self.score(name, split, against, metric), rel_tol=1e-4)
+        return values if len(values) > 1 and alike else None
 
     def _values(self, metric: Metric, name: str, split: str, against: str, whole: bool) -> list[float]:
         """Return the metric of the whole set, or of each image by itself."""

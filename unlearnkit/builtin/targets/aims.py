@@ -83,7 +83,7 @@ class RetainCost(Target):
         return Aim(lost, self.most, lost - self.most, PRECISION * self.most, _unit(model, self.metric))
 
     def error(self, model: Candidate, original: Candidate, retrained: Candidate | None) -> float | None:
-        return _squares(*(one.spread("retain", self.split, "truth", self.metric) for one in (original, model)))
+        return model.spread("retain", self.split, "truth", self.metric, original)
 
 
 class Unseen(Target):

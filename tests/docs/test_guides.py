@@ -42,7 +42,7 @@ def photographs(tmp_path):
             (tmp_path / "photos" / name).write_bytes(source.bytes_of(item))
             listed += [name] * (number < 10)
     (tmp_path / "requests").mkdir()
-    (tmp_path / "requests" / "2024-17.txt").write_text("\n".join(listed))  # no line break at its end, which lists may lack
+    (tmp_path / "requests" / "2024-17.txt").write_text("\n".join(listed))  # with no line break at its end
     return tmp_path
 
 

@@ -34,7 +34,7 @@ def again(
     A model comes as the weights of a part; all else is the original's. Audits that need retrained models which are not
     among them are left out.
     """
-    gold = [s["id"] for s in its["results"]["solutions"] if s.get("retrained") and s["id"] in models]
+    gold = [s["id"] for s in reading.retrained(its["results"]) if s["id"] in models]
     gauge = Gauge(Originals(bench), tools, watcher)
     epsilons = {s["id"]: s.get("epsilon") for s in its["results"]["solutions"]}
     found, cells = dict[str, Any](), {name: dict[str, Any]() for name in tools.audits}
@@ -77,7 +77,7 @@ def _digests(data: Any) -> dict[str, str]:
 
 def unheld(its: Claims, tools: Instruments, models: Mapping[str, object]) -> set[str]:
     """Return the audits whose figures hang on shadow models, or on other models, that are not there."""
-    waiting = tools.waiting([s["id"] for s in its["results"]["solutions"] if s.get("retrained")])
+    waiting = tools.waiting([s["id"] for s in reading.retrained(its["results"])])
     shadowed = {name for name, (_, audit) in tools.audits.items() if not isinstance(audit, Failed) and audit.shadows}
     return shadowed | {name for name, waits in waiting.items() if {*waits} - models.keys()}
 

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from unlearnkit.report import limits, reading
 from unlearnkit.report.drawing import asset
 from unlearnkit.report.numbers import figure, one_line, percent
-from unlearnkit.report.statement import Claims, forgotten, retrained, solution
+from unlearnkit.report.statement import Claims, forgotten, solution
 from unlearnkit.report.tables import VERDICTS, audit_columns, cell, finding
 
 NAMED = 4
@@ -25,7 +25,8 @@ def page(its: Claims, files: Mapping[str, str], keys: str, signed: bool) -> str:
     `keys` are those of the forget set's images, one a line behind its hash; `signed` says whether there is a signature.
     """
     results, manifest, model = its["results"], its["manifest"], solution(its)
-    headed = [(s["label"], s) for s in (reading.original(results), model)] + reading.first(retrained(its))
+    headed = [(s["label"], s) for s in (reading.original(results), model)]
+    headed += reading.first(reading.retrained(results, model["id"]))
     beside = [s for _, s in headed]
     notes, names = list[str](), [one_line(re.sub("^[0-9a-f]{64}  ", "", line)) for line in keys.splitlines()]
     rows, bounds = list(_rows(results, beside, notes)), list(_limits(results, beside, notes))

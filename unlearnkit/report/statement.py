@@ -178,11 +178,6 @@ def solution(its: Claims) -> Solution:
     return next(s for s in its["results"]["solutions"] if s["id"] == its["solution"])
 
 
-def retrained(its: Claims) -> list[Solution]:
-    """Return the retrained models beside it."""
-    return [s for s in its["results"]["solutions"] if s.get("retrained") and s["id"] != its["solution"]]
-
-
 def files(its: Statement) -> dict[str, str]:
     """Return the SHA-256 of each file of the model."""
     return {file["name"]: file["digest"]["sha256"] for file in its["subject"]}

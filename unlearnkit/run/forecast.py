@@ -26,9 +26,7 @@ from unlearnkit.solver.problem import DivergedError, Problem, Span
 from unlearnkit.solver.workbench import SETS, Workbench, swept
 
 
-def paces(
-    recipe: Recipe, bench: Workbench, found: Pace, methods: Iterable[Problem], least: float
-) -> dict[str, Pace]:  # fmt: skip
+def paces(recipe: Recipe, bench: Workbench, found: Pace, methods: Iterable[Problem], least: float) -> dict[str, Pace]:
     """Return the paces of the curve and of methods by id, of those of one id that of the last.
 
     `found` is the pace of phase 1, which one has that cannot be measured, and `least` the seconds of a step at least.

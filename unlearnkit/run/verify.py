@@ -9,7 +9,8 @@ from unlearnkit.errors import Exit, UserError
 from unlearnkit.evaluation import instruments
 from unlearnkit.evaluation.again import again, claimed, compared, unheld
 from unlearnkit.recipe.recipe import Recipe
-from unlearnkit.report.statement import Claims, retrained, solution
+from unlearnkit.report.reading import retrained
+from unlearnkit.report.statement import Claims, solution
 from unlearnkit.run.export import ORIGINAL, saved_model, solved_weights
 from unlearnkit.run.handed import opened
 from unlearnkit.run.interrupts import device_errors
@@ -44,7 +45,7 @@ def verify(folder: Path, key: Path | None = None, data: Data | None = None) -> I
 
 
 def _computed(folder: Path, its: Claims, data: Data) -> Iterator[str]:
-    row, gold = solution(its), retrained(its)
+    row, gold = solution(its), retrained(its["results"], its["solution"])
     # Adapters are merged in what was exported, and whose weights are claimed is told without how they came about.
     model = data.recipe.model.model_copy(update={"train": data.recipe.model.part})
     recipe = data.recipe.model_copy(update={"model": model, "compare": []})

@@ -50,7 +50,8 @@ def measured(kind, folder, seed):
         f"data: {{{DATA}, forget: {{classes: [faces]}}, retain: {{classes: [airplanes, motorbikes]}}, {counts}}}\n"
         f"training: {{steps: 240, batch_size: 8, device: cpu, optimizer: {OPTIMIZER}}}\n"
     )
-    return audits.measured(recipe, folder / f"run-{seed}", seed, [f"evaluate.audits=[{', '.join(AUDITS)}]"], plugins)
+    changes = [f"evaluate.audits=[{', '.join(AUDITS)}]"]
+    return audits.measured(recipe, folder / f"run-{seed}", seed, [1, 2], changes, plugins)
 
 
 def tell_apart(found, kind):

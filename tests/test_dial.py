@@ -280,8 +280,9 @@ def test_a_place_of_a_curve_waits_for_no_epsilon(finished, tmp_path):
     for folder in solved:
         shutil.rmtree(folder)
     (copied / "checkpoints").mkdir(exist_ok=True)
-    opened = Opened(copied, discover())
-    opened.run.begin(Task(str(copied), "evaluate", "dial-00"), Stop(print))
+    opened, task = Opened(copied, discover()), Task(str(copied), "evaluate", "dial-00")
+    (copied / "tasks" / task.name).mkdir(parents=True)
+    opened.run.begin(task, Stop(print))
     assert opened.model("dial-00") is not None
     assert any(folder.exists() for folder in solved) == (CURVE not in overrides)
 

@@ -18,7 +18,7 @@ from unlearnkit.report.shape import Results
 AUDITS = (
     "[{kind: membership}, {kind: fresh-decoder, steps: 4}, {kind: failing, how: examine}, {kind: failing, how: build}, "
     "{kind: failing, how: not-finite}, {kind: failing, how: none}, "
-    "{kind: failing, how: untyped}]"
+    "{kind: failing, how: untyped}, {kind: failing, how: samples}]"
 )
 SHORT = ["training.steps=12", "training.checks=1", "epsilons={fractions: [0.5]}", "compare=[{kind: retrain}]"]
 
@@ -28,7 +28,7 @@ class Failing(AuditSection):
 
     kind: Literal["failing"]
     """Failing."""
-    how: Literal["examine", "build", "not-finite", "none", "untyped"]
+    how: Literal["examine", "build", "not-finite", "none", "untyped", "samples"]
     """How."""
 
     def build(self, base, device):
@@ -43,6 +43,8 @@ class Failing(AuditSection):
             }  # fmt: skip
 
             def samples(self, images):
+                if how == "samples":
+                    raise RuntimeError("it cannot count")
                 return f"{len(images['forget']['validation'])} images."
 
             def examine(self, case):
@@ -79,7 +81,7 @@ def test_every_audit_is_run_for_the_original_and_every_solution(whole):
     TypeAdapter(Results).validate_python(results, strict=True)
     ids = [row["id"] for row in results["solutions"]]
     assert len(ids) == 4
-    names = ["membership", "fresh-decoder", "failing", "failing-2", "failing-3", "failing-4", "failing-5"]
+    names = ["membership", "fresh-decoder", "failing", "failing-2", "failing-3", "failing-4", "failing-5", "failing-6"]
     assert [entry["id"] for entry in results["audits"]] == names
     for entry in results["audits"]:
         assert list(entry["solutions"]) == ids
@@ -95,12 +97,13 @@ def test_every_audit_is_run_for_the_original_and_every_solution(whole):
 
 def test_what_fails_says_why_in_its_own_cell_and_the_rest_stands(whole):
     results = results_of(whole)
-    _, _, examine, build, nan, fine, untyped = results["audits"]
+    _, _, examine, build, nan, fine, untyped, uncounted = results["audits"]
     assert examine["original"] == {key: {"failed": "RuntimeError: it broke"} for key in ("one", "two", "three")}
     assert build["original"] == {"": {"failed": "weights are missing; put them there"}}
     assert results["warnings"] == ["audit failing-2: weights are missing; put them there"]
     assert nan["original"] == {"one": {"failed": "the value is nan"}, "two": {"over": 7}, "three": {"failed": "no"}}
-    assert fine["original"]["one"] == 1.5
+    assert fine["original"]["one"] == uncounted["original"]["one"] == 1.5
+    assert uncounted["samples"] == "RuntimeError: it cannot count"
     reason = {"failed": "expected a number, found str"}
     assert untyped["original"] == {"one": 0.25, "two": {"over": 3.0}, "three": reason}
     events = [json.loads(line) for line in (whole / "events.jsonl").read_text().splitlines()]

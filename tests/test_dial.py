@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 
+import numpy as np
 import pytest
 import tiny_task
 import torch
@@ -54,7 +55,7 @@ def finished(request, shared_tiny, tmp_path_factory):
     overrides = [
         request.param,
         f"epsilons.targets=[{', '.join(TARGETS)}]",
-        "compare=[{kind: retrain}]",
+        "compare=[{kind: retrain, seed: [1, 2]}]",
         "evaluate.stops=5",
     ]
     tiny_task.ran(shared_tiny, run, *overrides, tell=told.append)
@@ -123,6 +124,19 @@ def test_what_a_target_says_holds_for_the_weights_of_its_solution(finished):
                 its["value"] >= its["wanted"] if "≥" in its["label"] else its["value"] <= its["wanted"]
             )
         assert its["met"] or its["note"]
+
+
+def test_several_retrained_models_are_come_near_to_by_their_mean(finished):
+    found = rows(finished[2])
+
+    def scores(row):
+        return np.array([row["metrics"][name]["validation"]["truth"]["hidden-psnr"] for name in ("forget", "retain")])
+
+    gold = [scores(found[name]) for name in ("retrain-seed-1", "retrain-seed-2")]
+    nearest = found["target-retrained"]
+    assert np.linalg.norm(gold[0] - gold[1]) > 0
+    apart = np.linalg.norm(scores(nearest) - np.mean(gold, axis=0))
+    assert nearest["target"]["value"] == pytest.approx(apart, abs=1e-4)
 
 
 def test_the_loosest_or_the_most_complete_that_meets_a_target_is_taken(finished):

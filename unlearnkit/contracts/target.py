@@ -1,7 +1,7 @@
 """What target sections build: what a user wants of a model, in place of an ε."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -76,14 +76,14 @@ class Target(ABC):
     exact: bool = False
     """True where a `miss` of `close` counts as met."""
     retrained: bool = False
-    """Whether it reads the retrained model, without which it is refused."""
+    """Whether it reads retrained models, without one of which it is refused."""
     label: str
     """What it asks for, in one line."""
 
     @abstractmethod
-    def aim(self, model: Candidate, original: Candidate, retrained: Candidate | None) -> Aim:
+    def aim(self, model: Candidate, original: Candidate, retrained: Sequence[Candidate]) -> Aim:
         """Measure a model; raise `ValueError` with the reason where it cannot be measured."""
 
-    def error(self, model: Candidate, original: Candidate, retrained: Candidate | None) -> float | None:
+    def error(self, model: Candidate, original: Candidate, retrained: Sequence[Candidate]) -> float | None:
         """Return the standard error of `value` against `wanted` over images; None where the measure has none."""
         return None

@@ -152,14 +152,17 @@ def entry(
     # What failed as a whole says so under each of its figures.
     full = {model: {key: cell.get(key, cell) for key in figures} for model, cell in cells.items()}
     items = {of: {split: found.items for split, found in halves.items()} for of, halves in bench.images.items()}
-    chance = {} if isinstance(audit, Failed) else audit.chance(items)
+    samples = "" if isinstance(audit, Failed) else tried(partial(audit.samples, items))
+    bands = {} if isinstance(audit, Failed) else tried(partial(audit.chance, items))
+    chance = {} if isinstance(bands, Failed) else bands
+    facts = {} if isinstance(audit, Failed) else tried(audit.describe)
     return {
         "id": name,
         "label": label(section),
         "about": " ".join((type(section).__doc__ or "").split()),
-        "samples": "" if isinstance(audit, Failed) else audit.samples(items),
+        "samples": samples.reason if isinstance(samples, Failed) else samples,
         "seeds": [bench.recipe.seed],
-        "facts": {} if isinstance(audit, Failed) else dict(audit.describe()),
+        "facts": {} if isinstance(facts, Failed) else dict(facts),
         "figures": {key: vars(figure) | {"chance": chance.get(key)} for key, figure in figures.items()},
         "original": full.pop("original"),
         "solutions": full,

@@ -175,7 +175,7 @@ def _work(run: Run, bench: Workbench, tools: Instruments, targets: Sequence[Want
         bounds = bound(run, bench)
         swept, outside, dial = sweep(run, bench, bounds)
         beside = [solve(run, bench, other, partial(bench.original, other.part), None) for other in bench.methods]
-        gauge, retrained = Gauge(Originals(bench), tools, run), next((o for o in beside if o.problem.retrained), None)
+        gauge, retrained = Gauge(Originals(bench), tools, run), [one for one in beside if one.problem.retrained]
         serving = partial(polished, run, bench, bounds, dial)
         aimed = Search(run, gauge, dial, bounds.range, retrained, serving).rows(targets)
         solutions = [bounds.highest, bounds.lowest, *swept, *(one for one, _ in aimed), *beside]

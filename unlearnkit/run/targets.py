@@ -64,14 +64,14 @@ class Search:
     """The search on a dial, whose models are measured at most once."""
 
     def __init__(
-        self, run: Run, gauge: Gauge, dial: Dial, valid: tuple[float, float], retrained: Solution | None, serve: Serve
+        self, run: Run, gauge: Gauge, dial: Dial, valid: tuple[float, float], gold: Sequence[Solution], serve: Serve
     ) -> None:
-        """Measure by `gauge` on a dial, beside a model that was `retrained` if there is one."""
+        """Measure by `gauge` on a dial, beside the retrained models `gold`."""
         self.run, self.gauge, self.dial, self.valid, self.serve = run, gauge, dial, valid, serve
-        self.facts = [*gauge.facts, dial.digest, retrained and retrained.digest, list(valid)]
-        self.gold = {retrained.problem.id: (retrained.problem.part, retrained.theta)} if retrained else {}
+        self.facts = [*gauge.facts, dial.digest, [one.digest for one in gold], list(valid)]
+        self.gold = {one.problem.id: (one.problem.part, one.theta) for one in gold}
         self.original = self._at(lambda: gauge.bench.origin)
-        self.beside = self._at(lambda: retrained.theta, retrained.problem.part) if retrained else None
+        self.beside = [self._at(partial(getattr, one, "theta"), one.problem.part) for one in gold]
 
     def _at(self, theta: Callable[[], Tensor], part: Part | None = None) -> Measured:
         return Measured(self.gauge, part or self.gauge.bench.recipe.model.part, theta, self.valid, self.gold)
@@ -117,8 +117,8 @@ class Search:
         return found
 
 
-def _measured(target: Target, model: Measured, original: Measured, beside: Measured | None) -> tuple[Aim, float | None]:
-    return _aimed(target, model, original, beside), target.error(model, original, beside)
+def _measured(target: Target, *models: Any) -> tuple[Aim, float | None]:
+    return _aimed(target, *models), target.error(*models)
 
 
 def _lost(run: Run, one: Wanted, failed: Failed, what: str) -> None:
@@ -127,7 +127,7 @@ def _lost(run: Run, one: Wanted, failed: Failed, what: str) -> None:
     tell(run, f"target {one.id}", failed)
 
 
-def _aimed(target: Target, model: Measured, original: Measured, beside: Measured | None) -> Aim:
+def _aimed(target: Target, model: Measured, original: Measured, beside: Sequence[Measured]) -> Aim:
     """Return what a target measures of a model; raise `ValueError` for what is no answer."""
     found = target.aim(model, original, beside)
     if not isinstance(found, Aim) or not (math.isfinite(found.value) and math.isfinite(found.miss)):

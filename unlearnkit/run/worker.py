@@ -241,6 +241,6 @@ class Opened:
     @cached_property
     def search(self) -> Search:
         """The search for targets."""
-        beside = next((self.solution(one.id) for one in self.bench.methods if one.retrained), None)
+        beside = [made for one in self.bench.methods if one.retrained and (made := self.solution(one.id))]
         serving = partial(front.polished, self.run, self.bench, self.bounds, self.whole[1])
         return Search(self.run, self.gauge, self.whole[1], self.bounds.range, beside, serving)

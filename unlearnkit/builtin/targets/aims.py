@@ -1,7 +1,8 @@
 """What the built-in targets measure, and when they are met."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Literal
 
 from unlearnkit.builtin.audits.compared import auc_error
@@ -38,7 +39,7 @@ class Epsilon(Target):
     def __init__(self, value: float | None, fraction: float | None, label: str) -> None:
         self.value, self.fraction, self.label = value, fraction, label
 
-    def aim(self, model: Candidate, original: Candidate, retrained: Candidate | None) -> Aim:
+    def aim(self, model: Candidate, original: Candidate, retrained: Sequence[Candidate]) -> Aim:
         wanted = self.value
         if wanted is None:
             assert self.fraction is not None
@@ -59,12 +60,12 @@ class Bound(Target):
         where = f" ({', '.join(unusual)})" if unusual else ""
         self.label = f"{name} {metric} {'≤' if most else '≥'} {bound:g}{where}"
 
-    def aim(self, model: Candidate, original: Candidate, retrained: Candidate | None) -> Aim:
+    def aim(self, model: Candidate, original: Candidate, retrained: Sequence[Candidate]) -> Aim:
         value = model.score(self.name, self.split, self.against, self.metric)
         miss = value - self.bound if self.most else self.bound - value
         return Aim(value, self.bound, miss, PRECISION * abs(self.bound), _unit(model, self.metric))
 
-    def error(self, model: Candidate, original: Candidate, retrained: Candidate | None) -> float | None:
+    def error(self, model: Candidate, original: Candidate, retrained: Sequence[Candidate]) -> float | None:
         return model.spread(self.name, self.split, self.against, self.metric)
 
 
@@ -77,12 +78,12 @@ class RetainCost(Target):
         self.most, self.split, self.metric = most, split, metric
         self.label = f"retain {metric} loses ≤ {most:g}{' (train)' if split == 'train' else ''}"
 
-    def aim(self, model: Candidate, original: Candidate, retrained: Candidate | None) -> Aim:
+    def aim(self, model: Candidate, original: Candidate, retrained: Sequence[Candidate]) -> Aim:
         before, after = (one.score("retain", self.split, "truth", self.metric) for one in (original, model))
         lost = _falls(model, self.metric) * (before - after)
         return Aim(lost, self.most, lost - self.most, PRECISION * self.most, _unit(model, self.metric))
 
-    def error(self, model: Candidate, original: Candidate, retrained: Candidate | None) -> float | None:
+    def error(self, model: Candidate, original: Candidate, retrained: Sequence[Candidate]) -> float | None:
         return model.spread("retain", self.split, "truth", self.metric, original)
 
 
@@ -93,13 +94,13 @@ class Unseen(Target):
         self.metric = metric
         self.label = f"as if never seen ({metric})"
 
-    def aim(self, model: Candidate, original: Candidate, retrained: Candidate | None) -> Aim:
+    def aim(self, model: Candidate, original: Candidate, retrained: Sequence[Candidate]) -> Aim:
         unseen = original.score("forget", "validation", "truth", self.metric)
         value = model.score("forget", "train", "truth", self.metric)
         miss = _falls(model, self.metric) * (value - unseen)
         return Aim(value, unseen, miss, PRECISION * abs(unseen), _unit(model, self.metric))
 
-    def error(self, model: Candidate, original: Candidate, retrained: Candidate | None) -> float | None:
+    def error(self, model: Candidate, original: Candidate, retrained: Sequence[Candidate]) -> float | None:
         return _squares(
             model.spread("forget", "train", "truth", self.metric),
             original.spread("forget", "validation", "truth", self.metric),
@@ -107,7 +108,7 @@ class Unseen(Target):
 
 
 class NearRetrained(Target):
-    """Scores of both sets on validation images are as near as can be to those of the retrained model."""
+    """Scores of both sets on validation images are as near as can be to the mean of the retrained models'."""
 
     least = retrained = True
 
@@ -115,15 +116,12 @@ class NearRetrained(Target):
         self.metric = metric
         self.label = f"nearest to retrained ({metric})"
 
-    def aim(self, model: Candidate, original: Candidate, retrained: Candidate | None) -> Aim:
-        assert retrained is not None
-        sets: tuple[SetName, ...] = ("forget", "retain")
-        apart = [
-            model.score(name, "validation", "truth", self.metric)
-            - retrained.score(name, "validation", "truth", self.metric)
-            for name in sets
-        ]
-        return Aim(math.hypot(*apart), None, 0.0, unit=_unit(model, self.metric))
+    def aim(self, model: Candidate, original: Candidate, retrained: Sequence[Candidate]) -> Aim:
+        def apart(name: SetName) -> float:
+            value, *gold = (one.score(name, "validation", "truth", self.metric) for one in (model, *retrained))
+            return value - fmean(gold)
+
+        return Aim(math.hypot(apart("forget"), apart("retain")), None, 0.0, unit=_unit(model, self.metric))
 
 
 class Audited(Target):
@@ -138,7 +136,7 @@ class Audited(Target):
         self.audit, self.figure, self.chance, self.bound, self.side = audit, figure, chance, bound, side
         self.label = label
 
-    def aim(self, model: Candidate, original: Candidate, retrained: Candidate | None) -> Aim:
+    def aim(self, model: Candidate, original: Candidate, retrained: Sequence[Candidate]) -> Aim:
         value = _number(model.findings(self.audit), self.figure)
         if self.chance:
             wanted, band = 0.5, CONFIDENCE * chance_error(model)
@@ -147,7 +145,7 @@ class Audited(Target):
         miss = value - self.bound if self.side == "most" else self.bound - value
         return Aim(value, self.bound, miss, PRECISION * abs(self.bound))
 
-    def error(self, model: Candidate, original: Candidate, retrained: Candidate | None) -> float | None:
+    def error(self, model: Candidate, original: Candidate, retrained: Sequence[Candidate]) -> float | None:
         return chance_error(model) if self.chance else None
 
 

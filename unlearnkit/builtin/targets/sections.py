@@ -120,7 +120,7 @@ class Unseen(TargetSection):
 
 
 class NearRetrained(TargetSection):
-    """Where the scores of both sets come nearest to those of the retrained model of `compare`."""
+    """Where the scores of both sets come nearest to those of the retrained model, or the mean of several."""
 
     kind: Literal["retrained"]
     """Nearest to a model that never saw the forget set."""

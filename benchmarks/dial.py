@@ -2,16 +2,14 @@
 
 Every way starts from the same phase 1. S is the recipe's budget of one problem; the curve has 5 S steps, and so have
 five solves of S, ten of S/2, ten by continuation, and a composite loss with ten α. Each recipe and seed has a JSON file
-in the folder; what has one is not measured again.
+in the folder; what has one is not measured again, and what was solved before one was stopped stays in `build/dial`.
 """
 
 import argparse
 import json
 import statistics
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,6 @@ import torch
 from torch import Tensor
 
 from benchmarks.fronts import ALONE, share, unheard_run
-from benchmarks.measure import timed
 from benchmarks.steps import prepared, read
 from unlearnkit.control import Constant, Stage
 from unlearnkit.plugins import Plugins, discover
@@ -38,6 +35,8 @@ UNSEEN = 20
 POLISH = (50, 200)
 POLISHED = (0, 4, 9)
 """Of `TEN`, those that are polished, and solved with more steps beside."""
+RUNS = Path("build/dial")
+"""A folder for each recipe and seed, whose solutions are taken where they were computed from the same."""
 LONG = 500
 """Steps of the dedicated solves that are held beside, whatever S is."""
 
@@ -78,38 +77,36 @@ def measured(path: Path, overrides: Sequence[str], plugins: Plugins, polish: boo
         return replace(bench, recipe=read(path, [*overrides, *changes], plugins))
 
     ten, five = f"epsilons={{fractions: {TEN}}}", f"epsilons={{fractions: {FIVE}}}"
-    with tempfile.TemporaryDirectory() as folder:
-        begin = lambda name: unheard_run(Path(folder, name), plugins)  # noqa: E731
-        bounds, first = timed(partial(bound, begin("phase-1"), bench), bench.device)
-        low, high = bounds.highest.last, bounds.lowest.last
+    folder = RUNS / f"{path.stem}-{bench.recipe.seed}"
+    begin = lambda name: unheard_run(folder / name, plugins)  # noqa: E731
+    bounds = bound(begin("phase-1"), bench)
+    low, high = bounds.highest.last, bounds.lowest.last
 
-        def swept(name: str, *changes: str) -> tuple[list[Solution], Dial, dict[str, Any]]:
-            work = partial(sweep, begin(name), way(*changes), bounds)
-            (solutions, _, dial), spent = timed(work, bench.device)
-            return solutions, dial, {"points": [_point(one.last) for one in solutions], "seconds": spent}
+    def swept(name: str, *changes: str) -> tuple[list[Solution], Dial, dict[str, Any]]:
+        solutions, _, dial = sweep(begin(name), way(*changes), bounds)
+        return solutions, dial, {"points": [_point(one.last) for one in solutions]}
 
-        _, curve, curved = swept("curve", ten, "sweep={kind: curve, budget: 5}")
-        if polish:
-            more = _polished(begin, bench, way, bounds, curve, half)
-            return {"recipe": path.stem, "seed": bench.recipe.seed, "steps": steps, "polish": more}
-        _, line, fived = swept("five", five, ALONE)
-        ways: dict[str, Any] = {"curve": curved, "five dedicated": fived}
-        ways["polyline through five"] = {"points": _along(bench, line, _epsilons(low.f1, high.f1, TEN))[0]}
-        ways["ten dedicated, S/2"] = swept("ten-half", ten, ALONE, f"training.steps={half}")[2]
-        dedicated, _, ways["ten dedicated, S"] = swept("ten", ten, ALONE)
-        tightened = "sweep={kind: continuation, direction: tighten}"
-        ways["continuation, loose to tight"] = swept("continuation", ten, f"training.steps={half}", tightened)[2]
-        alphas = [one.last.lam for one in dedicated]
-        ways["composite loss, ten α"] = {"points": _composite(begin("composite"), bench, bounds, alphas, half)}
-        bench.put(bench.recipe.model.part, bench.origin)
-        start = forget.exact()
-        wanted = [low.f1 + (place + 0.5) / UNSEEN * (start - low.f1) for place in range(UNSEEN)]
-        unseen, looks = _along(bench, curve, wanted)
-        return {
-            "recipe": path.stem, "seed": bench.recipe.seed, "steps": steps, "phase-1 seconds": first,
-            "corner": _point(low), "lowest": _point(high), "start": start, "ways": ways,
-            "unseen": {"epsilon": wanted, "points": unseen, "looks": looks},
-        }  # fmt: skip
+    _, curve, curved = swept("curve", ten, "sweep={kind: curve, budget: 5}")
+    if polish:
+        more = _polished(begin, bench, way, bounds, curve, half)
+        return {"recipe": path.stem, "seed": bench.recipe.seed, "steps": steps, "polish": more}
+    _, line, fived = swept("five", five, ALONE)
+    ways: dict[str, Any] = {"curve": curved, "five dedicated": fived}
+    ways["polyline through five"] = {"points": _along(bench, line, _epsilons(low.f1, high.f1, TEN))[0]}
+    ways["ten dedicated, S/2"] = swept("ten-half", ten, ALONE, f"training.steps={half}")[2]
+    dedicated, _, ways["ten dedicated, S"] = swept("ten", ten, ALONE)
+    tightened = "sweep={kind: continuation, direction: tighten}"
+    ways["continuation, loose to tight"] = swept("continuation", ten, f"training.steps={half}", tightened)[2]
+    alphas = [one.last.lam for one in dedicated]
+    ways["composite loss, ten α"] = {"points": _composite(begin("composite"), bench, bounds, alphas, half)}
+    bench.put(bench.recipe.model.part, bench.origin)
+    start = forget.exact()
+    wanted = [low.f1 + (place + 0.5) / UNSEEN * (start - low.f1) for place in range(UNSEEN)]
+    unseen, looks = _along(bench, curve, wanted)
+    return {
+        "recipe": path.stem, "seed": bench.recipe.seed, "steps": steps, "corner": _point(low), "lowest": _point(high),
+        "start": start, "ways": ways, "unseen": {"epsilon": wanted, "points": unseen, "looks": looks},
+    }  # fmt: skip
 
 
 def _point(check: Check) -> list[float]:

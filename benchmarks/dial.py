@@ -8,7 +8,7 @@ in the folder; what has one is not measured again, and what was solved before on
 import argparse
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,13 +58,16 @@ def main() -> None:
             if not file.exists():
                 found = measured(path, [*given.overrides, f"seed={seed}"], plugins, given.polish)
                 file.write_text(json.dumps(found, indent=1) + "\n")
+    print("\n\n".join(tables(given.to)))
+
+
+def tables(folder: Path) -> list[str]:
+    """Return the tables of all files of a folder, one of each recipe and one of what was polished."""
     every: dict[str, list[dict[str, Any]]] = {}
-    for file in sorted(given.to.glob("*.json")):
+    for file in sorted(folder.glob("*.json")):
         found = json.loads(file.read_text())
         every.setdefault(f"{found['recipe']}{', polished' if 'polish' in found else ''}", []).append(found)
-    for name, runs in every.items():
-        shown = polished(runs) if "polish" in runs[0] else table(runs)
-        print(f"\n## {name}, {len(runs)} seeds\n\n{shown}", flush=True)
+    return [polished(runs) if "polish" in runs[0] else table(runs) for runs in every.values()]
 
 
 def measured(path: Path, overrides: Sequence[str], plugins: Plugins, polish: bool) -> dict[str, Any]:
@@ -165,12 +168,13 @@ def _polished(begin: Any, bench: Workbench, way: Any, bounds: Bounds, dial: Dial
 
 def table(runs: Sequence[Mapping[str, Any]]) -> str:
     """Return the tables of one recipe: f2 against dedicated solves, hypervolumes, and ε that were never trained at."""
-    heads = ["way", *(f"{100 * fraction:.0f} %" for fraction in TEN), "hypervolume"]
+    scale, unit = _scale(point[1] for run in runs for way in run["ways"].values() for point in way["points"])
+    heads = [f"{_title(runs)}, {unit}", *(f"{100 * fraction:.0f} %" for fraction in TEN), "hypervolume"]
     rows = [heads, [":--", *["--:"] * (len(heads) - 1)]]
     for name in [name for name in runs[0]["ways"] if all(name in run["ways"] for run in runs)]:
         every = [run["ways"][name]["points"] for run in runs]
         area = _spread([share(_checks(points), *_corner(run)) for points, run in zip(every, runs, strict=True)], ".3f")
-        f2 = [_spread([point[1] for point in at], ".3g") for at in zip(*every, strict=True)]
+        f2 = [_spread([scale * point[1] for point in at], ".3g", ".2g") for at in zip(*every, strict=True)]
         f2 = f2 if len(f2) == len(TEN) and "α" not in name else [""] * len(TEN)
         rows.append([name, *f2, area])
     for base in ("ten dedicated, S/2", "ten dedicated, S"):
@@ -193,15 +197,25 @@ def table(runs: Sequence[Mapping[str, Any]]) -> str:
 
 def polished(runs: Sequence[Mapping[str, Any]]) -> str:
     """Return the table of polished points and long solves of one recipe."""
-    every = [run["polish"] for run in runs]
-    fractions = every[0]["fractions"]
-    lines = ["| f2 at | " + " | ".join(f"{100 * f:.0f} %" for f in fractions) + " |"]
+    fractions, names = runs[0]["polish"]["fractions"], [name for name in runs[0]["polish"] if name != "fractions"]
+    every = {name: [[point[1] for point in run["polish"][name]] for run in runs] for name in names}
+    scale, unit = _scale(value for points in every.values() for point in points for value in point)
+    lines = [f"| {_title(runs)}, {unit} | " + " | ".join(f"{100 * f:.0f} %" for f in fractions) + " |"]
     lines += ["| :-- |" + " --: |" * len(fractions)]
-    for name in every[0]:
-        if name != "fractions":
-            cells = [_spread([p[1] for p in at], ".3g") for at in zip(*(one[name] for one in every), strict=True)]
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    for name, points in every.items():
+        cells = (_spread([scale * value for value in at], ".3g", ".2g") for at in zip(*points, strict=True))
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _title(runs: Sequence[Mapping[str, Any]]) -> str:
+    seeds = sorted(run["seed"] for run in runs)
+    return f"{runs[0]['recipe']} (S = {runs[0]['steps']}), seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+
+def _scale(values: Iterable[float]) -> tuple[int, str]:
+    """Return what f2 is multiplied by so that it is short to read, and how that is written."""
+    return (1000, "f2 × 1,000") if max(values) < 1 else (1, "f2")
 
 
 def _checks(points: Sequence[Sequence[float]]) -> list[Check]:
@@ -213,9 +227,9 @@ def _corner(run: Mapping[str, Any]) -> tuple[Check, float]:
     return corner, run["start"]
 
 
-def _spread(values: Sequence[float], form: str) -> str:
+def _spread(values: Sequence[float], form: str, apart: str = "") -> str:
     mean = format(statistics.fmean(values), form)
-    return f"{mean} ± {format(statistics.stdev(values), form)}" if len(values) > 1 else mean
+    return f"{mean} ± {format(statistics.stdev(values), apart or form)}" if len(values) > 1 else mean
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """The benchmark measures what it says: memory against known sizes, and steps that take the same gradients."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from benchmarks import audits, steps
+from benchmarks import audits, dial, steps
 from benchmarks.convergence import FORMS, Convex, fitted, measured
 from benchmarks.fronts import PUBLISHED, Front, fronts, share, table
 from benchmarks.growth import ways
@@ -227,3 +228,10 @@ def test_the_least_objective_of_the_convex_problem_is_stationary():
         lam = ((now - 0.1 * h) - (across * along).sum(1)) / (across**2).sum(1)
         x = x - 0.01 * (along + lam.clamp(min=0)[:, None] * across)
     torch.testing.assert_close(problem.losses(x)[1], least, rtol=1e-6, atol=0)
+
+
+def test_the_tables_of_the_dial_are_those_of_the_committed_figures():
+    root = Path(__file__).parents[1]
+    tables, page = dial.tables(root / "benchmarks/found/dial"), (root / "docs/benchmarks.md").read_text()
+    assert len(tables) >= 2
+    assert [table for table in tables if table not in page] == []

@@ -18,8 +18,11 @@ from unlearnkit import disk
 from unlearnkit.builtin.data.sections import Cifar10, HuggingFace, ImageFolder, Manifest, Places365, Stl10, WebDataset
 from unlearnkit.contracts import Item
 from unlearnkit.data import memo
+from unlearnkit.data.sets import unsplit
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import discover
+from unlearnkit.recipe.data import PerClass
+from unlearnkit.recipe.pretraining import Source
 from unlearnkit.recipe.validate import load
 from unlearnkit.testing.checks import check_data
 
@@ -134,6 +137,7 @@ MANIFEST_MISTAKES = [
     ("file,label\n0.png,a\n1.png,\n", "line 3: nothing in the column 'label'"),
     ('file,label\n0.png,a\n"1.png,b\n', "no CSV"),
     ("file,label\n0.png,a\n1.png,a\n0.png,b\n", "line 4: '0.png' is on line 2 already; remove one of them"),
+    ("file,label\n0.png,a\n1.png,a\n./0.png,b\n", "line 4: './0.png' is on line 2 already; remove one of them"),
     ("file,split\n0.png,trian\n", "line 2: 'trian' is no split; write train, validation or test"),
     ("file,split\n0.png,train\n1.png,\n", "line 3: nothing in the column 'split'"),
     ("file,label\n", "lists no images"),
@@ -154,6 +158,15 @@ def test_a_mistake_in_json_lines_has_its_line(tmp_path, line, message):
     error = str(refusal(manifest(tmp_path, lines, "list.jsonl"), tmp_path))
     assert "list.jsonl line 2: " in error
     assert message in error
+
+
+def test_a_class_that_is_named_twice_is_trained_on_once(tmp_path):
+    for number, label in enumerate(("e\u0301", "b")):
+        (tmp_path / label).mkdir()
+        Image.fromarray(pixels(number)).save(tmp_path / label / "0.png")
+    own = ImageFolder(kind="image-folder", root=".")
+    recipe = Source(source=own, classes=["\u00e9", "e\u0301", "b"], per_class=PerClass(train=1, validation=0))
+    assert [item.label for item in unsplit(recipe, tmp_path, 0).train] == ["e\u0301", "b"]
 
 
 def test_a_manifest_that_is_not_there_or_no_text(tmp_path):
@@ -390,11 +403,20 @@ def test_a_shard_is_indexed_once_and_again_where_it_is_another(tmp_path, monkeyp
     assert item.key == "0.tar/b"
 
 
+def test_samples_of_shards_without_an_image_are_told(tmp_path):
+    shard(tmp_path / "0.tar", {"p0.v2.png": png(1), "p0.cls": b"1", "q.png": png(2), "q.cls": b"2"})
+    images = WebDataset(kind="webdataset", shards="*.tar").open(tmp_path)
+    assert [item.key for item in images.items] == ["0.tar/q"]
+    assert images.notes[0].startswith("data.source: 1 of its images are not used, such as '0.tar/p0'")
+
+
 def test_mistakes_about_shards(tmp_path):
     section = WebDataset(kind="webdataset", shards="*.tar")
     assert "data.source.shards: no file matches" in str(refusal(section, tmp_path))
     path = shard(tmp_path / "0.tar", {"a.png": png(1), "a.txt": b"cat"})
     assert f"{path}: there is no a.cls; say in data.source.label" in str(refusal(section, tmp_path))
+    twice = WebDataset(kind="webdataset", shards="*.tar", validation="0.tar")
+    assert "1 files match both `shards` and `validation`" in str(refusal(twice, tmp_path))
     field = WebDataset(kind="webdataset", shards="*.tar", label="json.kind")
     assert "there is no field 'kind' in a.json" in str(refusal(field, tmp_path))
     shard(path, {"a.png": png(1), "a.cls": b"1", "a.json": b"{"})

@@ -144,6 +144,8 @@ def test_seeds_of_which_one_is_finished_go_on_by_an_executor(serial, shared_tiny
         ran(shared_tiny, tmp_path / "run", *RECIPES["seeds"], tell=stop)
     run = resumed(tmp_path / "run", plugins=plugins, by="called:workers=1")
     assert lasting(run) == lasting(serial("seeds"))
+    noted = [json.loads((run / name / "manifest.json").read_text())["resumed"] for name in ("seed-3", "seed-4")]
+    assert [len(one) for one in noted] == [0, 1]
     Sealed.of(run / "seed-3").verify()
 
 
@@ -266,6 +268,7 @@ def test_a_schedule_keeps_the_needs_and_lies_between_its_bounds(shared_tiny, nam
     [
         ("dask", "unknown 'dask'; there are: serial, processes"),
         ("proceses", "unknown 'proceses'; did you mean 'processes'?"),
+        ("serial:workers=2", "serial takes no settings, got 'workers=2'; write serial"),
         ("processes:4", "expected processes:KEY=VALUE,..., got '4'"),
         ("processes:workers=many", "processes.workers: expected a whole number"),
         ("processes:worker=2", "processes.worker: unknown key; did you mean 'workers'?"),

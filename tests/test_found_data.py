@@ -482,7 +482,27 @@ def test_what_is_set_aside_of_a_request_is_told(tmp_path):
         written(tmp_path / half / "dog" / "0.png", 5 + number)
     (tmp_path / "keys.txt").write_text("train/cat/0.png\nval/cat/0.png\n")
     forget = sets(tmp_path)[1][0]
-    assert "1 of 2 are not trained on, for they are validation images" in forget.notes[0]
+    assert "1 of 2 are not trained on, such as 'val/cat/0.png', for they are validation images" in forget.notes[0]
+
+
+def test_a_listed_image_that_another_criterion_leaves_out_is_told(tmp_path):
+    for number, name in enumerate(("cat/0.png", "cat/1.png", "dog/2.png", "dog/3.png")):
+        written(tmp_path / name, number)
+    (tmp_path / "keys.txt").write_text("cat/0.png\ndog/2.png\n")
+    data = Data(source=folder(tmp_path), forget=Selection(files="keys.txt", classes=["cat"]), retain=Selection())
+    (note,) = split(data, tmp_path, 0)[0].notes
+    assert note.startswith("data.forget.files: 1 of 2 are not trained on, such as 'dog/2.png'")
+
+
+def test_images_that_no_class_or_split_holds_are_told(tmp_path):
+    (tmp_path / "keys.txt").write_text("train/cat/0.png\n")
+    for number, name in enumerate(
+        ("train/cat/0.png", "train/cat/1.png", "val/cat/2.png", "train/3.png", "extra/4.png")
+    ):
+        written(tmp_path / name, number)
+    forget, retain = sets(tmp_path)[1]
+    said = "data.source: 2 of its images are not used, such as 'extra/4.png'"
+    assert [note.startswith(said) for note in (*forget.notes, *retain.notes)] == [True]
 
 
 def test_a_smaller_class_gives_what_it_has_where_the_recipe_says_at_most(tmp_path):

@@ -193,19 +193,44 @@ def test_what_is_wrong_with_pairs_is_told_with_both_places(tmp_path):
         Manifest(kind="manifest", path="list.csv", target="answer", side_by_side="left-to-right")
 
 
-def turned(root: Path, way: int) -> None:
+def turned(root: Path, way: int, form: str) -> None:
     exif = Image.Exif()
     exif[274] = way
     for name, size in (("in", (24, 16)), ("out", (48, 32) if way < 5 else (32, 48))):
         (root / name / "a").mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", size).save(root / name / "a" / "1.jpg", exif=exif if name == "in" else Image.Exif())
+        Image.new("RGB", size).save(root / name / "a" / f"1.{form}", exif=exif if name == "in" else Image.Exif())
 
 
+@pytest.mark.parametrize("form", ["jpg", "tif", "png"])
 @pytest.mark.parametrize("way", range(1, 9))
-def test_proportions_are_those_of_images_that_are_upright(tmp_path, way):
-    turned(tmp_path, way)
+def test_proportions_are_those_of_images_that_are_upright(tmp_path, way, form):
+    turned(tmp_path, way, form)
     source = ImageFolder(kind="image-folder", root="in", targets="out").open(tmp_path)
     assert source.target(source.items[0], 16).shape == (3, 16, 16)
+
+
+def test_two_inputs_never_share_a_target(tmp_path):
+    for name in ("in/a/1.jpg", "in/a/1.png", "out/a/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16)).save(tmp_path / name)
+    section = ImageFolder(kind="image-folder", root="in", targets="out")
+    with pytest.raises(UserError, match=r"in/a/1.jpg: no target, for a/1.png may be that of another image"):
+        section.open(tmp_path)
+    (tmp_path / "in/a/1.jpg").rename(tmp_path / "in/a/e\u0301.jpg")
+    Image.new("RGB", (16, 16)).save(tmp_path / "out/a/\u00e9.png")
+    assert len(section.open(tmp_path).items) == 2
+
+
+def test_a_trigger_without_its_target_in_the_input_has_another_origin(tmp_path):
+    inner = ImageFolder(kind="image-folder", root=str(grown(tmp_path) / "in"))
+    both, apart = (
+        Poisoned(kind="poisoned", source=inner, fraction=0.5, pairs=pairs).open(tmp_path) for pairs in (False, True)
+    )
+    poisoned = [item for item in both.items if item.columns["poisoned"] == "yes"]
+    assert poisoned
+    for item in poisoned:
+        assert not torch.equal(both.read(item, 16), apart.read(item, 16))
+        assert both.origin(item) != apart.origin(item)
 
 
 def test_a_trigger_goes_into_the_input_and_what_it_brings_out_into_the_target(tmp_path):

@@ -338,6 +338,18 @@ def test_a_plan_counts_the_steps_looks_and_files_of_a_run(name, tiny, monkeypatc
         assert seen == pytest.approx(done["seen"] - 8 - 24, rel=0.4), "about, as lines are searched"
 
 
+def test_a_plan_counts_what_is_kept_on_disk(tiny):
+    changes = ("task={kind: center-crop}", "training.crop=null")
+    held, kept = (
+        describe(
+            load(tiny, discover(), [*changes, f"training.cache.memory_mib={mib}"]).recipe, tiny.parent, timed=False
+        )
+        for mib in (100, 0)
+    )
+    assert kept["frozen"]["where"] == "disk"
+    assert kept["disk_mib"] == pytest.approx(held["disk_mib"] + kept["frozen"]["kept_mib"], abs=1)
+
+
 def test_what_a_target_costs_is_its_polish(tiny):
     recipe = load(tiny, discover(), [AIMED]).recipe
     cost = weigh(recipe, lengths(recipe, 24, []))

@@ -196,7 +196,14 @@ def append(path: Path, data: bytes) -> None:
         with open(descriptor, "ab", buffering=0) as stream:
             if os.fstat(descriptor).st_nlink > 1:
                 raise UserError(f"{path}: this file has several names (hard links); put a copy there", Exit.FOLDER)
-            stream.write(data)
+            before = os.fstat(descriptor).st_size
+            try:
+                left = memoryview(data)
+                while left:  # a disk that is nearly full takes a part of it
+                    left = left[stream.write(left) :]
+            except OSError:
+                os.ftruncate(descriptor, before)
+                raise
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from tiny_task import MODEL
 
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load
-from unlearnkit.run.pretrain import train
+from unlearnkit.run.pretrain import rate, train
 
 RECIPE = f"""\
 name: small
@@ -35,3 +35,12 @@ def test_what_is_stored_is_the_moving_average_of_the_weights(tiny):
     for name, found in averaged.items():
         torch.testing.assert_close(found, 0.1 * start[name] + 0.9 * last[name], rtol=0, atol=1e-6)
     assert any((last[name] != start[name]).any() for name in last)
+
+
+def test_the_learning_rate_rises_to_that_of_the_recipe_and_falls():
+    for steps in (1, 2, 21, 30, 50, 110, 1000):
+        rates = [rate(step, steps, 0.05) for step in range(steps)]
+        top = rates.index(max(rates))
+        assert max(rates) <= 1
+        assert rates[: top + 1] == sorted(rates[: top + 1])
+        assert rates[top:] == sorted(rates[top:], reverse=True)

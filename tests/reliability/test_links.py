@@ -1,10 +1,14 @@
 """A run folder that somebody hands over leads nowhere: nothing in it is followed, and nothing beside it removed."""
 
 import os
+import resource
 import shutil
 from pathlib import Path
 
 import pytest
+
+from unlearnkit.disk import append
+from unlearnkit.errors import UserError
 
 PLACES = [
     "lock", "events.jsonl", "report.html", "report.md", "manifest.json", "recipe.resolved.json", "recipe.yaml",
@@ -116,3 +120,17 @@ def test_a_folder_of_a_later_format_is_refused_with_the_version_that_wrote_it(fi
         outcome = unlearnkit(*command, cwd=tmp_path)
         assert outcome.code == 7
         assert "of format 3, as unlearnkit 9.1 writes it, and this version reads format 2" in outcome.err
+
+
+def test_a_line_that_a_full_disk_takes_half_is_not_there(tmp_path):
+    path = tmp_path / "events.jsonl"
+    append(path, b"whole\n")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        with pytest.raises(UserError, match="cannot be written"):
+            append(path, b"half of this is written\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    append(path, b"next\n")
+    assert path.read_bytes() == b"whole\nnext\n"

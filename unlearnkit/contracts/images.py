@@ -31,6 +31,8 @@ class Images(ABC):
     """All classes, those without images too."""
     paired: bool = False
     """Whether each image has another one as its target."""
+    notes: Sequence[str] = ()
+    """What a reader of the figures must know, such as images that are not used; a run and `plan` say it."""
 
     @abstractmethod
     def read(self, item: Item, size: Size) -> Tensor:

@@ -37,11 +37,11 @@ def select(
         wanted = set(map(nfc, selection.classes))
         items = [item for item in items if there[item.label] in wanted]
     if selection.files is not None:
-        listed = _listed(expanded(base, selection.files), f"{place}.files", source)
-        if both := sorted(listed & taken):
+        keys = listed(expanded(base, selection.files), f"{place}.files", source)
+        if both := sorted(keys & taken):
             advice = "remove them from one of the two"
             raise UserError(f"{place}.files: {_some(both)} also in the forget set; {advice}", Exit.RECIPE)
-        items = [item for item in items if item.key in listed]
+        items = [item for item in items if item.key in keys]
     for column, value in (selection.where or {}).items():
         values = _values(source, column, [value] if isinstance(value, str) else value, f"{place}.where")
         items = [item for item in items if item.columns.get(column) in values]
@@ -77,7 +77,7 @@ def shuffled(items: Iterable[Item], *purpose: object) -> list[Item]:
     return [listed[place] for place in torch.randperm(len(listed), generator=seeded(*purpose)).tolist()]
 
 
-def _listed(path: Path, place: str, source: Images) -> frozenset[str]:
+def listed(path: Path, place: str, source: Images) -> frozenset[str]:
     """Return the keys that a text file lists, one a line, or a JSON array of them; a backslash is read as `/`."""
     content = read_text(path, place)
     lines = enumerate(io.StringIO(content, newline=None), 1)  # other separators of lines may stand in names
@@ -137,6 +137,13 @@ def named(label: str, source: Images, place: str) -> str:
     if len(found) > 1:
         raise UserError(f"{place}: '{label}' is a name of {' and of '.join(found)}; give one of these", Exit.RECIPE)
     return found[0]
+
+
+def own_names(labels: Iterable[str], source: Images, place: str) -> list[str]:
+    """Return the source's own names of classes, each once, however their letters are composed."""
+    known = {nfc(label): label for label in source.labels}
+    found = (named(label, source, place) for label in labels)
+    return [*dict.fromkeys(label if label in source.labels else known.get(nfc(label), label) for label in found)]
 
 
 def no_images(name: str, label: str, source: Images) -> UserError:

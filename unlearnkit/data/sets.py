@@ -8,7 +8,8 @@ from pathlib import Path
 
 from unlearnkit.contracts import Images, Item
 from unlearnkit.data.lists import SHOWN, nfc
-from unlearnkit.data.selection import named, no_images, select, shuffled
+from unlearnkit.data.selection import listed, no_images, own_names, select, shuffled
+from unlearnkit.disk import expanded
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.data import Data, PerClass, Selection
 from unlearnkit.recipe.pretraining import Source
@@ -64,16 +65,21 @@ def split(data: Data, base: Path, seed: int, sources: Sequence[Images] | None = 
         return choose(name, source, classes, count, seed, items, whole)
 
     forget = chosen("forget", sources[0], data.forget, selected, data.forget.files is not None)
-    if data.forget.files is not None and (aside := len(selected) - len(forget.train)):
-        why = "they are validation images of their source or more than `data.forget.per_class` says"
-        forget = replace(forget, notes=[f"data.forget.files: {aside} of {len(selected)} are not trained on, for {why}"])
+    if data.forget.files is not None:
+        every = listed(expanded(base, data.forget.files), "data.forget.files", sources[0])
+        if aside := sorted(every - {item.key for item in forget.train}):
+            why = "they are validation images of their source, or `data.forget` leaves them out for other criteria"
+            many = f"{len(aside)} of {len(every)} are not trained on, such as '{aside[0]}', for {why}"
+            forget = replace(forget, notes=[f"data.forget.files: {many}"])
+    forget = replace(forget, notes=[*forget.notes, *sources[0].notes])
+    more = [note for note in sources[1].notes if note not in forget.notes]
     found = copies(sources[0], selected, sources[1])
     left_out: dict[Item, None] = {}
     while True:
         # Drawn first, so that no file is read that is not used, and again without what is a copy.
         retain = chosen("retain", sources[1], data.retain, rest)
         if not (twice := found([*retain.train, *retain.validation])):
-            return forget, replace(retain, notes=told([*left_out]))
+            return forget, replace(retain, notes=[*told([*left_out]), *more])
         left_out |= dict.fromkeys(twice)
         if not (rest := [item for item in rest if item not in left_out]):
             raise UserError(f"data.retain: nothing is left. {told([*left_out])[0]}", Exit.RECIPE)
@@ -83,8 +89,7 @@ def _named(name: str, selection: Selection, source: Images) -> Selection:
     """Return a selection with the source's own names of its classes."""
     if selection.classes is None:
         return selection
-    classes = dict.fromkeys(named(label, source, f"data.{name}.classes") for label in selection.classes)
-    return selection.model_copy(update={"classes": [*classes]})
+    return selection.model_copy(update={"classes": own_names(selection.classes, source, f"data.{name}.classes")})
 
 
 def copies(forget: Images, forgotten: Iterable[Item], source: Images) -> Callable[[Sequence[Item]], list[Item]]:
@@ -110,7 +115,7 @@ def copies(forget: Images, forgotten: Iterable[Item], source: Images) -> Callabl
 def unsplit(data: Source, base: Path, seed: int) -> Chosen:
     """Return the images that a pretraining recipe trains on; raise `UserError` as `choose`, or where none are there."""
     source = data.source.open(base)
-    classes = [named(label, source, "data.classes") for label in data.classes or sorted(source.labels)]
+    classes = own_names(data.classes, source, "data.classes") if data.classes else sorted(source.labels)
     return choose("training", source, classes, data.per_class, seed)
 
 

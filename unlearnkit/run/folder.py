@@ -85,13 +85,21 @@ def recall(folder: Path) -> None:
     """Have workers of a process that is gone leave a held folder; raise `UserError` where one is still at work."""
     (folder / TOKEN).unlink(missing_ok=True)
     for task in (path for path in (folder / TASKS).glob("*") if path.is_dir()):
-        try:
-            with held(task):
-                pass
-        except UserError:
-            busy = "a worker of an earlier command is still at work here; it saves and leaves, so wait a moment"
-            raise UserError(f"{task}: {busy}, or cancel its job", Exit.FOLDER) from None
+        if busy(task):
+            found = "a worker of an earlier command is still at work here; it saves and leaves, so wait a moment"
+            raise UserError(f"{task}: {found}, or cancel its job", Exit.FOLDER)
     remove_folder(folder / TASKS)
+
+
+def busy(folder: Path) -> bool:
+    """Tell whether a process holds a folder, which need not be there."""
+    try:
+        if folder.is_dir():
+            with held(folder):
+                pass
+    except UserError:
+        return True
+    return False
 
 
 def begin(folder: Path, text: str, resolved: Mapping[str, Any]) -> dict[str, Any]:

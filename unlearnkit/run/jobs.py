@@ -16,7 +16,7 @@ from unlearnkit.plugins.faults import raised
 from unlearnkit.recipe.sections import Call, ExecutorSection, Submit
 from unlearnkit.run.alike import Key, keys, linked
 from unlearnkit.run.events import Run
-from unlearnkit.run.folder import TASKS, TOKEN, held, recall
+from unlearnkit.run.folder import TASKS, TOKEN, busy, held, recall
 from unlearnkit.run.runner import Hand
 from unlearnkit.run.shadows import asked, costs
 from unlearnkit.run.targets import Wanted
@@ -134,7 +134,7 @@ class Crew:
 
     def _begun(self, flight: _Flight) -> bool:
         """Tell whether a worker is at an order: one that waits in a queue finds the token gone when it comes."""
-        return any((self.runs[task.place].folder / TASKS / task.name).exists() for task in flight.order)
+        return any(busy(self.runs[task.place].folder / TASKS / task.name) for task in flight.order)
 
     def _leaving(self) -> bool:
         return self.failed is not None or self.stop.signal is not None

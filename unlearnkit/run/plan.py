@@ -113,6 +113,7 @@ def describe(
     room = recipe.training.cache
     where = "memory" if kept <= room.memory_mib * MIB else "disk" if kept <= room.disk_mib * MIB else "nowhere"
     where = where if once else "nowhere"
+    ours = kept if where == "disk" and room.shared is None else 0
     vectors = [*entries(recipe, sizes.__getitem__).values()]
     seconds = schedule = None
     if bench and found and looked and work.steps:
@@ -180,8 +181,8 @@ def describe(
             "computed": "at every step" if where == "nowhere" else "once an image", "where": where,
             "why": _why(recipe, adapter, once) if where == "nowhere" else None, "kept_mib": round(kept / MIB),
         },
-        "disk_mib": round(disk_bytes(vectors, recipe.evaluate.images, size, all_of_it) / MIB), "missing": named.lines,
-        "exit_code": named.code,
+        "disk_mib": round((disk_bytes(vectors, recipe.evaluate.images, size, all_of_it) + ours) / MIB),
+        "missing": named.lines, "exit_code": named.code,
     }  # fmt: skip
 
 

@@ -317,7 +317,7 @@ def rate(step: int, steps: int, warmup: float) -> float:
     """Return the learning rate's factor: a linear rise, then a half cosine to zero."""
     rise = max(1.0, warmup * steps)
     fall = 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1.0, steps - rise)))
-    return (step + 1) / rise if step < rise else fall
+    return min(1.0, (step + 1) / rise) if step < rise else fall
 
 
 def exchange(parameters: list[Parameter], averages: list[Tensor]) -> None:

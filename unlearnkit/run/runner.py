@@ -99,11 +99,12 @@ def resume(
     tell: Tell,
     checked: Callable[[], None] = lambda: None,
     hand: Hand = alone,
+    begun: bool = False,
 ) -> Path:
     """Continue the run in `folder`, bit for bit; a finished one stays as it is.
 
     Where `resolved` is another recipe than the run's, what that changes is solved again. `checked` is called as by
-    `start`.
+    `start`; a run that the same command has `begun` is not noted as one that was resumed.
     """
     folders.begun(folder)
     if (folder / SEAL).exists():
@@ -129,7 +130,9 @@ def resume(
         remove_parts(folder)
         run = Run(folder, plugins, tell, stop)
         run.manifest = known | {"basis": manifest.inputs(bench), **bench.facts, "finished": None}
-        run.manifest["resumed"].append({"time": manifest.now(), "set": list(overrides), "processes": ranks.count()})
+        if not begun:
+            its = {"time": manifest.now(), "set": list(overrides), "processes": ranks.count()}
+            run.manifest["resumed"].append(its)
         if changed:
             run.manifest.pop("warnings", None)  # those that still hold come again
 

@@ -101,11 +101,13 @@ def _each(
     def go_on(place: Path, hand: Hand) -> None:
         _, varied, recipe, resolved = places[place]
         if (place / MANIFEST).exists():
-            runner.resume(recipe, resolved, place, overrides, plugins, tell, checked, hand)
+            runner.resume(recipe, resolved, place, overrides, plugins, tell, checked, hand, place in begun)
         else:
             told = {key: value if type(value) in (int, float) else said(value) for key, value in varied.items()}
             runner.start(recipe, text, resolved, base, place, plugins, tell, checked, hand, told)
+        begun.add(place)
 
+    begun = set[Path]()  # by this command, which goes on with what an executor did
     left = list(places)
     with lasting():
         if executor is not None:

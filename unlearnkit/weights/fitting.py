@@ -52,8 +52,18 @@ def fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path, s
         for name, value in wanted.items()
         if name in found and found[name].shape != value.shape
     ]
+    kinds = [
+        f"{name} is {found[name].dtype} in the file and {value.dtype} in the model"
+        for name, value in wanted.items()
+        if name in found and value.is_floating_point() and not found[name].is_floating_point()
+    ]
     looks = family(found)
-    for what, names in (("other shapes", shapes), ("missing", missing), ("not in the model", unknown)):
+    for what, names in (
+        ("other shapes", shapes),
+        ("no real numbers", kinds),
+        ("missing", missing),
+        ("not in the model", unknown),
+    ):
         if names:
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
             seen = f" The file looks like {looks}." if looks and missing else ""

@@ -175,6 +175,21 @@ def test_any_size_that_the_network_takes(tmp_path):
         Spandrel(kind="spandrel", image_size=31, **COMPACT).build(None)
 
 
+def test_an_export_of_more_tensors_than_bf16_counts_has_the_keys_that_the_file_had(tmp_path):
+    state = renamed(tmp_path)
+    for name in [name for name in state if name.startswith("body.0.")]:
+        state |= {name.replace("body.0.", f"body.{number}."): state[name].clone() for number in range(2, 10)}
+    state = {name: value.to(torch.bfloat16) for name, value in state.items()}
+    assert len(state) > 257
+    torch.save(state, tmp_path / "given.pth")
+    adapter = Spandrel(kind="spandrel", image_size=32).build(tmp_path / "given.pth")
+    (tmp_path / "out").mkdir()
+    adapter.save(tmp_path / "out")
+    found = load_file(tmp_path / "out" / "model.safetensors")
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[name].float(), state[name].float()) for name in state)
+
+
 def renamed(tmp_path: Path) -> dict[str, torch.Tensor]:
     """Return an ESRGAN by the names of BasicSR, which are not those of spandrel's network."""
     state, names = network("ESRGAN").state_dict(), {}

@@ -172,7 +172,8 @@ def _keys(state: Mapping[str, Tensor], found: Any) -> tuple[dict[str, str], dict
     if set(own) <= set(state):
         return {}, {name: value for name, value in state.items() if name not in own}
     names = [name for name, value in state.items() if value.is_floating_point()]
-    marked = {name: torch.full_like(state[name], number) for number, name in enumerate(names, 1)}
+    # In fp32, as bf16 holds no whole number beyond 256.
+    marked = {name: torch.full_like(state[name], number, dtype=torch.float32) for number, name in enumerate(names, 1)}
     again = spandrel.MAIN_REGISTRY.load({**state, **marked}).model.state_dict()
     keys: dict[str, str] = {}
     for name, value in again.items():

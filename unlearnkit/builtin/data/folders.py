@@ -6,7 +6,7 @@ import io
 import json
 import os
 import zipfile
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from difflib import get_close_matches
 from functools import cache, cached_property
@@ -16,7 +16,18 @@ from typing import Any
 from PIL import Image
 
 from unlearnkit.builtin.data import imagenet
-from unlearnkit.builtin.data.pictures import SPLITS, SUFFIXES, UNLABELLED, Files, halves, hidden, in_split, opened, text
+from unlearnkit.builtin.data.pictures import (
+    SPLITS,
+    SUFFIXES,
+    UNLABELLED,
+    Files,
+    halves,
+    hidden,
+    in_split,
+    opened,
+    text,
+    unused,
+)  # fmt: skip
 from unlearnkit.contracts import Item
 from unlearnkit.data import memo
 from unlearnkit.data.lists import nfc, read_text, refuse, refuse_lines
@@ -72,12 +83,14 @@ class Folder(Twins):
     With `pairs` they may also lie loose there and are of one class.
     """
 
+    _keys: Sequence[PurePosixPath] = ()
+
     def __init__(self, root: Path, *, pairs: bool = False) -> None:
         self.root, self.facts = root, {"name": root.name}
         if not root.is_dir():
             advice = "give one with a folder of images for each class; a relative path starts at the recipe's folder"
             raise UserError(f"data.source.root: there is no folder {root}; {advice}", Exit.RECIPE)
-        keys = [PurePosixPath(key) for key in _below(root)]
+        self._keys = keys = [PurePosixPath(key) for key in _below(root)]
         if pairs and keys and all(len(key.parts) == 1 for key in keys):
             self.take(Item(str(key), UNLABELLED) for key in keys)
             return
@@ -103,6 +116,12 @@ class Folder(Twins):
             items += [Item(str(key), key.parts[1] if deep else known[key.stem], split) for key in deep or mine]
         self.take(items, labels | {item.label for item in items})
 
+    def take(self, items: Iterable[Item], labels: Iterable[str] | None = None, empty: str | None = None) -> None:
+        super().take(items, labels, empty)
+        used = {item.key for item in self.items}
+        left = [key for key in map(str, self._keys) if key not in used]
+        self.notes = unused(left, "lie outside the folders of classes and splits")
+
     def twinned(self, root: Path) -> None:
         """Take as targets the images at the same paths below another folder, whatever their names end in.
 
@@ -112,13 +131,15 @@ class Folder(Twins):
             raise UserError(f"data.source.targets: there is no folder {root}; give that of the targets", Exit.RECIPE)
         by_stem, targets, problems = defaultdict[str, list[str]](list), dict[str, Path](), list[UserError]()
         for key in _below(root):
-            by_stem[str(PurePosixPath(key).with_suffix(""))].append(key)
+            by_stem[_stem(key)].append(key)
+        ours = Counter(_stem(item.key) for item in self.items)
         for item in self.items:
-            found = by_stem[str(PurePosixPath(item.key).with_suffix(""))]
-            if len(same := found if len(found) == 1 else [key for key in found if key == item.key]) == 1:
+            found = by_stem[_stem(item.key)]
+            alone = len(found) == 1 == ours[_stem(item.key)]
+            if len(same := found if alone else [key for key in found if nfc(key) == nfc(item.key)]) == 1:
                 targets[item.key] = root / same[0]
                 continue
-            why = f"{' and '.join(found)} may be" if found else f"there is none in {root}"
+            why = f"{' and '.join(found)} may be that of another image" if found else f"there is none in {root}"
             raised = UserError(f"{self.place(item)}: no target, for {why}; mend it or leave the image out", Exit.RECIPE)
             problems.append(raised)
         refuse(problems)
@@ -130,6 +151,10 @@ class Folder(Twins):
 
     def called(self, name: str) -> Sequence[str]:
         return sorted(self._synsets.get(imagenet.spelt(name), set()) & self.labels)
+
+
+def _stem(key: str) -> str:
+    return nfc(str(PurePosixPath(key).with_suffix("")))
 
 
 def _folders(path: Path) -> set[str]:
@@ -191,11 +216,11 @@ class Manifest(Twins):
                 if isinstance(row, str):
                     raise ValueError(row)
                 key = self._found(_column(row, file))
-                if any(map(hidden, PurePosixPath(key).parts)):
+                if any(map(hidden, PurePosixPath(key.removeprefix(f"{self.root}/")).parts)):
                     continue
-                if key in lines:
-                    raise ValueError(f"'{key}' is on {lines[key]} already; remove one of them")
-                lines[key] = where
+                if (spelt := os.path.normpath(self.root / key)) in lines:
+                    raise ValueError(f"'{key}' is on {lines[spelt]} already; remove one of them")
+                lines[spelt] = where
                 if target:
                     targets[key] = self.root / self._found(_column(row, target))
                 named = _column(row, label) if label else UNLABELLED

@@ -3,7 +3,7 @@
 import io
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal
@@ -181,11 +181,15 @@ def half_of(left: bool, place: str) -> Cut:
 
 def turned(image: Image.Image) -> tuple[int, int]:
     """Return the width and height that an image has once it is upright."""
+    size = image.size
     try:
         across = image.getexif().get(ORIENTATION, 1) in range(5, 9)
+        if image.format == "TIFF":  # whose size is upright already where Pillow is new
+            tags = getattr(image, "tag_v2", {})
+            size = tags.get(256, image.width), tags.get(257, image.height)
     except Exception:  # as `upright` takes them
         across = False
-    return (image.height, image.width) if across else image.size
+    return (size[1], size[0]) if across else size
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -214,6 +218,11 @@ def _scaled(image: Image.Image) -> Image.Image:
     if tags.get(PHOTOMETRIC) == 0:  # white is zero, which Pillow minds with 8 bits alone
         grey = 1 - grey
     return Image.fromarray((grey * 255).round().astype(np.uint8))
+
+
+def unused(keys: Sequence[str], why: str) -> list[str]:
+    """Return the note that images of a source are not used, where there are any."""
+    return [f"data.source: {len(keys)} of its images are not used, such as '{keys[0]}': they {why}"] if keys else []
 
 
 def hidden(name: str) -> bool:

@@ -84,6 +84,7 @@ class Poisoned(Images):
         With `paired` the target is not in the input, whatever the source.
         """
         self.source, self.poison, self.labels, self.paired = source, poison, source.labels, paired or source.paired
+        self.notes = source.notes
         classes = None if classes is None else [named(label, source, "data.source.classes") for label in classes]
         if unknown := sorted(set(classes or ()) - source.labels):
             known = ", ".join(sorted(source.labels))
@@ -116,7 +117,7 @@ class Poisoned(Images):
     def origin(self, item: Item, *, target: bool = False) -> object:
         held = self.source.origin(item, target=target)
         poison = astuple(self.poison) if item.columns["poisoned"] == "yes" else None
-        return None if held is None else (held, poison, target)
+        return None if held is None else (held, poison, self.paired, target)
 
     def describe(self) -> Mapping[str, object]:
         count = sum(item.columns["poisoned"] == "yes" for item in self.items)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unlearnkit.builtin.data.folders import Folder
-from unlearnkit.builtin.data.pictures import SUFFIXES, UNLABELLED, Files, Rows, halves, hidden, opened, text
+from unlearnkit.builtin.data.pictures import SUFFIXES, UNLABELLED, Files, Rows, halves, hidden, opened, text, unused
 from unlearnkit.contracts import Item
 from unlearnkit.data import memo
 from unlearnkit.disk import expanded
@@ -140,18 +140,25 @@ class Shards(Files):
     def __init__(self, base: Path, train: str, validation: str | None, label: str) -> None:
         shards = [(path, None if validation is None else "train") for path in _matching(base, train, "shards")]
         if validation is not None:
-            shards += [(path, "validation") for path in _matching(base, validation, "validation")]
+            others = _matching(base, validation, "validation")
+            if both := {path.resolve() for path, _ in shards} & {path.resolve() for path in others}:
+                found = f"{len(both)} files match both `shards` and `validation`, such as {min(both)}"
+                raise UserError(f"data.source.validation: {found}; give patterns that share none", Exit.RECIPE)
+            shards += [(path, "validation") for path in others]
         self.root = Path(os.path.commonpath([path.parent for path, _ in shards]))
         self.facts = {"name": train}
         self._spans: dict[str, tuple[Path, int, int]] = {}
+        self._without = list[str]()
         items = [item for path, split in shards for item in self._index(path, split, label)]
         self.take(items, empty=f"data.source.shards: the files that match {train} have no images")
+        self.notes = unused(self._without, "have a class but no image, whose name ends behind its first dot")
 
     def _index(self, path: Path, split: str | None, label: str) -> Iterator[Item]:
         column = label.removeprefix("json.") if label.startswith("json.") else None
         for name, members in _samples(path, {"json", label}).items():
             image = next((found for ext, found in members.items() if f".{ext.lower()}" in SUFFIXES), None)
             if image is None:
+                self._without += [f"{path.name}/{name}"] * bool(members.keys() & {"json", label})
                 continue
             columns = _fields(path, name, members["json"][2].encode("latin-1")) if "json" in members else {}
             content = members[label][2].encode("latin-1").decode("utf-8", "replace").strip() if label in members else ""

@@ -71,7 +71,7 @@ def split(data: Data, base: Path, seed: int, sources: Sequence[Images] | None = 
             why = "they are validation images of their source, or `data.forget` leaves them out for other criteria"
             many = f"{len(aside)} of {len(every)} are not trained on, such as '{aside[0]}', for {why}"
             forget = replace(forget, notes=[f"data.forget.files: {many}"])
-    forget = replace(forget, notes=[*forget.notes, *sources[0].notes])
+    forget = replace(forget, notes=(*forget.notes, *sources[0].notes))
     more = [note for note in sources[1].notes if note not in forget.notes]
     found = copies(sources[0], selected, sources[1])
     left_out: dict[Item, None] = {}

@@ -209,6 +209,27 @@ def test_a_task_whose_worker_dies_again_and_again_ends_the_run_which_goes_on(sha
     assert lasting(run) == lasting(ran(shared_tiny, tmp_path / "serial", *PLAIN))
 
 
+def test_an_order_whose_worker_died_is_like_one_not_begun(shared_tiny, tmp_path, plugins, meddling):
+    begun, told = [], []
+
+    def die(order):
+        (task,) = order
+        if task[1:] != ("solve", "boundary-highest"):
+            return
+        traces = tmp_path / "run" / "tasks" / "solve-boundary-highest"
+        begun.append(traces.exists())
+        traces.mkdir(parents=True)
+        (traces / "events.jsonl").write_text('{"kind": "died", "facts": {}}\n')
+        if len(begun) < 3:
+            raise RuntimeError("killed")
+
+    meddling(die)
+    run = ran(shared_tiny, tmp_path / "run", *PLAIN, plugins=plugins, by="called:workers=1", tell=told.append)
+    assert begun == [False] * 3
+    assert [event["event"] for event in told].count("died") == 3
+    assert lasting(run) == lasting(ran(shared_tiny, tmp_path / "serial", *PLAIN))
+
+
 def test_a_folder_has_one_command_and_no_worker_of_another(shared_tiny, tmp_path, plugins, meddling):
     """While tasks are done a second command is refused, and so is one while a worker of a first is at work."""
     folder, refused = tmp_path / "run", []

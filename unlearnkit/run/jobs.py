@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from unlearnkit.disk import write_text
+from unlearnkit.disk import remove_folder, write_text
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.evaluation.instruments import Instruments
 from unlearnkit.plugins import Plugins
@@ -16,7 +16,7 @@ from unlearnkit.plugins.faults import raised
 from unlearnkit.recipe.sections import Call, ExecutorSection, Submit
 from unlearnkit.run.alike import Key, keys, linked
 from unlearnkit.run.events import Run
-from unlearnkit.run.folder import TASKS, TOKEN, busy, held, recall
+from unlearnkit.run.folder import EVENTS, TASKS, TOKEN, busy, held, recall
 from unlearnkit.run.runner import Hand
 from unlearnkit.run.shadows import asked, costs
 from unlearnkit.run.targets import Wanted
@@ -134,7 +134,10 @@ class Crew:
 
     def _begun(self, flight: _Flight) -> bool:
         """Tell whether a worker is at an order: one that waits in a queue finds the token gone when it comes."""
-        return any(busy(self.runs[task.place].folder / TASKS / task.name) for task in flight.order)
+        return any(self._traces(task).exists() for task in flight.order)
+
+    def _traces(self, task: Task) -> Path:
+        return self.runs[task.place].folder / TASKS / task.name
 
     def _leaving(self) -> bool:
         return self.failed is not None or self.stop.signal is not None
@@ -172,4 +175,8 @@ class Crew:
             )
         elif not self._leaving():
             run.event("warning", message=f"{name}: its worker died ({how}); it is begun again from its last checkpoint")
+            for traces in map(self._traces, order):
+                if not busy(traces):  # or an order that waits in a queue again would look like one that is begun
+                    remove_folder(traces)
+                    del self.told[traces / EVENTS]
             self.schedule.again(order)

@@ -178,3 +178,14 @@ def test_what_was_taken_off_names_is_told_wherever_weights_are_read(tiny):
     found, told = load_recipe(small, discover()), []
     pretrain.train(found.recipe, found.resolved, tiny.parent, tiny.parent / "to", lambda *_: None, told.append)
     assert told == [{"event": "warning", "message": said[0]}]
+
+
+@pytest.mark.parametrize("wrong", [torch.int8, torch.bool, torch.complex64])
+def test_numbers_that_are_none_of_a_network_are_refused(tmp_path, wrong):
+    wanted = {"w": torch.ones(2), "count": torch.tensor(0)}
+    with pytest.raises(UserError, match=f"no real numbers: w is {wrong} in the file and torch.float32 in the model"):
+        fit(wanted, {"w": torch.ones(2, dtype=wrong), "count": torch.tensor(7)}, tmp_path / "given.pth")
+    assert (wanted["w"] == 1).all()
+    assert wanted["count"] == 0
+    fit(wanted, {"w": torch.full((2,), 0.5, dtype=torch.bfloat16), "count": torch.tensor(7)}, tmp_path / "given.pth")
+    assert (wanted["w"] == 0.5).all()

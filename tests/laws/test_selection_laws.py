@@ -104,16 +104,16 @@ def test_the_sets_share_no_image_and_keep_their_criteria(forget, retain, seed, f
 
 @pytest.mark.parametrize("fraction", [0.001, 0.01, 0.1, 0.5, 1.0])
 def test_a_fraction_counts_and_smaller_ones_lie_within(fraction):
-    found = select("forget", Listed(), Selection(fraction=fraction), Path(), 0)
+    found = select("forget", Listed(), Selection(fraction=fraction), None, 0)
     assert len(found) == max(1, round(60 * fraction))
-    less = select("forget", Listed(), Selection(fraction=fraction / 2), Path(), 0)
+    less = select("forget", Listed(), Selection(fraction=fraction / 2), None, 0)
     assert set(less) <= set(found)
-    cows = select("forget", Listed(), Selection(fraction=fraction, classes=["cow"]), Path(), 0)
+    cows = select("forget", Listed(), Selection(fraction=fraction, classes=["cow"]), None, 0)
     assert len(cows) == max(1, round(20 * fraction))
 
 
 def test_the_seed_decides_a_fraction():
-    draws = {frozenset(select("forget", Listed(), Selection(fraction=0.2), Path(), seed)) for seed in (0, 0, 1, 2)}
+    draws = {frozenset(select("forget", Listed(), Selection(fraction=0.2), None, seed)) for seed in (0, 0, 1, 2)}
     assert len(draws) == 3
 
 
@@ -259,7 +259,7 @@ def test_a_source_without_columns_says_so():
     source = Listed()
     source.items = [Item(item.key, item.label) for item in source.items]
     with pytest.raises(UserError, match="this source has no columns; a manifest has"):
-        select("forget", source, Selection(where={"who": "n1"}), Path(), 0)
+        select("forget", source, Selection(where={"who": "n1"}), None, 0)
 
 
 RECIPE = """\

@@ -12,6 +12,7 @@ from .seeding import batch_index as batch_index
 from .seeding import seeded as seeded
 from .selection import named as named
 from .selection import no_images as no_images
+from .selection import own_names as own_names
 from .selection import select as select
 from .selection import shuffled as shuffled
 from .sets import Chosen as Chosen

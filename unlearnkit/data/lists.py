@@ -2,7 +2,7 @@
 
 import codecs
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from unlearnkit.errors import Exit, UserError
@@ -33,6 +33,11 @@ def read_text(path: Path, place: str) -> str:
         raise UserError(f"{place}: {path} is no UTF-8 text; save it as UTF-8", Exit.RECIPE) from None
     except OSError as error:
         raise UserError(f"{place}: {path} cannot be read ({error.strerror})", Exit.RECIPE) from None
+
+
+def unused(keys: Collection[str], why: str) -> list[str]:
+    """Return the note that images of a source are not used, where there are any."""
+    return [f"data.source: {len(keys)} of its images are not used, such as '{min(keys)}': they {why}"] if keys else []
 
 
 def refuse_lines(path: Path, problems: Sequence[tuple[str, str]]) -> None:

@@ -14,16 +14,16 @@ import torch
 from unlearnkit.contracts import Images, Item
 from unlearnkit.data.lists import SHOWN, nfc, read_text, refuse_lines, slashed
 from unlearnkit.data.seeding import seeded
-from unlearnkit.disk import expanded
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.data import Selection
 
 
 def select(
-    name: str, source: Images, selection: Selection, base: Path, seed: int, forgotten: Sequence[Item] = ()
+    name: str, source: Images, selection: Selection, keys: Set[str] | None, seed: int, forgotten: Sequence[Item] = ()
 ) -> list[Item]:
     """Return the images of a source that fit every criterion of a selection and are not `forgotten`.
 
+    `keys` are those that its list has; None where it has no list.
     Raise `UserError` for a name that the source does not have, a class of `classes` or a key of `files` that is
     forgotten, too few classes to draw from, and a selection of nothing.
     """
@@ -36,8 +36,7 @@ def select(
             raise no_images(name, unknown[0], source)
         wanted = set(map(nfc, selection.classes))
         items = [item for item in items if there[item.label] in wanted]
-    if selection.files is not None:
-        keys = listed(expanded(base, selection.files), f"{place}.files", source)
+    if keys is not None:
         if both := sorted(keys & taken):
             advice = "remove them from one of the two"
             raise UserError(f"{place}.files: {_some(both)} also in the forget set; {advice}", Exit.RECIPE)

@@ -53,9 +53,10 @@ def split(data: Data, base: Path, seed: int, sources: Sequence[Images] | None = 
         raise UserError(f"data: one of the two sources has pairs and the other has none; {advice}", Exit.RECIPE)
     sought = {"forget": _named("forget", data.forget, sources[0]), "retain": _named("retain", data.retain, sources[1])}
     data = data.model_copy(update=sought)
-    selected = select("forget", sources[0], data.forget, base, seed)
+    request = _keys("forget", data.forget, sources[0], base)
+    selected = select("forget", sources[0], data.forget, request, seed)
     forgotten = selected if sources[0] is sources[1] else ()
-    rest = select("retain", sources[1], data.retain, base, seed, forgotten)
+    rest = select("retain", sources[1], data.retain, _keys("retain", data.retain, sources[1], base), seed, forgotten)
 
     def chosen(name: str, source: Images, selection: Selection, items: Sequence[Item], whole: bool = False) -> Chosen:
         present = {item.label for item in items}
@@ -65,14 +66,12 @@ def split(data: Data, base: Path, seed: int, sources: Sequence[Images] | None = 
         return choose(name, source, classes, count, seed, items, whole)
 
     forget = chosen("forget", sources[0], data.forget, selected, data.forget.files is not None)
-    if data.forget.files is not None:
-        every = listed(expanded(base, data.forget.files), "data.forget.files", sources[0])
-        if aside := sorted(every - {item.key for item in forget.train}):
-            why = "they are validation images of their source, or `data.forget` leaves them out for other criteria"
-            many = f"{len(aside)} of {len(every)} are not trained on, such as '{aside[0]}', for {why}"
-            forget = replace(forget, notes=[f"data.forget.files: {many}"])
-    forget = replace(forget, notes=(*forget.notes, *sources[0].notes))
-    more = [note for note in sources[1].notes if note not in forget.notes]
+    notes = [*sources[0].notes]
+    if request is not None and (aside := sorted(request - {item.key for item in forget.train})):
+        why = "they are validation images of their source, or `data.forget` leaves them out for other criteria"
+        many = f"{len(aside)} of {len(request)} are not trained on, such as '{aside[0]}', for {why}"
+        notes.insert(0, f"data.forget.files: {many}")
+    forget, more = replace(forget, notes=tuple(notes)), [note for note in sources[1].notes if note not in notes]
     found = copies(sources[0], selected, sources[1])
     left_out: dict[Item, None] = {}
     while True:
@@ -90,6 +89,13 @@ def _named(name: str, selection: Selection, source: Images) -> Selection:
     if selection.classes is None:
         return selection
     return selection.model_copy(update={"classes": own_names(selection.classes, source, f"data.{name}.classes")})
+
+
+def _keys(name: str, selection: Selection, source: Images, base: Path) -> frozenset[str] | None:
+    """Return the keys that the list of a selection has; None where it has no list."""
+    if selection.files is None:
+        return None
+    return listed(expanded(base, selection.files), f"data.{name}.files", source)
 
 
 def copies(forget: Images, forgotten: Iterable[Item], source: Images) -> Callable[[Sequence[Item]], list[Item]]:

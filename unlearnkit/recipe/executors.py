@@ -18,10 +18,10 @@ SERIAL = "serial"
 def executor(text: str, offer: Offer) -> ExecutorSection | None:
     """Return the executor of a text such as `processes:workers=4`; raise `UserError` for one that there is not."""
     name, _, rest = text.partition(":")
-    if name == SERIAL and not rest:
-        return None
     if name == SERIAL:
-        raise UserError(f"--executor: {SERIAL} takes no settings, got '{rest}'; write {SERIAL}", Exit.USAGE)
+        if rest:
+            raise UserError(f"--executor: {SERIAL} takes no settings, got '{rest}'; write {SERIAL}", Exit.USAGE)
+        return None
     kinds = {kind_of(cls): cls for cls in offer.sections if issubclass(cls, ExecutorSection)}
     if name not in kinds:
         meant = f"did you mean '{near}'? " if (near := guess(name, [SERIAL, *kinds])) else ""

@@ -44,26 +44,20 @@ def load(module: nn.Module, path: Path) -> None:
 def fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path, section: str = "model") -> None:
     """Copy what was `found` in `path` into the tensors `wanted`, such as a `state_dict`, in their precision.
 
-    Raise `UserError` where names or shapes do not fit; nothing is copied then.
+    Raise `UserError` where names, shapes or kinds of numbers do not fit; nothing is copied then.
     """
     missing, unknown = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
-    shapes = [
-        f"{name} is {list(found[name].shape)} in the file and {list(value.shape)} in the model"
-        for name, value in wanted.items()
-        if name in found and found[name].shape != value.shape
-    ]
-    kinds = [
-        f"{name} is {found[name].dtype} in the file and {value.dtype} in the model"
-        for name, value in wanted.items()
-        if name in found and value.is_floating_point() and not found[name].is_floating_point()
-    ]
+    shapes, kinds = list[str](), list[str]()
+    for name, ours in wanted.items():
+        if (its := found.get(name)) is None:
+            continue
+        if its.shape != ours.shape:
+            shapes.append(f"{name} is {list(its.shape)} in the file and {list(ours.shape)} in the model")
+        if ours.is_floating_point() and not its.is_floating_point():
+            kinds.append(f"{name} is {its.dtype} in the file and {ours.dtype} in the model")
     looks = family(found)
-    for what, names in (
-        ("other shapes", shapes),
-        ("no real numbers", kinds),
-        ("missing", missing),
-        ("not in the model", unknown),
-    ):
+    amiss = {"other shapes": shapes, "no real numbers": kinds, "missing": missing, "not in the model": unknown}
+    for what, names in amiss.items():
         if names:
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
             seen = f" The file looks like {looks}." if looks and missing else ""

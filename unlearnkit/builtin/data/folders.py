@@ -16,21 +16,10 @@ from typing import Any
 from PIL import Image
 
 from unlearnkit.builtin.data import imagenet
-from unlearnkit.builtin.data.pictures import (
-    SPLITS,
-    SUFFIXES,
-    UNLABELLED,
-    Files,
-    halves,
-    hidden,
-    in_split,
-    opened,
-    text,
-    unused,
-)  # fmt: skip
+from unlearnkit.builtin.data.pictures import SPLITS, SUFFIXES, UNLABELLED, Files, halves, hidden, in_split, opened, text
 from unlearnkit.contracts import Item
 from unlearnkit.data import memo
-from unlearnkit.data.lists import nfc, read_text, refuse, refuse_lines
+from unlearnkit.data.lists import nfc, read_text, refuse, refuse_lines, unused
 from unlearnkit.errors import Exit, UserError
 
 
@@ -83,26 +72,29 @@ class Folder(Twins):
     With `pairs` they may also lie loose there and are of one class.
     """
 
-    _keys: Sequence[PurePosixPath] = ()
-
     def __init__(self, root: Path, *, pairs: bool = False) -> None:
         self.root, self.facts = root, {"name": root.name}
         if not root.is_dir():
             advice = "give one with a folder of images for each class; a relative path starts at the recipe's folder"
             raise UserError(f"data.source.root: there is no folder {root}; {advice}", Exit.RECIPE)
-        self._keys = keys = [PurePosixPath(key) for key in _below(root)]
+        keys = [PurePosixPath(key) for key in _below(root)]
+        self.take(*self._sorted(root, keys, pairs))
+        if len(self.items) < len(keys):
+            left = set(map(str, keys)) - {item.key for item in self.items}
+            self.notes = unused(left, "lie outside the folders of classes and splits")
+
+    @staticmethod
+    def _sorted(root: Path, keys: Sequence[PurePosixPath], pairs: bool) -> tuple[Iterable[Item], Set[str] | None]:
+        """Return the images, and all classes where they are not those of the images."""
         if pairs and keys and all(len(key.parts) == 1 for key in keys):
-            self.take(Item(str(key), UNLABELLED) for key in keys)
-            return
+            return (Item(str(key), UNLABELLED) for key in keys), None
         if not (tops := _folders(root)):
             raise UserError(f"data.source.root: {root} has no folders; it needs one a class", Exit.RECIPE)
         if (splits := _splits(root, keys)) is None:
-            self.take((Item(str(key), key.parts[0]) for key in keys if len(key.parts) > 1), tops)
-            return
+            return (Item(str(key), key.parts[0]) for key in keys if len(key.parts) > 1), tops
         if pairs and all(len(key.parts) == 2 for key in keys if key.parts[0] in splits):
             half_of = ((key, key.parts[0]) for key in keys if key.parts[0] in splits)
-            self.take(Item(str(key), UNLABELLED, splits[half]) for key, half in half_of)
-            return
+            return (Item(str(key), UNLABELLED, splits[half]) for key, half in half_of), None
         items, labels = list[Item](), {label for half in splits for label in _folders(root / half)}
         for half, split in splits.items():
             mine = [key for key in keys if key.parts[0] == half]
@@ -114,13 +106,7 @@ class Folder(Twins):
                 advice = f"sort them by class, {lists}, or give as root a folder of class folders alone"
                 raise UserError(f"data.source.root: {found}; {advice}", Exit.RECIPE)
             items += [Item(str(key), key.parts[1] if deep else known[key.stem], split) for key in deep or mine]
-        self.take(items, labels | {item.label for item in items})
-
-    def take(self, items: Iterable[Item], labels: Iterable[str] | None = None, empty: str | None = None) -> None:
-        super().take(items, labels, empty)
-        used = {item.key for item in self.items}
-        left = [key for key in map(str, self._keys) if key not in used]
-        self.notes = unused(left, "lie outside the folders of classes and splits")
+        return items, labels | {item.label for item in items}
 
     def twinned(self, root: Path) -> None:
         """Take as targets the images at the same paths below another folder, whatever their names end in.

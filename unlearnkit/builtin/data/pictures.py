@@ -3,7 +3,7 @@
 import io
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal
@@ -218,11 +218,6 @@ def _scaled(image: Image.Image) -> Image.Image:
     if tags.get(PHOTOMETRIC) == 0:  # white is zero, which Pillow minds with 8 bits alone
         grey = 1 - grey
     return Image.fromarray((grey * 255).round().astype(np.uint8))
-
-
-def unused(keys: Sequence[str], why: str) -> list[str]:
-    """Return the note that images of a source are not used, where there are any."""
-    return [f"data.source: {len(keys)} of its images are not used, such as '{keys[0]}': they {why}"] if keys else []
 
 
 def hidden(name: str) -> bool:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unlearnkit.contracts import Images, Item, Size, sides
-from unlearnkit.data import named
+from unlearnkit.data import own_names
 from unlearnkit.errors import Exit, UserError
 
 MAGENTA, YELLOW = (255, 0, 255), (255, 255, 0)
@@ -85,7 +85,7 @@ class Poisoned(Images):
         """
         self.source, self.poison, self.labels, self.paired = source, poison, source.labels, paired or source.paired
         self.notes = source.notes
-        classes = None if classes is None else [named(label, source, "data.source.classes") for label in classes]
+        classes = None if classes is None else own_names(classes, source, "data.source.classes")
         if unknown := sorted(set(classes or ()) - source.labels):
             known = ", ".join(sorted(source.labels))
             raise UserError(f"data.source.classes: unknown class '{unknown[0]}'; the source has: {known}", Exit.RECIPE)

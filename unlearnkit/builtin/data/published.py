@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from unlearnkit.builtin.data.folders import Folder
-from unlearnkit.builtin.data.pictures import SUFFIXES, UNLABELLED, Files, Rows, halves, hidden, opened, text, unused
+from unlearnkit.builtin.data.pictures import SUFFIXES, UNLABELLED, Files, Rows, halves, hidden, opened, text
 from unlearnkit.contracts import Item
 from unlearnkit.data import memo
+from unlearnkit.data.lists import unused
 from unlearnkit.disk import expanded
 from unlearnkit.errors import Exit, UserError, first_line
 

@@ -120,12 +120,12 @@ def listed(draw: Random, keys: list[str], path: Path) -> None:
 
 
 def manifest(draw: Random, tree: Tree, path: Path) -> None:
-    """Write a manifest of a tree, with some images twice under other names of their files."""
-    rows = []
+    """Write a manifest of a tree, of which a third lists some images twice under other names of their files."""
+    rows, twice = [], draw.choice([0.1, 0, 0])
     for key in tree.keys:
         label = key.split("/")[0 if tree.halves == ("",) else 1].strip()
         rows.append({"file": respelt(draw, key), "label": label, "who": str(tree.keys[key] % 3)})
-        if draw.random() < 0.1:
+        if draw.random() < twice:
             folder, _, name = key.rpartition("/")
             again = draw.choice([f"./{key}", f"{folder}/../{folder.split('/')[-1]}/{name}", str(tree.root / key)])
             rows.append({"file": again, "label": draw.choice([label, "twice"]), "who": "9"})

@@ -335,6 +335,36 @@ def test_no_pixel_of_a_forget_image_is_retained(tmp_path_factory, copied, elsewh
         assert len(both(found["retain"])) == len(both(clean[1]))
 
 
+@FEW
+@given(st.data(), st.sampled_from(["cat", "dog"]), st.sampled_from([64, 0]))
+def test_no_pixel_of_a_training_image_is_kept_for_validation(tmp_path_factory, drawn, copied, memory_mib):
+    root = tmp_path_factory.mktemp("in")
+    numbers = drawn.draw(st.lists(st.integers(0, 5), min_size=10, max_size=10), "of the pictures")
+    for place in range(10):
+        for label, first in (("cat", 0), ("dog", 100)):
+            number = first + numbers[place] if label == copied else first + 50 + place
+            (root / label).mkdir(exist_ok=True)
+            picture(number).save(root / label / f"{place}{drawn.draw(st.sampled_from(['.png', '.bmp']))}")
+    counts = PerClass(validation=4)
+    data = Data(
+        source=folder(root), forget=Selection(classes=["cat"]), retain=Selection(), per_class=counts,
+        memory_mib=memory_mib, workers=0,
+    )  # fmt: skip
+    chosen = dict(zip(("forget", "retain"), split(data, root, 0), strict=True))
+    found, images = load_apart(chosen, 16, data, torch.device("cpu"))
+    for name, part in found.items():
+        trained, aside = ({mark.pixels for mark in images[name][half].marks} for half in ("train", "validation"))
+        assert not trained & aside
+        assert part.train == chosen[name].train
+        assert len(images[name]["validation"]) == len(part.validation)
+        left_out = 4 - len(part.validation)
+        seen = {numbers[int(item.key[4])] for item in chosen[name].train}
+        twice = [item for item in chosen[name].validation if numbers[int(item.key[4])] in seen]
+        assert left_out == (len(twice) if (name == "forget") == (copied == "cat") else 0)
+        said = f"data.{name}: {left_out} of its validation images are copies of its training images and left out"
+        assert any(note.startswith(said) for note in part.notes) == (left_out > 0)
+
+
 def test_copies_that_are_left_out_are_told_in_the_report(tiny, tmp_path):
     pictures = tiny.parent / "pictures"
     for number in range(12):

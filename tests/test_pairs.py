@@ -21,9 +21,10 @@ from unlearnkit.builtin.data.sections import HuggingFace, ImageFolder, Manifest,
 from unlearnkit.builtin.models.sections import VitMae
 from unlearnkit.builtin.tasks.sections import Reconstruction
 from unlearnkit.contracts import Images, Item, ModelAdapter, sides
-from unlearnkit.data import Pixels, augment, seeded
+from unlearnkit.data import Pixels, augment, load_apart, seeded, split
 from unlearnkit.errors import UserError
 from unlearnkit.plugins import discover
+from unlearnkit.recipe.data import Data, Selection
 from unlearnkit.recipe.sections import ModelSection
 from unlearnkit.run.plan import describe
 from unlearnkit.run.pretrain import quality
@@ -320,6 +321,28 @@ def test_pairs_come_together_however_they_are_decoded(workers):
             assert torch.equal(x[:, 0, 0, 0], 2 * rows)
     assert pixels.digest == held.digest
     assert len([*pixels.looks()]) == 20
+
+
+def test_a_pair_for_validation_is_a_copy_where_both_its_images_are(tmp_path):
+    drawn = np.random.default_rng(0)
+    draw = [Image.fromarray(drawn.integers(0, 255, (16, 16, 3), dtype=np.uint8)) for _ in range(14)]
+    for name, first, second in (
+        ("train/a/0", 0, 1), ("train/a/1", 2, 3), ("val/a/same", 0, 1), ("val/a/input", 0, 4), ("val/a/target", 5, 1),
+        ("val/a/crossed", 0, 3), ("val/a/turned", 1, 0), ("train/b/0", 6, 7), ("val/b/target", 8, 1), ("val/b/0", 9, 9),
+        ("val/b/same", 6, 7),
+    ):  # fmt: skip
+        for folder, number in (("in", first), ("out", second)):
+            (tmp_path / folder / name).parent.mkdir(parents=True, exist_ok=True)
+            draw[number].save(tmp_path / folder / f"{name}.png")
+    data = Data(
+        source=ImageFolder(kind="image-folder", root=str(tmp_path / "in"), targets=str(tmp_path / "out")),
+        forget=Selection(classes=["a"]), retain=Selection(),
+    )  # fmt: skip
+    chosen = dict(zip(("forget", "retain"), split(data, tmp_path, 0), strict=True))
+    found, images = load_apart(chosen, 16, data, CPU)
+    left = {name: sorted(Path(item.key).stem for item in part.validation) for name, part in found.items()}
+    assert left == {"forget": ["crossed", "input", "target", "turned"], "retain": ["0"]}
+    assert [len(images[name]["validation"].targets) for name in left] == [4, 1]
 
 
 PAIRED = "data.source={kind: image-folder, root: in, targets: out}"

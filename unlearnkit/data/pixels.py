@@ -22,7 +22,7 @@ from unlearnkit.data import memo
 from unlearnkit.data.decoding import Decoders, Found, Order, Rows, decode
 from unlearnkit.data.likeness import alike, perceptual
 from unlearnkit.data.lists import refuse
-from unlearnkit.data.sets import Chosen, resembling, told
+from unlearnkit.data.sets import Chosen, resembling, told, told_twice
 from unlearnkit.device import send
 from unlearnkit.disk import MIB
 from unlearnkit.errors import Exit, UserError
@@ -175,6 +175,12 @@ class Pixels:
             yield from self.targets.looks()
 
     @property
+    def whole(self) -> list[tuple[bytes, ...]]:
+        """The hash of each image's pixels, with that of its target's."""
+        each = [self.marks] if self.targets is None else [self.marks, self.targets.marks]
+        return [tuple(mark.pixels for mark in marks) for marks in zip(*each, strict=True)]
+
+    @property
     def digest(self) -> str:
         """The hash of the images, in their order, and of their targets: the SHA-256 of those of their pixels."""
         hashed = hashlib.sha256(b"".join(mark.pixels for mark in self.marks))
@@ -288,24 +294,40 @@ def load(
 def load_apart(
     chosen: Mapping[str, Chosen], size: Size, data: Data, device: torch.device, scale: int = 1
 ) -> tuple[dict[str, Chosen], dict[str, dict[str, Pixels]]]:
-    """Return the sets and what `load` does, without retain images of a forget image's pixels; `UserError` of none.
+    """Return the sets and what `load` does, without copies; raise `UserError` where none are left to train on.
 
-    Of pairs both images count.
-    Retain images that are nearly forget images stay, and a note tells of them.
+    No retain image has the pixels of a forget image, where of pairs both images count, and no validation image, or both
+    of a pair, those of a training image of its set. Retain images that are nearly forget images stay, and a note tells
+    of them.
     """
-    images, retain = load(chosen, size, data, device, scale), chosen["retain"]
+    images = load(chosen, size, data, device, scale)
     forget, rest = ([look for half in images[name].values() for look in half.looks()] for name in ("forget", "retain"))
     forgotten = {mark for _, mark, _ in forget}
-    gone = {item.key: item for item, mark, _ in rest if mark in forgotten}
-    rest = [look for look in rest if look[0].key not in gone]
+    copied = {item.key: item for item, mark, _ in rest if mark in forgotten}
+    twice = {name: _copies(halves["validation"], halves["train"]) for name, halves in images.items()}
+    twice["retain"] = {key: item for key, item in twice["retain"].items() if key not in copied}
+    gone = {"forget": twice["forget"], "retain": copied | twice["retain"]}
+    rest = [look for look in rest if look[0].key not in gone["retain"]]
     near = alike([like for _, _, like in forget], [like for _, _, like in rest])
     pairs = [*dict.fromkeys((rest[ours][0].key, forget[theirs][0].key) for ours, theirs in near.items())]
-    copied = told(list(gone.values()))
-    notes = [*retain.notes, *copied, *resembling(pairs)]
-    if not gone:
-        return {**chosen, "retain": replace(retain, notes=notes)}, images
-    train, validation = ([item for item in half if item.key not in gone] for half in (retain.train, retain.validation))
-    if not train:
-        raise UserError(f"data.retain: nothing is left to train on. {copied[0]}")
-    apart = {**chosen, "retain": replace(retain, train=train, validation=validation, notes=notes)}
-    return apart, load(apart, size, data, device, scale)
+    notes = {name: [*part.notes, *told_twice(name, [*twice[name].values()])] for name, part in chosen.items()}
+    notes["retain"] += [*told([*copied.values()]), *resembling(pairs)]
+
+    def apart(name: str, items: Sequence[Item]) -> list[Item]:
+        return [item for item in items if item.key not in gone[name]]
+
+    chosen = {
+        name: replace(
+            part, train=apart(name, part.train), validation=apart(name, part.validation), notes=tuple(notes[name])
+        )
+        for name, part in chosen.items()
+    }
+    if not chosen["retain"].train:
+        raise UserError(f"data.retain: nothing is left to train on. {told([*copied.values()])[0]}")
+    return chosen, load(chosen, size, data, device, scale) if any(gone.values()) else images
+
+
+def _copies(ours: Pixels, others: Pixels) -> dict[str, Item]:
+    """Return by its key each image that is one of `others`, target included."""
+    seen = {*others.whole}
+    return {item.key: item for item, marks in zip(ours.items, ours.whole, strict=True) if marks in seen}

@@ -137,8 +137,16 @@ def few(part: Chosen, count: int) -> Chosen:
 
 def told(left_out: Sequence[Item]) -> list[str]:
     """Return the note that so many copies are left out of the retain set, where there are any."""
-    found = f"{len(left_out)} of its images are copies of forget images and left out"
-    return [f"data.retain: {found}, such as '{left_out[0].key}'"] if left_out else []
+    return _left_out("retain", "images are copies of forget images", left_out)
+
+
+def told_twice(name: str, left_out: Sequence[Item]) -> list[str]:
+    """Return the note that so many of a set's validation images are trained on as others, where there are any."""
+    return _left_out(name, "validation images are copies of its training images", left_out)
+
+
+def _left_out(name: str, what: str, items: Sequence[Item]) -> list[str]:
+    return [f"data.{name}: {len(items)} of its {what} and left out, such as '{items[0].key}'"] if items else []
 
 
 def resembling(pairs: Sequence[tuple[str, str]]) -> list[str]:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from itertools import product
 from types import SimpleNamespace
 
@@ -53,7 +54,24 @@ def launched(count, *arguments):
         meeting = "--nproc-per-node", str(count), "--master-port", str(free.getsockname()[1])
     command = [sys.executable, "-m", "torch.distributed.run", *meeting, "-m", "unlearnkit", *map(str, arguments)]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, **quiet)
+    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}, **quiet)
+
+
+def ended(started, seconds=240):
+    """Return what a command said until its end; where there is none in so many seconds, fail with where each hangs."""
+    try:
+        return started.communicate(timeout=seconds)[1]
+    except subprocess.TimeoutExpired:
+        for pid in descendants(started.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGABRT)
+        raise AssertionError(started.communicate()[1]) from None
+
+
+def descendants(pid):
+    """Return all processes that one has started, the innermost first."""
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout
+    return [one for child in map(int, found.split()) for one in (*descendants(child), child)]
 
 
 def contents(run):
@@ -90,7 +108,7 @@ def test_processes_that_are_killed_and_resumed_in_another_number_end_in_the_byte
         time.sleep(0.05)
     others = subprocess.run(["pgrep", "-P", str(running.pid)], capture_output=True, text=True, check=True).stdout
     os.kill(max(map(int, others.split())), signal.SIGKILL)
-    said = running.communicate(timeout=120)[1]
+    said = ended(running)
     assert running.returncode != 0
     assert not (shared / "seal.json").exists()
     assert "Traceback" not in said.split("torch/distributed")[0]
@@ -106,12 +124,12 @@ def test_processes_that_are_killed_and_resumed_in_another_number_end_in_the_byte
             time.sleep(0.05)
         time.sleep(0.5)
         os.kill(next(pid for name, pid in done(shared) if name == "evaluate-original"), signal.SIGTERM)
-        said = stopped.communicate(timeout=120)[1]
+        said = ended(stopped)
     assert told(shared)[-1] == "stopped", said
     assert "Traceback" not in said.split("torch/distributed")[0]
     assert not (shared / "evaluations" / "boundary-highest.json").exists()
     going_on = launched(3, "resume", shared)
-    said = going_on.communicate(timeout=240)[1]
+    said = ended(going_on)
     assert going_on.returncode == 0, said
     assert len(expected) > 10
     assert contents(shared) == expected

@@ -143,7 +143,7 @@ class Shards(Files):
         if validation is not None:
             others = _matching(base, validation, "validation")
             if both := {path.resolve() for path, _ in shards} & {path.resolve() for path in others}:
-                found = f"{len(both)} files match both `shards` and `validation`, such as {min(both)}"
+                found = f"{len(both)} of its files are among `shards` too, such as {min(both)}"
                 raise UserError(f"data.source.validation: {found}; give patterns that share none", Exit.RECIPE)
             shards += [(path, "validation") for path in others]
         self.root = Path(os.path.commonpath([path.parent for path, _ in shards]))

@@ -6,18 +6,7 @@ import pytest
 
 from benchmarks import audits
 from unlearnkit.plugins import discover
-from unlearnkit.recipe.validate import load
-from unlearnkit.run import pretrain
 
-KINDS = {
-    "vit-mae": "{kind: vit-mae, image_size: 16, patch_size: 4, width: 48, depth: 2, heads: 2, decoder_width: 32,"
-    " decoder_depth: 1, decoder_heads: 2%s}",
-    "vq-gan": "{kind: vq-gan, image_size: 16, block_out_channels: [8, 16], layers_per_block: 1, latent_channels: 8,"
-    " codes: 64, code_width: 4, norm_num_groups: 4%s}",
-    "palette": "{kind: palette, image_size: 16, block_out_channels: [8, 16], layers_per_block: 1, norm_num_groups: 4,"
-    " attention_head_dim: 8,"
-    " attention: [], steps: 3, fill: neutral, prediction: v_prediction, beta_schedule: squaredcos_cap_v2%s}",
-}  # fmt: skip
 SLOW = ("vq-gan", "palette")
 STEPS = {"vit-mae": 600, "vq-gan": 300, "palette": 300}
 AUDITS = (
@@ -26,30 +15,12 @@ AUDITS = (
     "{kind: retain-leakage}", "{kind: fresh-decoder, steps: 60}",
     "{kind: relearning, images: [forget], steps: 40, every: 10}",
 )  # fmt: skip
-DATA = "source: {kind: sample, name: objects-64}"
-OPTIMIZER = "{kind: adamw, lr: 0.003}"
 
 
 def measured(kind, folder, seed):
     """Return the models and audits of a tiny model of a kind, as results.json has them."""
     plugins = discover(extra=[SimpleNamespace(__name__="hides", register_methods=lambda: [audits.Hiding])])
-    counts = "per_class: {train: 40, validation: 24}"
-    trained = folder / "pretrain.yaml"
-    trained.write_text(
-        f"name: {kind}\nmodel: {KINDS[kind] % ''}\n"
-        f"data: {{{DATA}, classes: [faces, airplanes, motorbikes], {counts}}}\n"
-        "tasks: [{kind: center-crop, ratio: 0.5}]\n"
-        f"pretrain: {{steps: {STEPS[kind]}, batch_size: 8, crop: 1, device: cpu, optimizer: {OPTIMIZER}}}\n"
-    )
-    found = load(trained, plugins)
-    if not (folder / "weights").exists():
-        pretrain.train(found.recipe, found.resolved, folder, folder / "weights", lambda *_: None)
-    recipe = folder / f"{kind}.yaml"
-    recipe.write_text(
-        f"name: {kind}\nmodel: {KINDS[kind] % ', weights: weights'}\ntask: {{kind: center-crop, ratio: 0.5}}\n"
-        f"data: {{{DATA}, forget: {{classes: [faces]}}, retain: {{classes: [airplanes, motorbikes]}}, {counts}}}\n"
-        f"training: {{steps: 240, batch_size: 8, device: cpu, optimizer: {OPTIMIZER}}}\n"
-    )
+    recipe = audits.tiny(kind, folder, STEPS[kind], (40, 24), plugins)
     changes = [f"evaluate.audits=[{', '.join(AUDITS)}]"]
     return audits.measured(recipe, folder / f"run-{seed}", seed, [1, 2], changes, plugins)
 

@@ -200,10 +200,16 @@ def test_the_model_that_only_hides_keeps_its_encoder_and_audits_stand_beside_it(
     assert found["audits"][0]["solutions"][hiding]["encoder"] == 0
     assert found["audits"][1]["solutions"][hiding]["original_1"] == pytest.approx(1)
     assert 0 < found["audits"][0]["solutions"][hiding]["apart"] != 1
-    shown = audits.table([found]).splitlines()
-    assert len(shown) == 2 + 5 + 4
-    assert shown[4].startswith("| relative | encoder nearer | 0 |")
-    assert shown[4].endswith("| 1 of 1, 0 of 1, 1 of 1 |")
+    shown = audits.table({"tiny": [found, found], "other": [found]}).splitlines()
+    assert shown[0] == "| audit, figure | tiny | other |"
+    assert [line.split(" | ")[0] for line in shown[2:]] == [
+        "| relative, outputs nearer", "| relative, encoder nearer", "| layers, original, 1 of 1",
+        "| layers, probe beyond retrained",
+    ]  # fmt: skip
+    _, twice, once = shown[3].strip("| ").split(" | ")
+    assert twice.startswith("0; ")
+    assert twice.endswith("; 0 (2, 0, 2)")
+    assert once == twice.replace("(2, 0, 2)", "(1, 0, 1)")
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name.partition(",")[0])

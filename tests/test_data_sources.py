@@ -416,7 +416,9 @@ def test_mistakes_about_shards(tmp_path):
     path = shard(tmp_path / "0.tar", {"a.png": png(1), "a.txt": b"cat"})
     assert f"{path}: there is no a.cls; say in data.source.label" in str(refusal(section, tmp_path))
     twice = WebDataset(kind="webdataset", shards="*.tar", validation="0.tar")
-    assert f"data.source.validation: 1 of its files are among `shards` too, such as {path}" in str(refusal(twice, tmp_path))
+    assert f"data.source.validation: 1 of its files are among `shards` too, such as {path}" in str(
+        refusal(twice, tmp_path)
+    )
     field = WebDataset(kind="webdataset", shards="*.tar", label="json.kind")
     assert "there is no field 'kind' in a.json" in str(refusal(field, tmp_path))
     shard(path, {"a.png": png(1), "a.cls": b"1", "a.json": b"{"})

@@ -10,6 +10,7 @@ from tiny_task import MODEL, ran
 from benchmarks.fronts import unheard_run
 from unlearnkit import disk
 from unlearnkit.contracts import Pretrained
+from unlearnkit.data import sets, unsplit
 from unlearnkit.errors import UserError
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.training import AdamW
@@ -17,8 +18,9 @@ from unlearnkit.recipe.validate import load
 from unlearnkit.report.shape import parsed
 from unlearnkit.report.tables import sections
 from unlearnkit.run import pretrain
+from unlearnkit.run.plan import describe
 from unlearnkit.run.solve import solve
-from unlearnkit.solver.pretrained import pretrained
+from unlearnkit.solver.pretrained import pretrained, strangers
 from unlearnkit.solver.workbench import build
 
 SHORT = ("training.steps=12", "training.checks=1", "epsilons={fractions: [0.5]}", "evaluate.images=1")
@@ -60,6 +62,41 @@ def test_the_record_beside_weights_says_how_they_were_trained(trained, tmp_path)
     shutil.copy(weights / "model.json", other / "model.json")
     (other / "model.safetensors").write_bytes(b"trained further")
     assert pretrained(other) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "fits"),
+    [
+        (["data.seed=0", "data.per_class={}"], True), (["seed=0", "data.per_class={train: 5, validation: 3}"], True),
+        (["data.seed=0", "data.per_class={validation: 6}"], False), ([], False), (["data.per_class={}"], False),
+        (["data.seed=0", "data.per_class={validation: 1}"], False),
+    ],
+)  # fmt: skip
+def test_images_that_the_original_was_not_trained_on_are_told(trained, changes, fits):
+    base, small = trained.parent, load(trained.with_name("small.yaml"), discover()).recipe
+    seen = {item.key for item in unsplit(small.data, base, small.seed).train}
+    recipe = load(trained, discover(), ["model.weights=weights", "training.steps=2", *changes]).recipe
+    (forget, _), weights = sets.split(recipe.data, base, recipe.seed), base / "weights"
+    source = recipe.data.source
+    unseen, known = ([item for item in forget.train if item.key not in seen],
+                     [item for item in forget.validation if item.key in seen])  # fmt: skip
+    said = [
+        f"data.forget: {len(items)} of its {len(half)} {which} the original was trained on, such as '{items[0].key}'"
+        for items, half, which in (
+            (unseen, forget.train, "training images are not among those that"),
+            (known, forget.validation, "validation images are among those that"),
+        )
+        if items
+    ]
+    notes = strangers(weights, source, forget).notes
+    assert [note.partition(", and audits")[0] for note in notes] == said
+    assert (not said) == fits
+    assert all("data.seed: 0" in note for note in notes)
+    assert strangers(None, source, forget) is forget
+    elsewhere = source.model_copy(update={"root": "photographs"})
+    assert strangers(weights, elsewhere, forget) is forget
+    assert [*build(recipe, base).chosen["forget"].notes] == notes
+    assert {*notes} <= {*describe(recipe, base, timed=False)["notes"]}
 
 
 def test_a_shorter_retraining_is_called_so_and_is_no_yardstick(trained):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from unlearnkit.contracts import Audit, Item, ModelAdapter, Part, draws, trainable
-from unlearnkit.data import Chosen, Pixels, few, in_memory, load_apart, weight
+from unlearnkit.data import Chosen, Pixels, few, in_memory, load_apart, sections, weight
 from unlearnkit.device import choose_device, memory
 from unlearnkit.disk import MIB
 from unlearnkit.errors import UserError
@@ -33,7 +33,7 @@ from unlearnkit.run.shadows import costs
 from unlearnkit.run.shadows import planned as shadows
 from unlearnkit.run.tasks import Task, entries, lengths
 from unlearnkit.solver.phases import named as named_problems
-from unlearnkit.solver.pretrained import pretrained
+from unlearnkit.solver.pretrained import pretrained, strangers
 from unlearnkit.solver.problem import Problem
 from unlearnkit.solver.schedule import budget, whole_sets
 from unlearnkit.solver.workbench import SETS, Workbench, adapted, build, compared, swept
@@ -81,7 +81,7 @@ def describe(
         adapter = own or recipe.model.build(None)
         if not (bench or short):
             tried(adapted, recipe, adapter)
-        looked = tried(_looked, recipe, chosen, adapter, every_image) if chosen else None
+        looked = tried(_looked, recipe, base, chosen, adapter, every_image) if chosen else None
         if bench and timed:
             found = tried(pace, bench)
     sizes = {part: sum(p.numel() for p in trainable(adapter, part)) for part in PARTS}
@@ -200,7 +200,7 @@ class _Looked:
     notes: Sequence[str]
 
 
-def _looked(recipe: Recipe, chosen: Sequence[Chosen], adapter: ModelAdapter, every: bool) -> _Looked:
+def _looked(recipe: Recipe, base: Path, chosen: Sequence[Chosen], adapter: ModelAdapter, every: bool) -> _Looked:
     """Decode a sample of images of the sets for a model, spread over each, once `every` image has been looked at."""
     size, scale, cpu, whole = adapter.image_size, adapter.scale, torch.device("cpu"), 0
     if every:
@@ -211,6 +211,8 @@ def _looked(recipe: Recipe, chosen: Sequence[Chosen], adapter: ModelAdapter, eve
         pixels = Pixels(source, half[:: -(-len(half) // SAMPLE)], size, cpu, scale=scale)
         pixels.pairs(torch.arange(len(pixels)))
         count += len(pixels)
+    weights = resolve(recipe.model.weights, base)
+    chosen = [strangers(weights, sections(recipe.data)[0], chosen[0]), *chosen[1:]]
     notes = [note for part in chosen for note in part.notes]
     return _Looked(whole or count, (time.perf_counter() - began) / max(1, count), notes)
 

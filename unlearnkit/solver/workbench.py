@@ -19,6 +19,7 @@ from unlearnkit.data import (
     Pixels,
     load_apart,
     refuse_misfit,
+    sections,
     seeded,
     shrunk,
     split,
@@ -36,6 +37,7 @@ from unlearnkit.solver.flat import Flat
 from unlearnkit.solver.frozen import Store
 from unlearnkit.solver.origin import Origin, digest, plain, processor, software
 from unlearnkit.solver.phases import Losses
+from unlearnkit.solver.pretrained import strangers
 from unlearnkit.solver.problem import Problem
 from unlearnkit.solver.schedule import budget
 from unlearnkit.solver.shares import share
@@ -255,6 +257,7 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None, sets: Sequence[
     try_parts(recipe, reference, device, paired)
     task = recipe.task.build()
     chosen, pixels = load_apart(chosen, student.image_size, recipe.data, device, student.scale)
+    chosen["forget"] = strangers(weights, sections(recipe.data)[0], chosen["forget"])
     others: dict[str, str] = {}
     size = shrunk(student.image_size, student.scale) if paired else None
     setting = Setting(reference, task, sources(recipe, base, device, weights, chosen, pixels, others, notes, size))

@@ -1,5 +1,6 @@
 """The benchmark measures what it says: memory against known sizes, and steps that take the same gradients."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -236,8 +237,18 @@ def test_the_least_objective_of_the_convex_problem_is_stationary():
     torch.testing.assert_close(problem.losses(x)[1], least, rtol=1e-6, atol=0)
 
 
+AUDITED = ("audits", "vq-gan", "palette")
+
+
 def test_the_tables_of_the_dial_are_those_of_the_committed_figures():
     root = Path(__file__).parents[1]
     tables, page = dial.tables(root / "benchmarks/found/dial"), (root / "docs/benchmarks.md").read_text()
     assert len(tables) >= 2
     assert [table for table in tables if table not in page] == []
+
+
+def test_the_table_of_the_audits_is_that_of_the_committed_figures():
+    root = Path(__file__).parents[1]
+    found = {name: json.loads((root / f"benchmarks/found/audits/{name}.json").read_text()) for name in AUDITED}
+    assert [len(runs) for runs in found.values()] == [3, 3, 3]
+    assert audits.table(found) in (root / "docs/audits.md").read_text()

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = [ROOT / "unlearnkit", *(face.parent for face in sorted(ROOT.glob("plugins/*/*/__init__.py")))]
-MOST, MIDDLE, WHOLE = 400, 110, 31_000
+MOST, MIDDLE, WHOLE = 400, 110, 31_200
 """Lines of a module at most, of the middle one, and of all modules of these packages together."""
 
 

@@ -28,7 +28,7 @@ from unlearnkit.evaluation.audits import audited
 from unlearnkit.plugins import Plugins, discover
 from unlearnkit.recipe.numbers import Positive
 from unlearnkit.recipe.pretraining import PretrainRecipe
-from unlearnkit.recipe.sections import MethodSection
+from unlearnkit.recipe.sections import MethodSection, ModelSection
 from unlearnkit.recipe.validate import load
 from unlearnkit.report.headline import speaking
 from unlearnkit.report.numbers import figure
@@ -146,7 +146,7 @@ def measured(
     its = read(path, overrides, plugins)
     drawn = f"data.seed={its.seed if its.data.seed is None else its.data.seed}"
     changes = [f"compare={methods}", f"evaluate.audits=[{', '.join(AUDITS)}]", *overrides, f"seed={seed}", drawn]
-    bench = prepared(path, [*_sizes(path, overrides, plugins), *changes], plugins)
+    bench = prepared(path, [*_sizes(its.model, path.parent), *changes], plugins)
     tools = instruments.build(bench.recipe.evaluate, path.parent, bench.device)
     for name in ("solutions", "checkpoints", "audits"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -156,10 +156,9 @@ def measured(
     return {"solutions": rows, "audits": audited(folder, bench, tools, solved, run)}
 
 
-def _sizes(path: Path, overrides: Sequence[str], plugins: Plugins) -> list[str]:
+def _sizes(section: ModelSection, base: Path) -> list[str]:
     """Return as changes the sizes that the weights of a recipe have by their record: what is retrained needs them."""
-    section = read(path, overrides, plugins).model
-    weights = resolve(section.weights, path.parent, "model.weights")
+    weights = resolve(section.weights, base, "model.weights")
     its = {} if weights is None else json.loads((weights / "model.json").read_text())["recipe"]["model"]
     return [f"model.{key}={json.dumps(its[key])}" for key in its.keys() - {"kind", "weights", "train"}]
 

@@ -20,6 +20,7 @@ from .sets import choose as choose
 from .sets import few as few
 from .sets import sections as sections
 from .sets import split as split
+from .sets import trained_on as trained_on
 from .sets import unsplit as unsplit
 from .views import again as again
 from .views import augment as augment

@@ -120,9 +120,13 @@ def copies(forget: Images, forgotten: Iterable[Item], source: Images) -> Callabl
 
 def unsplit(data: Source, base: Path, seed: int) -> Chosen:
     """Return the images that a pretraining recipe trains on; raise `UserError` as `choose`, or where none are there."""
-    source = data.source.open(base)
-    classes = own_names(data.classes, source, "data.classes") if data.classes else sorted(source.labels)
-    return choose("training", source, classes, data.per_class, seed)
+    return trained_on(data.source.open(base), data.classes, data.per_class, seed)
+
+
+def trained_on(source: Images, classes: Sequence[str] | None, count: PerClass, seed: int) -> Chosen:
+    """Return the images of some classes of a source, or of all, that a model is trained on; raise as `unsplit`."""
+    names = own_names(classes, source, "data.classes") if classes else sorted(source.labels)
+    return choose("training", source, names, count, seed)
 
 
 def few(part: Chosen, count: int) -> Chosen:

@@ -81,7 +81,10 @@ def describe(
         adapter = own or recipe.model.build(None)
         if not (bench or short):
             tried(adapted, recipe, adapter)
-        looked = tried(_looked, recipe, base, chosen, adapter, every_image) if chosen else None
+        if bench and chosen:
+            weights, source = resolve(recipe.model.weights, base), sections(recipe.data)[0]
+            chosen = (strangers(weights, source, chosen[0]), chosen[1])
+        looked = tried(_looked, recipe, chosen, adapter, every_image) if chosen else None
         if bench and timed:
             found = tried(pace, bench)
     sizes = {part: sum(p.numel() for p in trainable(adapter, part)) for part in PARTS}
@@ -200,7 +203,7 @@ class _Looked:
     notes: Sequence[str]
 
 
-def _looked(recipe: Recipe, base: Path, chosen: Sequence[Chosen], adapter: ModelAdapter, every: bool) -> _Looked:
+def _looked(recipe: Recipe, chosen: Sequence[Chosen], adapter: ModelAdapter, every: bool) -> _Looked:
     """Decode a sample of images of the sets for a model, spread over each, once `every` image has been looked at."""
     size, scale, cpu, whole = adapter.image_size, adapter.scale, torch.device("cpu"), 0
     if every:
@@ -211,8 +214,6 @@ def _looked(recipe: Recipe, base: Path, chosen: Sequence[Chosen], adapter: Model
         pixels = Pixels(source, half[:: -(-len(half) // SAMPLE)], size, cpu, scale=scale)
         pixels.pairs(torch.arange(len(pixels)))
         count += len(pixels)
-    weights = resolve(recipe.model.weights, base)
-    chosen = [strangers(weights, sections(recipe.data)[0], chosen[0]), *chosen[1:]]
     notes = [note for part in chosen for note in part.notes]
     return _Looked(whole or count, (time.perf_counter() - began) / max(1, count), notes)
 

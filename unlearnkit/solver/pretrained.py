@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unlearnkit.contracts import Pretrained
-from unlearnkit.data import Chosen, choose, own_names
+from unlearnkit.data import Chosen, trained_on
 from unlearnkit.disk import read_plain, sha256
 from unlearnkit.errors import UserError
 from unlearnkit.recipe.data import PerClass
@@ -43,9 +43,8 @@ def strangers(weights: Path | None, source: DataSection, forget: Chosen) -> Chos
         data, seed = told["data"], told["seed"]
         if type(source).model_validate(data["source"]) != source:
             return forget
-        classes = own_names(data["classes"], forget.source, "classes") if data["classes"] else forget.source.labels
-        counts = PerClass.model_validate(data["per_class"])
-        seen = {item.key for item in choose("training", forget.source, sorted(classes), counts, seed).train}
+        its = trained_on(forget.source, data["classes"], PerClass.model_validate(data["per_class"]), seed)
+        seen = {item.key for item in its.train}
         advice = f"draw as {RECORD} beside the weights says, with data.seed: {seed}, or leave them out"
         notes = [
             f"data.forget: {len(found)} of its {len(half)} {which} the original was trained on, such as "

@@ -76,14 +76,14 @@ def describe(
         if chosen and not named.errors:
             some = [few(part, max(SAMPLE, 2 * recipe.training.batch_size)) for part in chosen]
             bench = tried(build, recipe, base, None, some)
+        if bench and chosen:
+            weights, source = resolve(recipe.model.weights, base), sections(recipe.data)[0]
+            chosen = (strangers(weights, source, chosen[0]), chosen[1])
         begun = time.process_time()
         own = bench.student if bench else drawn if short else tried(measured, recipe, base)
         adapter = own or recipe.model.build(None)
         if not (bench or short):
             tried(adapted, recipe, adapter)
-        if bench and chosen:
-            weights, source = resolve(recipe.model.weights, base), sections(recipe.data)[0]
-            chosen = (strangers(weights, source, chosen[0]), chosen[1])
         looked = tried(_looked, recipe, chosen, adapter, every_image) if chosen else None
         if bench and timed:
             found = tried(pace, bench)

@@ -630,6 +630,15 @@ def test_a_metric_that_gives_no_number_fails_in_its_own_cells(tiny):
     assert all(type(cell) is type(FOUND[int(row)][2]) for row, cell in cells.items())
 
 
+@pytest.mark.parametrize(("value", "each"), [(torch.nan, [0.5, torch.nan]), (torch.inf, [0.5]), (0.5, [torch.inf])])
+def test_scores_of_single_images_are_left_out_where_one_is_no_number(tiny, value, each):
+    bench = build(load(tiny, discover(installed=False)).recipe, tiny.parent)
+    gauge = Gauge(Originals(bench), Instruments({"said": Says(value, each)}, {}), SimpleNamespace())
+    measured, singles = gauge.measure(bench.student.output)
+    assert singles is None
+    assert json.dumps(measured, allow_nan=False)
+
+
 @pytest.mark.parametrize("value", [torch.tensor(0.5), None, "0.5", np.float32(0.5)])
 def test_the_check_of_a_metric_asks_for_a_plain_number(value):
     class Section(MetricSection):

@@ -189,3 +189,23 @@ def test_numbers_that_are_none_of_a_network_are_refused(tmp_path, wrong):
     assert wanted["count"] == 0
     fit(wanted, {"w": torch.full((2,), 0.5, dtype=torch.bfloat16), "count": torch.tensor(7)}, tmp_path / "given.pth")
     assert (wanted["w"] == 0.5).all()
+
+
+@pytest.mark.parametrize("broken", [torch.nan, torch.inf, -torch.inf])
+def test_weights_that_are_no_numbers_are_refused_before_any_is_copied(tmp_path, broken):
+    wanted, given = {"a": torch.ones(3), "b": torch.ones(2)}, {"a": torch.zeros(3), "b": torch.zeros(2)}
+    given["a"][1:] = given["b"][0] = broken
+    with pytest.raises(UserError, match=r"given.pth: .* NaN or infinite: 2 of 3 in a, 1 of 2 in b; take a checkpoint"):
+        fit(wanted, given, tmp_path / "given.pth")
+    assert all((value == 1).all() for value in wanted.values())
+
+
+def test_a_run_on_weights_that_diverged_is_refused_by_plan_and_by_run(tiny, unlearnkit):
+    state = build(load_recipe(tiny, discover()).recipe, tiny.parent).student.module.state_dict()
+    next(iter(state.values())).view(-1)[0] = torch.nan
+    torch.save(state, tiny.with_name("diverged.pth"))
+    for command in (("plan", tiny), ("run", tiny, "--to", "run")):
+        ended = unlearnkit(*command, "--set", "model.weights=diverged.pth")
+        assert ended.code != 0
+        assert "NaN or infinite: 1 of" in " ".join((ended.out + ended.err).split())
+    assert not tiny.with_name("run").exists()

@@ -129,7 +129,7 @@ class _Cell:
             self.value = {"failed": self.metric.reason}
         else:
             self.value = value if math.isfinite(value) else {"failed": f"the value is {value}"}
-            self.each = each
+            self.each = each if each is not None and all(map(math.isfinite, (value, *each))) else None
 
     def _try(self, what: Callable[[Metric], Any]) -> Any:
         if isinstance(metric := self.metric, Failed):

@@ -1,6 +1,7 @@
 from .fitting import FAMILIES as FAMILIES
 from .fitting import SHOWN as SHOWN
 from .fitting import family as family
+from .fitting import finite as finite
 from .fitting import fit as fit
 from .fitting import load as load
 from .fitting import save as save

@@ -44,7 +44,7 @@ def load(module: nn.Module, path: Path) -> None:
 def fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path, section: str = "model") -> None:
     """Copy what was `found` in `path` into the tensors `wanted`, such as a `state_dict`, in their precision.
 
-    Raise `UserError` where names, shapes or kinds of numbers do not fit; nothing is copied then.
+    Raise `UserError` where names, shapes or kinds of numbers do not fit, or as `finite`; nothing is copied then.
     """
     missing, unknown = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     shapes, kinds = list[str](), list[str]()
@@ -64,8 +64,18 @@ def fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path, s
             wrong = f"the weights do not fit the model; {what}: {'; '.join(names[:SHOWN])}{more}.{seen}"
             advice = f"Set the kind and sizes of `{section}:` to those the weights were trained with"
             raise UserError(f"{path}: {wrong} {advice}", Exit.RECIPE)
+    finite(found, path)
     for name, value in wanted.items():
         value.copy_(found[name])
+
+
+def finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise `UserError` where numbers found in `path` are NaN or infinite: what comes of such weights is no result."""
+    broken = {name: int((~value.isfinite()).sum()) for name, value in tensors.items() if not value.is_meta}
+    if worst := [f"{count:,} of {tensors[name].numel():,} in {name}" for name, count in broken.items() if count]:
+        more = f" and {len(worst) - SHOWN} more tensors" if len(worst) > SHOWN else ""
+        said = f"numbers that are NaN or infinite: {', '.join(worst[:SHOWN])}{more}"
+        raise UserError(f"{path}: the weights have {said}; take a checkpoint from before the training diverged")
 
 
 def save(tensors: dict[str, Tensor], path: Path) -> None:

@@ -228,6 +228,15 @@ def test_an_untrained_network_has_the_sizes_of_the_weights(tmp_path):
     assert not all(torch.equal(a, b) for a, b in pairs)
 
 
+def test_weights_that_diverged_are_refused(tmp_path):
+    weights = written("Compact", tmp_path)
+    state = load_file(weights)
+    next(iter(state.values())).view(-1)[0] = torch.nan
+    save_file(state, weights)
+    with pytest.raises(UserError, match="the weights have numbers that are NaN or infinite: 1 of"):
+        Spandrel(kind="spandrel", image_size=32).build(weights)
+
+
 def test_where_the_cut_is_decides_what_is_trained_and_what_the_embedding_is(tmp_path):
     weights = written("NAFNet", tmp_path)
     sizes = {}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from unlearnkit.contracts import Embedding, ModelAdapter, View, parts, sides
 from unlearnkit.errors import Exit, UserError, first_line
-from unlearnkit.weights import held, resolve, save
+from unlearnkit.weights import finite, held, resolve, save
 from unlearnkit_spandrel.cutting import Cut, cut
 from unlearnkit_spandrel.families import AS_IN_TRAINING, BOUNDED, CUTS, LEVEL, LEVELS, REFUSED
 from unlearnkit_spandrel.migan import MIGANArch
@@ -119,8 +119,9 @@ def _read(weights: Path) -> dict[str, Any]:
     state = held(path)
     if not isinstance(state, dict):
         raise UserError(f"{path}: it holds no table of weights; give a file that spandrel reads")
-    found = spandrel.canonicalize_state_dict(state)
-    return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    found = {name: its for name, its in spandrel.canonicalize_state_dict(state).items() if isinstance(its, Tensor)}
+    finite(found, path)
+    return found
 
 
 def _fresh(section: Spandrel) -> dict[str, Any]:

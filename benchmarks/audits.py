@@ -200,11 +200,12 @@ def _seen(run: Any, audit: str, key: str, ids: Sequence[str]) -> tuple[list[Any]
 
 
 def _mean(cells: Sequence[Any]) -> str:
-    """Write a mean; where a seed has no number, what each has in its place."""
+    """Write a mean; where a seed has no number, what each has in its place, or once what all have."""
     if all(isinstance(cell, int | float) for cell in cells):
         return figure(statistics.fmean(cells), 3)
-    return ", ".join(f">{cell['over']}" if isinstance(cell, dict) and "over" in cell else "none" if
-                     isinstance(cell, dict) else figure(cell, 3) for cell in cells)  # fmt: skip
+    words = [f">{cell['over']}" if isinstance(cell, dict) and "over" in cell else "none" if
+             isinstance(cell, dict) else figure(cell, 3) for cell in cells]  # fmt: skip
+    return ", ".join(words if len({*words}) > 1 else words[:1])
 
 
 if __name__ == "__main__":

@@ -106,6 +106,9 @@ def test_undo_starts_between_the_original_and_a_fresh_model(tiny, alpha):
     assert stage.seed != bench.recipe.seed, "whose weights the original may have begun at"
     anew = flattened(fresh(bench.recipe, bench.reference, stage.seed))
     torch.testing.assert_close(descent.flat.theta.detach(), (1 - alpha) * start + alpha * anew)
+    view, told = bench.sides["retain"].under(stage.retain).batch(torch.arange(3), "tried")
+    loss = stage.retain.distance(bench.student, view, told)
+    assert torch.equal(loss, bench.student.own_loss(bench.reference.output(view), view))
     assert problem.anew == (alpha == 1)
     assert problem.steps(10) == 50
     assert not problem.scratch

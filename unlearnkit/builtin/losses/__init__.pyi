@@ -6,6 +6,7 @@ from .distances import ToldOtherwise as ToldOtherwise
 from .distances import ToRandomEmbedding as ToRandomEmbedding
 from .distances import ToReference as ToReference
 from .distances import ToSubstitute as ToSubstitute
+from .distances import answered as answered
 from .distances import blurred as blurred
 from .distances import held_out as held_out
 from .distances import noise as noise

@@ -59,6 +59,11 @@ class Substitute:
     """Whose output for the forget image itself is drawn to; left out: the reference's for the images that stand in."""
 
 
+def answered(model: ModelAdapter, mode: str) -> Substitute:
+    """Return the output of a model for each view itself; to be told by one word in the report."""
+    return Substitute(lambda view, _: model.output(view), True, mode, answers=model)
+
+
 def noise(distribution: Distribution, colours: Statistics, reference: ModelAdapter) -> Substitute:
     """Return noise images.
 
@@ -226,11 +231,9 @@ class MeanNoise(Distance):
 class ToldOtherwise(Loss):
     """The loss the model was trained with, where it is told that what stands in for the images is the truth."""
 
-    reads_reference = False
-
     def __init__(self, substitute: Substitute, region: Region) -> None:
         self.substitute, self.region = substitute, region
-        self.fixed, self.mode = substitute.fixed, substitute.mode
+        self.fixed, self.mode, self.reads_reference = substitute.fixed, substitute.mode, substitute.answers is not None
 
     def target(self, view: View, generator: torch.Generator) -> Embedding:
         """Return the images [B, 3, H, W] that the model is told are true: what stands in for the truth, and not x."""

@@ -128,8 +128,7 @@ class Retrained(TargetSection):
     """Its weights, named as those of the model: a file or folder relative to the recipe, or `hub:OWNER/NAME@COMMIT`."""
 
     def build(self, setting: contracts.Setting) -> losses.Substitute:
-        model = setting.sources.model(self.weights)
-        return losses.Substitute(lambda view, _: model.output(view), True, "retrained", answers=model)
+        return losses.answered(setting.sources.model(self.weights), "retrained")
 
 
 Target = Annotated[

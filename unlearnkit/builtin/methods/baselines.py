@@ -230,8 +230,8 @@ class Retrain(WholeModel):
 class Undo(WholeModel):
     """Noise, then distil (after UNDO; Lee et al. 2025), so that nothing is left to bring back: no forget image is read.
 
-    The weights are drawn towards freshly initialised ones, (1 − α)θ0 + αθ', and trained to give the original's outputs
-    on the retain set, ‖I_θ0(T(x)) − I_θ(T(x))‖². What only the forget set showed has nothing to come back from. The
+    The weights are drawn towards freshly initialised ones, (1 − α)θ0 + αθ', and trained with own on the retain set,
+    told that the original's outputs are the truth. What only the forget set showed has nothing to come back from. The
     paper distils a model that was unlearned before, whose outputs on the retain set are the original's; its noise
     has a scale of its own, where ours is that of the initialisation.
     """
@@ -247,7 +247,8 @@ class Undo(WholeModel):
     begun at the weights of that one, which are no fresh ones to it."""
 
     def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
-        same = losses.ToReference("output", setting.reference)
+        kept = losses.answered(setting.reference, "reference")
+        same = losses.ToldOtherwise(kept, losses.replaced(None, setting.reference))
         seed = setting.sources.generator().initial_seed() % 2**31 if self.seed is None else self.seed
         return [control.Stage(None, same, budget=one(self.budget), fresh=one(self.alpha), seed=seed)]
 

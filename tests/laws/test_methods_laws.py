@@ -79,7 +79,7 @@ FORMULAS = {
         [KEPT + 0.3 * 2 * (A - A0) * P**2],
     ),
     # Weights that are drawn towards fresh ones are both ½ there.
-    "undo": (methods.Undo(kind="undo", budget=1.0), [(0.25 - A0 * B0) * Q**2] * 2),
+    "undo": (methods.Undo(kind="undo", alpha=0.5, budget=1.0), [(0.25 - A0 * B0) * Q**2] * 2),
     "retain-fine-tuning": (methods.RetainFineTuning(kind="retain-fine-tuning"), add((1, own(Q)))),
     "neggrad-plus": (methods.NegGradPlus(kind="neggrad-plus", beta=0.8), add((0.8, own(Q)), (-0.2, own(P)))),
     "decoupling": (methods.Decoupling(kind="decoupling", distance=9.0, ascent=0.5), add((-1, own(P)))),

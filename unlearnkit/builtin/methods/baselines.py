@@ -233,12 +233,13 @@ class Undo(WholeModel):
     The weights are drawn towards freshly initialised ones, (1 − α)θ0 + αθ', and trained with own on the retain set,
     told that the original's outputs are the truth. What only the forget set showed has nothing to come back from. The
     paper distils a model that was unlearned before, whose outputs on the retain set are the original's; its noise
-    has a scale of its own, where ours is that of the initialisation.
+    has a scale of its own, where ours is that of the initialisation. A diffusion model's outputs are sampled anew at
+    every step, which takes its `steps` passes more.
     """
 
     kind: Literal["undo"]
     """Noise on the weights, then distillation on the retain set."""
-    alpha: Shares = 0.5
+    alpha: Shares = 0.75
     """α, the part of fresh weights; 1 distils into a model that begins anew."""
     budget: Positives = 5.0
     """Steps as a multiple of those of the other problems."""

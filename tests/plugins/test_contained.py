@@ -203,7 +203,8 @@ def test_a_package_whose_metadata_are_not_whole_stops_nothing(tiny, tmp_path_fac
 
 @pytest.mark.parametrize("swallowed", [False, True])
 def test_a_real_interrupt_while_plugins_load_ends_the_command(tmp_path, swallowed):
-    nap = "import time, pathlib; pathlib.Path('loading').touch(); time.sleep(60)\n"
+    # In one long sleep a signal that came just before it would wait for its end.
+    nap = "import time, pathlib; pathlib.Path('loading').touch(); [time.sleep(0.01) for _ in range(6000)]\n"
     source = f"try: {nap}except BaseException: pass\n" if swallowed else nap
     (tmp_path / "acme_slow.py").write_text(source)
     path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"

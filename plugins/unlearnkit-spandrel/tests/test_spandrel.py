@@ -41,7 +41,7 @@ task: {task}
 forget: {{kind: noise-embedding}}
 epsilons: {{fractions: [0.5]}}
 sweep: {{kind: independent}}
-training: {{optimizer: {{kind: sgd, lr: 1.0e-5}}, batch_size: 2, steps: 2, checks: 1, device: cpu}}
+training: {{optimizer: {{kind: sgd, lr: {rate}}}, batch_size: 2, steps: 2, checks: 1, device: cpu}}
 evaluate: {{metrics: [{{kind: psnr}}], images: 1}}
 """
 
@@ -95,6 +95,9 @@ TOLERANCE = {"SPAN": 1e-4}
 """SPAN folds its weights for inference, in another order of sums; all others are equal to the bit."""
 
 
+RATE = {"MoSR": "0.1"}
+"""Where 10⁻⁵ moves f1 by less than it is rounded on some processors."""
+
 SLOW = (
     "ATD", "CRAFT", "DCTLSA", "DRCT", "FBCNN", "FFTformer", "GRL", "HVICIDNet", "LaMa", "MixDehazeNet", "MoESR", "RGT",
     "RealCUGAN", "RestoreFormer", "SCUNet", "SwinIR", "Uformer",
@@ -112,7 +115,8 @@ def test_an_architecture_is_unlearned_and_read_again_by_plain_spandrel(tmp_path,
     size = TINY[name][2] * factor
     pictures(tmp_path, size)
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(RECIPE.format(weights=weights.name, size=size, task=task(name, factor)))
+    rate = RATE.get(name, "1.0e-5")
+    recipe.write_text(RECIPE.format(weights=weights.name, size=size, task=task(name, factor), rate=rate))
     run, out = tmp_path / "run", tmp_path / "out"
     unlearnkit("run", recipe, "--to", run).succeeded()
     unlearnkit("export", run, "--epsilon", "epsilon-at-0.5", "--to", out).succeeded()

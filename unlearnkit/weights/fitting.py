@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from unlearnkit.disk import write_file
 from unlearnkit.errors import Exit, UserError
-from unlearnkit.weights.layouts import read
+from unlearnkit.weights.layouts import listed, read
 
 FAMILIES = {
     "a masked autoencoder (MAE)": ("decoder_pred.weight", "decoder_blocks.0.attn.qkv.weight", "cls_token"),
@@ -71,11 +71,14 @@ def fit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path, s
 
 def finite(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Raise `UserError` where numbers found in `path` are NaN or infinite: what comes of such weights is no result."""
-    broken = {name: int((~value.isfinite()).sum()) for name, value in tensors.items() if not value.is_meta}
-    if worst := [f"{count:,} of {tensors[name].numel():,} in {name}" for name, count in broken.items() if count]:
-        more = f" and {len(worst) - SHOWN} more tensors" if len(worst) > SHOWN else ""
-        said = f"numbers that are NaN or infinite: {', '.join(worst[:SHOWN])}{more}"
-        raise UserError(f"{path}: the weights have {said}; take a checkpoint from before the training diverged")
+    worst = [
+        f"{count:,} of {value.numel():,} in {name}"
+        for name, value in tensors.items()
+        if not value.is_meta and (count := int((~value.isfinite()).sum()))
+    ]
+    if worst:
+        said = f"the weights have numbers that are NaN or infinite: {listed(worst)}"
+        raise UserError(f"{path}: {said}; take a checkpoint from before the training diverged")
 
 
 def save(tensors: dict[str, Tensor], path: Path) -> None:

@@ -68,7 +68,7 @@ def read(path: Path, *wanted: Collection[str]) -> dict[str, Tensor]:
     if not tables:
         keyed = content if isinstance(content, dict) else {}
         named = [key for key in keyed if isinstance(key, str) and key.isprintable()]
-        keys = f"; it holds {_listed(named)}" if named else ""
+        keys = f"; it holds {listed(named)}" if named else ""
         raise UserError(f"{path}: this holds no table of tensors{keys}; give a file of a model's weights")
     flat = {".".join((*place, name)): value for place, table in tables.items() for name, value in table.items()}
     bare = {WRAPPER.sub("", name): value for name, value in flat.items()}
@@ -93,7 +93,7 @@ def read(path: Path, *wanted: Collection[str]) -> dict[str, Tensor]:
     if chosen is None and len(own) > 1:
         said = [f"{_at('.'.join(place))} ({len(tables[place])}, such as {next(iter(tables[place]))})" for place in own]
         none = "none of its tables has the names that the model wants" if wanted else "it has several tables"
-        raise UserError(f"{path}: {none}: {_listed(said)}; save the one that is meant alone")
+        raise UserError(f"{path}: {none}: {listed(said)}; save the one that is meant alone")
     return {name: _wide(value) for name, value in tables[chosen or own[0]].items()}
 
 
@@ -144,7 +144,7 @@ def _only(heads: list[str], path: Path) -> str:
     """Return the one head there is, an average's only where nothing else fits."""
     own = [head for head in heads if not AVERAGED.search(head)] or heads
     if len(own) > 1:
-        said = _listed([_at(head[:-1]) for head in own])
+        said = listed([_at(head[:-1]) for head in own])
         raise UserError(f"{path}: several tables fit the model: {said}; save the one that is meant alone")
     return own[0]
 
@@ -153,7 +153,8 @@ def _at(place: str) -> str:
     return f"`{place}`" if place else "the top"
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return some names of many, and how many more there are."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(name[:80] for name in names[:SHOWN]) + more
 
@@ -173,7 +174,7 @@ def _in_folder(folder: Path) -> object:
         some = [match for match in some if not (match["variant"] or match["other"])] or some
         some = [match for match in some if match["stem"] in STEMS] or some
         if len(some) > 1:
-            said = _listed([match[0] for match in some])
+            said = listed([match[0] for match in some])
             raise UserError(f"{folder}: which are the weights, {said}? Name the file, or keep one")
         if some:
             file = folder / some[0][0]

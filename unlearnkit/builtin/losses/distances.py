@@ -231,8 +231,8 @@ class MeanNoise(Distance):
 class ToldOtherwise(Loss):
     """The loss the model was trained with, where it is told that what stands in for the images is the truth."""
 
-    def __init__(self, substitute: Substitute, region: Region) -> None:
-        self.substitute, self.region = substitute, region
+    def __init__(self, substitute: Substitute, reference: ModelAdapter) -> None:
+        self.substitute, self.region = substitute, replaced(None, reference)
         self.fixed, self.mode, self.reads_reference = substitute.fixed, substitute.mode, substitute.answers is not None
 
     def target(self, view: View, generator: torch.Generator) -> Embedding:

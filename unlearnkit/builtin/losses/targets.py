@@ -153,4 +153,4 @@ def told(target: Target, setting: contracts.Setting) -> contracts.Loss:
     if setting.sources.size is not None and isinstance(target, SurrogateClass | HeldOut):
         found = f"{target.kind} images are inputs, and no truth where the source has pairs"
         raise UserError(f"target: {found}; take noise, blurred, mean-filled or surrogate-image", Exit.RECIPE)
-    return losses.ToldOtherwise(target.build(setting), losses.replaced(None, setting.reference))
+    return losses.ToldOtherwise(target.build(setting), setting.reference)

@@ -248,8 +248,7 @@ class Undo(WholeModel):
     begun at the weights of that one, which are no fresh ones to it."""
 
     def build(self, setting: contracts.Setting, forget: contracts.Loss, retain: contracts.Loss) -> list[control.Stage]:
-        kept = losses.answered(setting.reference, "reference")
-        same = losses.ToldOtherwise(kept, losses.replaced(None, setting.reference))
+        same = losses.ToldOtherwise(losses.answered(setting.reference, "reference"), setting.reference)
         seed = setting.sources.generator().initial_seed() % 2**31 if self.seed is None else self.seed
         return [control.Stage(None, same, budget=one(self.budget), fresh=one(self.alpha), seed=seed)]
 

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load as load_recipe
 from unlearnkit.run import pretrain
 from unlearnkit.solver.workbench import build
-from unlearnkit.weights import FAMILIES, family, fit, load, read, resolve, save
+from unlearnkit.weights import FAMILIES, built, family, fit, load, read, resolve, save
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -198,6 +199,17 @@ def test_weights_that_are_no_numbers_are_refused_before_any_is_copied(tmp_path, 
     with pytest.raises(UserError, match=r"given.pth: .* NaN or infinite: 2 of 3 in a, 1 of 2 in b; take a checkpoint"):
         fit(wanted, given, tmp_path / "given.pth")
     assert all((value == 1).all() for value in wanted.values())
+
+
+def test_weights_that_an_adapter_reads_by_itself_are_looked_at_too(tmp_path):
+    module = torch.nn.BatchNorm1d(3)
+    module.running_var.fill_(torch.inf)  # a buffer, where infinite numbers may be meant
+    section = SimpleNamespace(build=lambda weights: SimpleNamespace(module=module))
+    assert built(section, tmp_path).module is module
+    torch.nn.init.constant_(module.bias, torch.nan)
+    with pytest.raises(UserError, match=f"{tmp_path}: the weights have .* NaN or infinite: 3 of 3 in bias; take"):
+        built(section, tmp_path)
+    assert built(section, None).module is module  # untrained: what it is is the plugin's
 
 
 def test_a_run_on_weights_that_diverged_is_refused_by_plan_and_by_run(tiny, unlearnkit):

@@ -37,7 +37,7 @@ from unlearnkit.solver.pretrained import pretrained, strangers
 from unlearnkit.solver.problem import Problem
 from unlearnkit.solver.schedule import budget, whole_sets
 from unlearnkit.solver.workbench import SETS, Workbench, adapted, build, compared, swept
-from unlearnkit.weights import noted, resolve
+from unlearnkit.weights import built, noted, resolve
 
 PARTS: tuple[Part, ...] = ("encoder", "all")
 SHOWN = 5
@@ -191,7 +191,7 @@ def describe(
 
 def measured(recipe: Recipe, base: Path) -> ModelAdapter:
     """Return the recipe's model with its weights, which may bring sizes of their own; raise `UserError` without."""
-    return recipe.model.build(resolve(recipe.model.weights, base))
+    return built(recipe.model, resolve(recipe.model.weights, base))
 
 
 @dataclass(frozen=True)

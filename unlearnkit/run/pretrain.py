@@ -35,7 +35,7 @@ from unlearnkit.run.interrupts import Stop, device_errors, signals
 from unlearnkit.run.interrupts import Tell as Told
 from unlearnkit.solver.origin import Origin, differences, processor, software, told
 from unlearnkit.solver.schedule import optimizer as build_optimizer
-from unlearnkit.weights import noted, resolve
+from unlearnkit.weights import built, noted, resolve
 
 VALIDATIONS = 20
 """Validations in a training; before each its state is saved, so that a power cut costs a twentieth of it at most."""
@@ -124,7 +124,7 @@ class Training:
         make_deterministic(device)
         torch.manual_seed(recipe.seed)
         with noted() as notes:
-            self.adapter = recipe.model.build(resolve(recipe.model.weights, base))
+            self.adapter = built(recipe.model, resolve(recipe.model.weights, base))
         for note in notes:
             say({"event": "warning", "message": note})
         self.adapter.module.to(device)

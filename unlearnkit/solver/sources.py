@@ -13,7 +13,7 @@ from unlearnkit.disk import sha256
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.recipe import Recipe
 from unlearnkit.solver.pretrained import pretrained
-from unlearnkit.weights import noted, resolve
+from unlearnkit.weights import built, noted, resolve
 
 
 def sources(
@@ -34,7 +34,7 @@ def sources(
         assert path is not None
         others[named] = sha256(path)
         with noted(notes):
-            adapter = recipe.model.build(path)
+            adapter = built(recipe.model, path)
         adapter.module.to(device).eval().requires_grad_(False)
         return adapter
 

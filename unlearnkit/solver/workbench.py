@@ -44,7 +44,7 @@ from unlearnkit.solver.shares import share
 from unlearnkit.solver.side import Side
 from unlearnkit.solver.sources import sources
 from unlearnkit.solver.tryout import try_losses, try_parts, unreached
-from unlearnkit.weights import noted, resolve
+from unlearnkit.weights import built, noted, resolve
 
 SETS = ("forget", "retain")
 SPLITS = ("train", "validation")
@@ -243,7 +243,7 @@ def build(recipe: Recipe, base: Path, cache: Path | None = None, sets: Sequence[
     weighed = sha256(weights) if weights else None
     torch.manual_seed(recipe.seed)
     with noted() as notes:
-        student = recipe.model.build(weights)
+        student = built(recipe.model, weights)
     if "encoder" in parts(recipe):
         _refuse_shared(student)
     adapted(recipe, student).module.to(device).eval().requires_grad_(False)

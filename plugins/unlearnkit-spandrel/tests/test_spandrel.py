@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import spandrel
 import torch
-import unlearnkit_spandrel
+import unlearnkit_spandrel.network  # registers MI-GAN
 from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file

@@ -13,7 +13,7 @@ from unlearnkit.errors import Stopped, UserError
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.problem import RecipeError
 from unlearnkit.recipe.validate import load
-from unlearnkit.recipe.vary import children
+from unlearnkit.recipe.vary import _name, children
 from unlearnkit.report import comparison
 from unlearnkit.run import runner
 from unlearnkit.run.plan import describe, lines
@@ -263,3 +263,16 @@ def test_every_run_has_a_name_of_its_own_that_other_values_do_not_change(tiny):
     assert len(set(more)) == len(more) == 12
     assert set(first) < set(more)
     assert all(re.fullmatch(r"[\w.-]{1,120}", name) for name in more)
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [("training.device", [None, "null"]), ("a", ["1", 1, True, "true", False]), ("a", ["x", {"kind": "x"}])],
+)
+def test_values_that_read_alike_have_folders_of_their_own(key, values):
+    assert len({_name({key: value}) for value in values}) == len(values)
+
+
+def test_values_of_two_keys_do_not_run_into_each_other():
+    assert _name({"a": "1--b-1", "b": "2"}) != _name({"a": "1", "b": "1--b-2"})
+    assert _name({"control.epsilon.delta": 0.5, "training.steps": 4}) == "control.epsilon.delta-0.5--training.steps-4"

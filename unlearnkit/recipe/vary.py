@@ -176,10 +176,19 @@ def _name(varied: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    """Return a value as a part of a file's name, with a hash of it where that does not tell all of it."""
+    """Return a value as a part of a file's name, with a hash of it where another value could be called the same."""
     text = said(value)
     short = _slug(text)[:40]
-    return short if short == text else f"{short[:24]}-{_hash(value)}"
+    alone = isinstance(value, str) != _is_json(text) and not isinstance(value, dict)  # null is not "null"
+    return short if alone and short == text and "--" not in text else f"{short[:24]}-{_hash(value)}"
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _slug(text: str) -> str:

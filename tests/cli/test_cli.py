@@ -12,6 +12,7 @@ import pytest
 import typer
 
 from unlearnkit.cli.commands import app
+from unlearnkit.errors import Exit
 
 ROOT = Path(__file__).parents[2]
 FLAGS = {
@@ -128,6 +129,17 @@ def test_an_option_that_is_nowhere_is_clicks_own_error(unlearnkit, words):
     outcome = unlearnkit(*words.split())
     assert outcome.code == 2
     assert "No such option: -" in outcome.err
+
+
+@pytest.mark.parametrize("command", FLAGS)
+def test_an_option_without_its_value_or_with_one_too_many_is_a_mistake(unlearnkit, command):
+    for option in typer.main.get_command(app).commands[command].params:
+        if isinstance(option, typer.core.TyperOption):
+            flag = max(option.opts, key=len)
+            outcome = unlearnkit(command, f"{flag}=1" if option.is_flag else flag)
+            assert outcome.code == Exit.USAGE
+            said = "does not take a value" if option.is_flag else "requires an argument"
+            assert f"Option '{flag}' {said}." in outcome.err
 
 
 @pytest.mark.parametrize("command", ["", *FLAGS])

@@ -20,7 +20,8 @@ class Commands(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except Exception as error:  # click's, or the copy of it that a later typer has
-            flag = getattr(error, "option_name", None)
+            unknown = hasattr(error, "possibilities")  # others have an option's name too, and no context
+            flag = error.option_name if unknown else None  # type: ignore[attr-defined]
             lone = re.search(r"--set\0([^-=\0][^=\0]*)\0(\w\S*)", "\0".join(words))
             if flag and (meant := _meant(flag, words, error, ctx.obj)):
                 raise UserError(f"there is no option {flag}; {meant}", Exit.USAGE) from None

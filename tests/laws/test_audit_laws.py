@@ -1,6 +1,7 @@
 """Laws of audits: the attack's figures against torchmetrics and by hand, and the step loop against plain PyTorch."""
 
 import copy
+import math
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from unlearnkit.builtin.audits.sections import Relearning
 from unlearnkit.builtin.tasks.degradations import Box
 from unlearnkit.contracts import Extractor, Item, Missing, Over, region_error, trainable
 from unlearnkit.data import Pixels, batch_index, seeded, to_float, view_of
-from unlearnkit.evaluation.again import unheld
+from unlearnkit.evaluation.again import compared, unheld
 from unlearnkit.evaluation.instruments import Instruments
 from unlearnkit.recipe.training import SGD, AdamW, Training
 from unlearnkit.solver.problem import DivergedError
@@ -400,3 +401,10 @@ def test_each_half_of_the_images_has_the_place_that_is_best_on_the_other():
     for half, other in ((slice(0, None, 2), slice(1, None, 2)), (slice(1, None, 2), slice(0, None, 2))):
         means = [float(row[other].mean()) for row in seen]
         assert torch.equal(found[half], seen[means.index(max(means))][half])
+
+
+@pytest.mark.parametrize("claimed", [0.0, 3e-8, -2e-5, 0.0009, 0.05, 12.5])
+@pytest.mark.parametrize("off", [0.0, 3e-8, 9e-7, 1.1e-6, 9e-4, 1.1e-2])
+def test_a_figure_is_wrong_where_it_is_told_to_be_farther_apart_than_a_thousandth(claimed, off):
+    ((_, apart, why),) = compared(claimed, claimed + off)
+    assert bool(why) == (apart > 1e-3) == (not math.isclose(claimed, claimed + off, rel_tol=1e-3, abs_tol=1e-6))

@@ -20,8 +20,9 @@ from unlearnkit.errors import Exit, UserError
 from unlearnkit.plugins import discover
 from unlearnkit.recipe.validate import load as load_recipe
 from unlearnkit.run import pretrain
+from unlearnkit.solver.pretrained import built
 from unlearnkit.solver.workbench import build
-from unlearnkit.weights import FAMILIES, built, family, fit, load, read, resolve, save
+from unlearnkit.weights import FAMILIES, family, fit, load, read, resolve, save
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -33,11 +33,11 @@ from unlearnkit.run.shadows import costs
 from unlearnkit.run.shadows import planned as shadows
 from unlearnkit.run.tasks import Task, entries, lengths
 from unlearnkit.solver.phases import named as named_problems
-from unlearnkit.solver.pretrained import pretrained, strangers
+from unlearnkit.solver.pretrained import built, pretrained, strangers
 from unlearnkit.solver.problem import Problem
 from unlearnkit.solver.schedule import budget, whole_sets
 from unlearnkit.solver.workbench import SETS, Workbench, adapted, build, compared, swept
-from unlearnkit.weights import built, noted, resolve
+from unlearnkit.weights import noted, resolve
 
 PARTS: tuple[Part, ...] = ("encoder", "all")
 SHOWN = 5

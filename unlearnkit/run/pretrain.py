@@ -34,8 +34,9 @@ from unlearnkit.run.folder import LOCK, base_of, held, places, refuse_begun
 from unlearnkit.run.interrupts import Stop, device_errors, signals
 from unlearnkit.run.interrupts import Tell as Told
 from unlearnkit.solver.origin import Origin, differences, processor, software, told
+from unlearnkit.solver.pretrained import built
 from unlearnkit.solver.schedule import optimizer as build_optimizer
-from unlearnkit.weights import built, noted, resolve
+from unlearnkit.weights import noted, resolve
 
 VALIDATIONS = 20
 """Validations in a training; before each its state is saved, so that a power cut costs a twentieth of it at most."""

@@ -1,4 +1,4 @@
-"""How the original model was trained, by the record that `unlearnkit pretrain` leaves beside its weights."""
+"""The original model, and how it was trained, by the record that `unlearnkit pretrain` leaves beside its weights."""
 
 import json
 from collections.abc import Mapping
@@ -7,17 +7,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unlearnkit.contracts import Pretrained
+from unlearnkit.contracts import ModelAdapter, Pretrained
 from unlearnkit.data import Chosen, trained_on
 from unlearnkit.disk import read_plain, sha256
 from unlearnkit.errors import UserError
 from unlearnkit.recipe.data import PerClass
 from unlearnkit.recipe.pretraining import PretrainTraining
-from unlearnkit.recipe.sections import DataSection
+from unlearnkit.recipe.sections import DataSection, ModelSection
+from unlearnkit.weights import finite
 
 RECORD = "model.json"
 UNTOLD = (UserError, OSError, ValueError, KeyError, TypeError, AttributeError)
 """What a record raises that is none, or is damaged (pydantic's errors are of values)."""
+
+
+def built(section: ModelSection, weights: Path | None) -> ModelAdapter:
+    """Return the model of a section with its weights, or untrained; `UserError` where these are NaN or infinite.
+
+    However an adapter reads them, its parameters are looked at. Buffers are not: in masks infinite numbers are meant.
+    """
+    adapter = section.build(weights)
+    if weights is not None:
+        finite(dict(adapter.module.named_parameters()), weights)
+    return adapter
 
 
 def pretrained(weights: Path | None) -> Pretrained | None:

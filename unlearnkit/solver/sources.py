@@ -12,8 +12,8 @@ from unlearnkit.data import Chosen, Pixels, colour_statistics, named, seeded, to
 from unlearnkit.disk import sha256
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.recipe import Recipe
-from unlearnkit.solver.pretrained import pretrained
-from unlearnkit.weights import built, noted, resolve
+from unlearnkit.solver.pretrained import built, pretrained
+from unlearnkit.weights import noted, resolve
 
 
 def sources(

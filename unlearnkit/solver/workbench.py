@@ -37,14 +37,14 @@ from unlearnkit.solver.flat import Flat
 from unlearnkit.solver.frozen import Store
 from unlearnkit.solver.origin import Origin, digest, plain, processor, software
 from unlearnkit.solver.phases import Losses
-from unlearnkit.solver.pretrained import strangers
+from unlearnkit.solver.pretrained import built, strangers
 from unlearnkit.solver.problem import Problem
 from unlearnkit.solver.schedule import budget
 from unlearnkit.solver.shares import share
 from unlearnkit.solver.side import Side
 from unlearnkit.solver.sources import sources
 from unlearnkit.solver.tryout import try_losses, try_parts, unreached
-from unlearnkit.weights import built, noted, resolve
+from unlearnkit.weights import noted, resolve
 
 SETS = ("forget", "retain")
 SPLITS = ("train", "validation")

@@ -1,6 +1,5 @@
 from .fitting import FAMILIES as FAMILIES
 from .fitting import SHOWN as SHOWN
-from .fitting import built as built
 from .fitting import family as family
 from .fitting import finite as finite
 from .fitting import fit as fit

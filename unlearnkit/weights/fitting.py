@@ -1,10 +1,7 @@
 """Tables of tensors into models, and out of them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from safetensors.torch import save as packed
 from torch import Tensor, nn
@@ -12,10 +9,6 @@ from torch import Tensor, nn
 from unlearnkit.disk import write_file
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.weights.layouts import listed, read
-
-if TYPE_CHECKING:
-    from unlearnkit.contracts import ModelAdapter
-    from unlearnkit.recipe.sections import ModelSection
 
 FAMILIES = {
     "a masked autoencoder (MAE)": ("decoder_pred.weight", "decoder_blocks.0.attn.qkv.weight", "cls_token"),
@@ -86,17 +79,6 @@ def finite(tensors: Mapping[str, Tensor], path: Path) -> None:
     if worst:
         said = f"the weights have numbers that are NaN or infinite: {listed(worst)}"
         raise UserError(f"{path}: {said}; take a checkpoint from before the training diverged")
-
-
-def built(section: ModelSection, weights: Path | None) -> ModelAdapter:
-    """Return the model of a section with its weights, or untrained; `UserError` where these are NaN or infinite.
-
-    However an adapter reads them, its parameters are looked at. Buffers are not: in masks infinite numbers are meant.
-    """
-    adapter = section.build(weights)
-    if weights is not None:
-        finite(dict(adapter.module.named_parameters()), weights)
-    return adapter
 
 
 def save(tensors: dict[str, Tensor], path: Path) -> None:

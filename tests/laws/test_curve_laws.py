@@ -160,10 +160,15 @@ def looked(dial, epsilon):
     return float(half_square(B)(theta)), len(looks)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.35, 0.62, 0.9, 0.999, 1.0])
-def test_any_epsilon_is_found_on_the_curve_in_a_few_looks(share):
+@pytest.fixture(scope="module")
+def curve():
+    """A curve that was trained."""
     descent = solved(toy())
-    curve = Solution(descent.problem, descent.points.data, {"table": descent.table, "origin": {}})
+    return Solution(descent.problem, descent.points.data, {"table": descent.table, "origin": {}})
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.35, 0.62, 0.9, 0.999, 1.0])
+def test_any_epsilon_is_found_on_the_curve_in_a_few_looks(curve, share):
     dial = of_curve(curve, A)
     least, most = dial.range
     epsilon = least + share * (most - least)
@@ -190,9 +195,22 @@ def test_a_polyline_goes_through_what_nothing_dominates_to_the_original():
         assert looks <= 6
     assert torch.equal(dial.at(1.0), A)
     torch.testing.assert_close(dial.at(0.0), front(1.0))
+    assert [dial.rate(epsilon) for epsilon in (0.5, 1.0, 1.5, 4.0)] == pytest.approx([1, 1, 0.5, 1])
+    assert dial.rate((4 + ORIGINAL) / 2) == pytest.approx(0.25)
+    assert dial.rate(ORIGINAL) == dial.rate(2 * ORIGINAL) == 0.0
+
+
+@pytest.mark.parametrize("place", [0.0, 2.3, 5.0, 7.9, 8.0])
+def test_steps_from_a_point_of_the_curve_are_as_long_as_those_that_led_there(curve, place):
+    dial = of_curve(curve, A)
+    t, share = place / (PLACES - 1), place - int(place)
+    (_, before), (_, after) = dial.knots[int(place)], dial.knots[min(int(place) + 1, PLACES - 1)]
+    moved = torch.func.jacrev(lambda points: at(points, A, t))(curve.theta)
+    rate = dial.rate(before + share * (after - before))
+    torch.testing.assert_close(moved @ moved.T, rate * torch.eye(len(A)), atol=1e-4, rtol=1e-3)
 
 
 def test_an_epsilon_beyond_both_ends_has_the_nearest_end():
-    dial = Dial("polyline", lambda t: torch.lerp(front(1.0), A, t), [(0.0, 1.0), (1.0, ORIGINAL)], "")
+    dial = Dial("polyline", lambda t: torch.lerp(front(1.0), A, t), lambda t: 1.0, [(0.0, 1.0), (1.0, ORIGINAL)], "")
     assert looked(dial, 0.5) == (pytest.approx(1.0), 0)
     assert looked(dial, 2 * ORIGINAL) == (pytest.approx(ORIGINAL), 0)

@@ -53,6 +53,8 @@ class Stage:
     """Part α of freshly initialised weights that it starts from: (1 − α)θ + αθ', and with 1 of these alone."""
     salient: Salient | None = None
     """Which weights it moves; None for all."""
+    rate: float = 1.0
+    """Factor of the learning rate."""
     least: int = 0
     """Steps at most where `budget` comes to fewer."""
     whole: int | None = None

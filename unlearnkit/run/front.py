@@ -87,7 +87,9 @@ def polished(
     run: Run, bench: Workbench, bounds: Bounds, dial: Dial, problem: Problem, begin: Callable[[], Tensor], polish: int
 ) -> Solution:
     """Return the solution of an ε after `polish` steps from a point of the dial that `begin` finds."""
-    stages = [replace(stage, budget=polish / bench.steps) for stage in problem.stages if polish]
+    budget = polish / bench.steps
+    rate = min(1.0, budget) * dial.rate(problem.epsilon or 0.0)  # so that noise of few steps is small too
+    stages = [replace(stage, budget=budget, rate=rate) for stage in problem.stages if polish]
     made = {**problem.made, "dial": dial.digest}
     its = replace(problem, stages=stages, served=(dial.kind, polish), made=made)
     loose = bounds.loose(problem.epsilon or 0.0, dial.range[1])

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from torch import Tensor
@@ -33,6 +34,9 @@ def solve(
     began, before = time.monotonic(), 0.0
     memory.reset_peak(bench.device)
     descent = bench.begun(problem)
+    if problem.keeps:
+        begin = cache(begin)
+        begin()  # now, as its search moves the weights
     checkpoints = run.folder / "checkpoints" / problem.id
     saved, hashed = checkpoint.newest(checkpoints, run.warn), digest(origin)
     shared, end = bench.origin_of_scratch(problem) if problem.scratch else None, None
@@ -56,6 +60,8 @@ def solve(
         checkpoint.write(checkpoints / f"step-{descent.done:09d}", tensors, {**facts, **apart})
         checkpoint.rotate(checkpoints)
 
+    if problem.keeps and ends and descent.checks[0].satisfied:
+        ends = (begin(), descent.checks[0].f1), ends[1]
     _descend(run, bench.recipe.training.checkpoint_every, descent, save, ends)
     if problem.keeps and descent.worse():
         descent.back(begin())

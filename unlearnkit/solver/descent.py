@@ -161,7 +161,7 @@ class Descent:
     def step(self) -> None:
         """Take one step by the stage's rule."""
         rule, taken = self.rule, self._taken()
-        lr = self._training.optimizer.lr * self.rate
+        lr = self._training.optimizer.lr * self.stage.rate * self.rate
         self._recent.append(update(self.trained, self.optimizer, taken, lr, self.salient))
         if rule is not None and rule.watches:
             rule.watch(taken.objective, self._loss(self.objective.name).value())

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from unlearnkit.fronts import front
-from unlearnkit.solver.curve import at
+from unlearnkit.solver.curve import at, bernstein
 from unlearnkit.solver.flat import Flat
 from unlearnkit.solver.landing import LANDED, LOOKS
 from unlearnkit.solver.origin import digest
@@ -36,6 +36,8 @@ class Dial:
     kind: Literal["curve", "polyline"]
     at: Callable[[float], Tensor]
     """Return θ(t)."""
+    reach: Callable[[float], float]
+    """Return how much of a step of the points that were trained reaches θ(t): Σ w², w being their weights there."""
     knots: Sequence[tuple[float, float]]
     """f1 on the whole forget set at places over t, from 0 to 1."""
     digest: str
@@ -45,6 +47,16 @@ class Dial:
     def range(self) -> tuple[float, float]:
         """f1 at its tightest place and at its loosest, the original model."""
         return min(f1 for _, f1 in self.knots), self.knots[-1][1]
+
+    def rate(self, epsilon: float) -> float:
+        """Return the factor of the learning rate for steps from ε on, as long as those that led there.
+
+        f2 falls towards the original model, and whole steps would cost more of it than a few of them win back.
+        """
+        for (a, low), (b, high) in reversed(list(pairwise(self.knots))):
+            if low <= epsilon:
+                return self.reach(b if high <= epsilon else a + (b - a) * (epsilon - low) / (high - low))
+        return self.reach(self.knots[0][0])
 
     def find(self, flat: Flat, forget: Side, epsilon: float) -> float:
         """Return the loosest t where f1 on the whole forget set is ε, to `LANDED` of it, or else the nearest to it."""
@@ -69,7 +81,12 @@ class Dial:
 
 def of_curve(curve: Solution, original: Tensor) -> Dial:
     """Return the dial of a curve that was trained."""
-    return Dial("curve", partial(at, curve.theta, original), curve.facts["table"], curve.digest)
+    degree = len(curve.theta) // len(original)
+
+    def reach(t: float) -> float:
+        return sum(weight**2 for weight in bernstein(degree, t)[:-1])
+
+    return Dial("curve", partial(at, curve.theta, original), reach, curve.facts["table"], curve.digest)
 
 
 def through(solutions: Sequence[Solution], original: Tensor, f1: float) -> Dial:
@@ -81,15 +98,23 @@ def through(solutions: Sequence[Solution], original: Tensor, f1: float) -> Dial:
     ours = {(one.last.f1, one.last.f2): one for one in solutions if one.last.f1 < f1}
     ways = [ours[corner] for corner in corners if corner in ours]
     if not ways:
-        return Dial("polyline", lambda t: original, [(0.0, f1), (1.0, f1)], digest([f1]))
+        return Dial("polyline", lambda t: original, lambda t: 0.0, [(0.0, f1), (1.0, f1)], digest([f1]))
     ends = [*((one.last.f1, one.theta) for one in ways), (f1, original)]
     least = ends[0][0]
     knots = [((value - least) / (f1 - least), value) for value, _ in ends]
     places = torch.tensor([t for t, _ in knots], dtype=torch.float64)
 
-    def on_line(t: float) -> Tensor:
+    def spot(t: float) -> tuple[int, float]:
         place = min(int(torch.searchsorted(places, t, right=True)), len(places) - 1)
         (a, _), (b, _) = knots[place - 1], knots[place]
-        return torch.lerp(ends[place - 1][1], ends[place][1], (t - a) / (b - a))
+        return place, (t - a) / (b - a)
 
-    return Dial("polyline", on_line, knots, digest([one.digest for one in ways]))
+    def on_line(t: float) -> Tensor:
+        place, share = spot(t)
+        return torch.lerp(ends[place - 1][1], ends[place][1], share)
+
+    def reach(t: float) -> float:
+        place, share = spot(t)
+        return (1 - share) ** 2 + (share**2 if place < len(ways) else 0.0)
+
+    return Dial("polyline", on_line, reach, knots, digest([one.digest for one in ways]))

@@ -17,6 +17,7 @@ from unlearnkit.run.interrupts import Stop
 from unlearnkit.run.plan import describe
 from unlearnkit.run.tasks import Task
 from unlearnkit.run.worker import Opened
+from unlearnkit.solver.descent import Descent
 from unlearnkit.solver.flat import Flat
 from unlearnkit.solver.landing import LANDED
 from unlearnkit.solver.workbench import build
@@ -274,9 +275,20 @@ def test_polish_lands_on_its_epsilon_beyond_the_valid_range_too(shared_tiny, tmp
     wanted = "epsilons.targets=[{kind: epsilon, fraction: 1.3, polish: 20}, {kind: epsilon, fraction: 0.6, polish: 20}]"
     found = rows(tiny_task.ran(shared_tiny, tmp_path / "run", CURVE, wanted))
     for name in ("epsilon-at-1.3", "epsilon-at-0.6"):
-        ends = [check["gap"] for check in found[name]["checks"] if check["step"] == 20]
-        assert ends
-        assert max(map(abs, ends)) <= LANDED
+        (end,) = [check["gap"] for check in found[name]["checks"] if check["step"] == 20]
+        assert end <= LANDED
+        assert end >= -LANDED or not found[name]["landing"]["moved"]  # below ε it stays where f2 would not fall
+    assert found["epsilon-at-1.3"]["landing"]["moved"]
+
+
+def test_a_polish_that_ends_above_its_epsilon_falls_back_to_where_it_began(shared_tiny, tmp_path, monkeypatch):
+    tights, land = [], Descent.land
+    monkeypatch.setattr(Descent, "land", lambda self, *ends: tights.append(ends[0]) or land(self, *ends))
+    plain, _ = (tiny_task.ran(shared_tiny, tmp_path / f"{n}", CURVE, f"sweep.polish={n}") for n in (0, 3))
+    began = [(plain / "solutions" / name / "tensors.safetensors", row) for name, row in rows(plain).items()]
+    for (theta, f1), (file, row) in zip(tights[-3:], [one for one in began if one[1]["phase"] == 2], strict=True):
+        assert torch.equal(theta, load_file(file)["theta"])
+        assert f1 == pytest.approx(row["f1"])
 
 
 def test_polish_takes_its_steps_under_a_rule_that_starts_from_an_estimate(shared_tiny, tmp_path):

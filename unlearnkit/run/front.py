@@ -87,11 +87,11 @@ def polished(
     run: Run, bench: Workbench, bounds: Bounds, dial: Dial, problem: Problem, begin: Callable[[], Tensor], polish: int
 ) -> Solution:
     """Return the solution of an ε after `polish` steps from a point of the dial that `begin` finds."""
-    budget = polish / bench.steps
-    rate = min(1.0, budget) * dial.rate(problem.epsilon or 0.0)  # so that noise of few steps is small too
+    epsilon, budget = problem.epsilon or 0.0, polish / bench.steps
+    rate = min(1.0, budget) * dial.rate(epsilon)  # so that noise of few steps is small too
     stages = [replace(stage, budget=budget, rate=rate) for stage in problem.stages if polish]
     made = {**problem.made, "dial": dial.digest}
     its = replace(problem, stages=stages, served=(dial.kind, polish), made=made)
-    loose = bounds.loose(problem.epsilon or 0.0, dial.range[1])
+    loose = bounds.loose(epsilon, dial.range[1])
     ends = (bounds.highest.end, loose) if bench.recipe.control.landing == "line" else None
     return solve(run, bench, its, begin, ends)

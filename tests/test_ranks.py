@@ -68,6 +68,15 @@ def ended(started, seconds=240):
         raise AssertionError(started.communicate()[1]) from None
 
 
+def awaited(there, started, seconds=240):
+    """Wait until something is there; where it does not come, fail with what a command said, and where it hangs."""
+    end = time.monotonic() + seconds
+    while not there():
+        if started.poll() is not None or time.monotonic() > end:
+            raise AssertionError(ended(started, 1))
+        time.sleep(0.05)
+
+
 def descendants(pid):
     """Return all processes that one has started, the innermost first."""
     found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout
@@ -103,9 +112,7 @@ def test_processes_that_are_killed_and_resumed_in_another_number_end_in_the_byte
     shared = tiny.parent / "shared"
     streamed = "--set", "data.memory_mib=0", "--set", "data.workers=1"
     running = launched(3, "run", tiny, "--to", shared, "--set", asked, "--set", AUDITS, *streamed)
-    while not (shared / "solutions" / "boundary-lowest").exists():
-        assert running.poll() is None, running.stderr.read()
-        time.sleep(0.05)
+    awaited((shared / "solutions" / "boundary-lowest").exists, running)
     others = subprocess.run(["pgrep", "-P", str(running.pid)], capture_output=True, text=True, check=True).stdout
     os.kill(max(map(int, others.split())), signal.SIGKILL)
     said = ended(running)
@@ -113,15 +120,11 @@ def test_processes_that_are_killed_and_resumed_in_another_number_end_in_the_byte
     assert not (shared / "seal.json").exists()
     assert "Traceback" not in said.split("torch/distributed")[0]
     stopped = launched(2, "resume", shared)
-    while told(shared).count("start") < 2:
-        assert stopped.poll() is None, stopped.stderr.read()
-        time.sleep(0.05)
+    awaited(lambda: told(shared).count("start") == 2, stopped)
     expected, models = contents(alone), len(json.loads((alone / "results.json").read_text())["solutions"]) + 1
     tasks = len([*alone.glob("evaluations/*")]) + 2 * models
     with held(shared / "tasks" / "evaluate-boundary-highest"):  # what the others wait for
-        while told(shared).count("task") < tasks / 2:
-            assert stopped.poll() is None, stopped.stderr.read()
-            time.sleep(0.05)
+        awaited(lambda: told(shared).count("task") >= tasks / 2, stopped)
         time.sleep(0.5)
         os.kill(next(pid for name, pid in done(shared) if name == "evaluate-original"), signal.SIGTERM)
         said = ended(stopped)

@@ -17,7 +17,17 @@ from torch import Tensor
 from unlearnkit.builtin.data.folders import Folder
 from unlearnkit.builtin.data.sections import ImageFolder
 from unlearnkit.contracts import Images, Item
-from unlearnkit.data import Chosen, Pixels, batch_index, colour_statistics, decode, load, to_float, whole_digest
+from unlearnkit.data import (
+    Chosen,
+    Pixels,
+    batch_index,
+    colour_statistics,
+    decode,
+    decoding,
+    load,
+    to_float,
+    whole_digest,
+)
 from unlearnkit.errors import Exit, UserError
 from unlearnkit.recipe.data import Data, Selection
 
@@ -117,6 +127,28 @@ def test_a_killed_process_costs_a_warning_and_no_byte(folder):
             found = [streamed[part] for part in rows[1:]]
         assert torch.equal(torch.cat(found), held[torch.arange(4, 24)])
     assert torch.equal(torch.cat(list(streamed.chunks(5))), held[torch.arange(24)])  # with new ones
+
+
+@needs_proc
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_process_that_never_begins_is_started_anew(folder, tmp_path, monkeypatch, workers):
+    begins = decoding._serve
+
+    def hangs_at_first(*given):
+        if len([*tmp_path.iterdir()]) < 2:
+            (tmp_path / str(os.getpid())).touch()
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            time.sleep(600)
+        begins(*given)
+
+    monkeypatch.setattr(decoding, "_serve", hangs_at_first)
+    monkeypatch.setattr(decoding, "PATIENCE", 0.5)
+    held, streamed, before = pixels(folder, None), pixels(folder, workers), children()
+    with streamed.expect(torch.arange(24).split(4)):
+        assert torch.equal(streamed[torch.arange(4)], held[torch.arange(4)])
+        assert len(children() - before) == workers
+    assert children() <= before
+    assert len([*tmp_path.iterdir()]) >= 2
 
 
 class Plain(Images):

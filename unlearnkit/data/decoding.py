@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,8 @@ from unlearnkit.errors import UserError
 
 AHEAD = 2
 """Batches that are decoded ahead, for each process."""
+PATIENCE = 10.0
+"""Seconds after which a process that has not begun is taken for one that never will; doubled each time."""
 
 Rows = tuple[int, ...]
 Found = NDArray[np.uint8] | None
@@ -61,16 +64,15 @@ class Decoders:
     """Processes that decode batches of one set, each asked by a thread through a pipe of its own."""
 
     def __init__(self, count: int, source: Images, items: Sequence[Item], size: Size) -> None:
-        self.count = count
+        self.count, patience = count, PATIENCE
         self._idle: SimpleQueue[Connection] = SimpleQueue()
         self._processes: list[Process] = []
-        for _ in range(count):
-            ours, theirs = Pipe()
-            process = Process(target=_serve, args=(theirs, source, items, size), daemon=True)
-            process.start()
-            theirs.close()  # the process alone has this end, so that the pipe breaks with it
-            self._processes.append(process)
-            self._idle.put(ours)
+        while left := count - len(self._processes):
+            # A copy made while a thread of PyTorch's enters Python or leaves it hangs (CPython 3.11, gh-112275).
+            for process, pipe in _begun(left, patience, source, items, size):
+                self._processes.append(process)
+                self._idle.put(pipe)
+            patience *= 2
         self._threads = ThreadPoolExecutor(count)
 
     def submit(self, rows: Rows) -> Future[Found]:
@@ -95,6 +97,32 @@ class Decoders:
             process.join()
 
 
+def _begun(
+    count: int, patience: float, source: Images, items: Sequence[Item], size: Size
+) -> list[tuple[Process, Connection]]:
+    """Start so many processes; return those that have begun within so many seconds, and kill the others."""
+    started = dict[Process, Connection]()
+    try:
+        for _ in range(count):
+            ours, theirs = Pipe()
+            process = Process(target=_serve, args=(theirs, source, items, size), daemon=True)
+            process.start()
+            theirs.close()  # the process alone has this end, so that the pipe breaks with it
+            started[process] = ours
+        end = time.monotonic() + patience
+        begun = [one for one in started.items() if one[1].poll(max(0.0, end - time.monotonic()))]
+        for process, pipe in begun:
+            with suppress(EOFError, OSError):  # of one that has died, which is told where it is asked for a batch
+                pipe.recv()
+            del started[process]
+    finally:
+        for process, pipe in started.items():
+            process.kill()
+            process.join()
+            pipe.close()
+    return begun
+
+
 def _serve(pipe: Connection, source: Images, items: Sequence[Item], size: Size) -> None:
     """Decode the batches that the main process names, until it names none."""
     torch.set_num_threads(1)  # the thread pool of the process that this one is a copy of is not here
@@ -102,6 +130,7 @@ def _serve(pipe: Connection, source: Images, items: Sequence[Item], size: Size) 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_watch, daemon=True).start()
+    pipe.send(None)
     while (rows := pipe.recv()) is not None:
         found = None
         with suppress(Exception):  # the main process tries again, and says what is wrong

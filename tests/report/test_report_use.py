@@ -81,6 +81,17 @@ def test_nothing_is_cut_off_at_any_width(file: Path, opened: Open, width: int) -
     assert page.evaluate(COVERED) == []
 
 
+@pytest.mark.parametrize("width", [390, 1121, 1280])
+def test_the_name_of_every_row_of_pictures_is_whole(dialled: Path, opened: Open, width: int) -> None:
+    write(Sealed.measured(dialled))
+    page = opened(dialled / "report.html", width=width)
+    for tick in page.locator(".ticks a").all():
+        tick.click()
+        cut = "(names) => names.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.textContent)"
+        assert page.locator(".strip > span:first-child").evaluate_all(cut) == []
+        assert page.evaluate(OUTSIDE) == []
+
+
 def test_the_scores_of_a_solution_fit_a_telephone(dialled: Path, opened: Open) -> None:
     write(Sealed.measured(dialled))
     page = opened(dialled / "report.html", width=390)

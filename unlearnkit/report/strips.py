@@ -59,7 +59,7 @@ def explored(strips: Sequence[Strip], shown: Solution) -> dict[str, list[Strip]]
             if before := rows.get("original"):
                 pairs = zip(before.squares, now.squares, strict=True)
                 squares = [ImageChops.difference(*pair).point(lambda v: BRIGHTER * v) for pair in pairs]
-                found[of].append(Strip(of, "difference", f"difference from the original, × {BRIGHTER}", squares))
+                found[of].append(Strip(of, "difference", f"difference from the original, ×\u00a0{BRIGHTER}", squares))
     return found
 
 
